@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Frozen results of the analysis; shapes are checked once, when a record is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+K = 20
+"""Bands of a rate-K vector; codec2 NEWAMP1_K."""
+
+HOP_S = 0.01
+"""Time between two analysis frames [s]; codec2 N_S."""
+
+FRAME_MS_CHOICES = (10, 20, 40)
+"""Output frame intervals [ms]; 40 is that of the 700C bit stream."""
+
+
+@dataclass(frozen=True, eq=False)
+class RateK:
+    """Codec 2 parameters of consecutive frames, frames on axis 0.
+
+    vectors : (n, K) float32, mel-spaced spectral amplitudes in dB, mean included
+    mean_db : (n,) float32, mean of each vector over its bands, dB
+    f0_hz : (n,) float32, fundamental frequency in Hz
+    voiced : (n,) bool
+    wo : (n,) float32, fundamental in rad/sample at 8 kHz (Codec 2's Wo)
+    n_harm : (n,) int32, number of harmonics (Codec 2's L)
+    freqs_hz : (K,) float32, centres of the bands in Hz
+    frame_ms : time between two vectors: 10, 20 or 40 ms
+    """
+
+    vectors: NDArray[np.float32]
+    mean_db: NDArray[np.float32]
+    f0_hz: NDArray[np.float32]
+    voiced: NDArray[np.bool_]
+    wo: NDArray[np.float32]
+    n_harm: NDArray[np.int32]
+    freqs_hz: NDArray[np.float32]
+    frame_ms: int = 40
+
+    def __post_init__(self) -> None:
+        """Check that all fields speak of the same frames."""
+        n_frames = len(self.vectors)
+        if self.vectors.shape != (n_frames, K):
+            raise ValueError(f"vectors of shape {self.vectors.shape}: expected (n_frames, {K})")
+        for field in fields(self)[1:6]:
+            shape = getattr(self, field.name).shape
+            if shape != (n_frames,):
+                raise ValueError(f"{field.name} of shape {shape}: expected ({n_frames},)")
+        if self.frame_ms not in FRAME_MS_CHOICES:
+            raise ValueError(f"frame_ms {self.frame_ms}: expected one of {FRAME_MS_CHOICES}")
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.vectors)
+
+    @classmethod
+    def join(cls, parts: Sequence[RateK]) -> RateK:
+        """Join records of consecutive blocks (at least one, all of one frame_ms)."""
+        arrays = {f.name: np.concatenate([getattr(p, f.name) for p in parts])
+                  for f in fields(cls)[:6]}
+        return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)
