@@ -1,0 +1,848 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fetch real speech recordings from Debian packages, without root.
+
+    python scripts/fetch_speech.py                      # everything, into .speech/
+    python scripts/fetch_speech.py --use classic        # only what the tests need
+    python scripts/fetch_speech.py --tools              # only c2enc, c2dec and their library
+
+The recordings belong to their authors and have licences of their own (GPL, CC-BY-SA, CC-BY,
+BSD-like, ...), so they are fetched by this script and never kept in the repository. Each package
+is downloaded with ``apt-get download``, unpacked with ``dpkg -x`` and converted to mono int16 WAV
+at its native rate. ``manifest.jsonl`` in the destination has one object a recording: path
+(relative to the manifest), package, version, source (path in the package), speaker,
+single_speaker, language, licence, use, duration [s], rate [Hz], sha256 (of the samples as
+little-endian int16).
+
+The use of a recording is one of
+
+train     networks and codebooks may learn from it
+validate  for choosing between models; never learnt from
+classic   Codec 2's well-known test samples; for tests and tables, never learnt from
+parity    the rest of Codec 2's speech, tones and pauses; only for comparing with libcodec2
+
+A second run fetches only the packages that are missing; a run that was killed leaves no
+half-converted package behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import soundfile as sf
+
+USES = ("train", "validate", "classic", "parity")
+RESERVED = "reserved"
+# When two files hold the same samples, the copy on the side with more to lose stays.
+PRECEDENCE = (RESERVED, "classic", "validate", "parity", "train")
+
+MIN_RATE_HZ = 8000  # below this there is no full telephone band to learn from
+ALS_RATE_HZ = 11025  # Drascula: unsigned 8-bit, no header that names the rate
+ALS_SKIP_BYTES = 32  # Drascula: opaque bytes before the samples
+CODEC2_RATE_HZ = 8000  # Codec 2's headerless .raw files
+GSM_RATE_HZ = 8000  # GSM 06.10 knows no other
+GSM_FRAME_BYTES = 33  # GSM 06.10 as files have it: 260 bits and a 4-bit signature
+GSM_FRAME_SAMPLES = 160
+
+
+class FetchError(RuntimeError):
+    """Something could not be fetched or converted; the message is one line for the user."""
+
+
+# ---------------------------------------------------------------------------------------------
+# The table of packages
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What the files of a package that match a pattern are.
+
+    pattern : regular expression that the whole path in the package must match; its named groups
+        may be used in `speaker` as ``{name}``; a group called ``language`` sets the language.
+    use : one of USES, RESERVED, "" for what is no speech, or "by language" (see LANGUAGE_SIDE).
+    single_speaker : False where the files mix several people.
+    """
+
+    pattern: str
+    use: str = ""
+    speaker: str = ""
+    language: str = ""
+    licence: str = ""
+    single_speaker: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A Debian package and what is in it; the first rule that matches a file decides.
+
+    archives : zip files inside the package that are unpacked beside themselves as ``NAME.d``.
+    """
+
+    package: str
+    licence: str
+    rules: tuple[Rule, ...]
+    archives: tuple[str, ...] = ()
+
+
+BY_LANGUAGE = "by language"
+
+# One volunteer may have spoken several amateur packs of a language, so a language stays on one
+# side in all of them. All that are not named here are for training.
+LANGUAGE_SIDE = {
+    "da": "validate",
+    "lt": "validate",
+    "el": RESERVED,
+    "fr": RESERVED,
+    "nl": RESERVED,
+    "ru": RESERVED,
+    "uk": RESERVED,
+}
+
+# Held out so that finished models can be judged on speech that nobody has tuned on.
+RESERVED_PACKAGES = (
+    "asterisk-core-sounds-en-wav",
+    "asterisk-core-sounds-es-wav",
+    "fillets-ng-data-nl",
+    "pocketsphinx-testdata",
+)
+
+_CLASSIC = (
+    "hts1a|hts2a|cq_ref|ve9qrp_10s|vk5qi|big_dog|kristoff|mmt1|forig|morig|g3plx|cross|f2400|m2400"
+)
+
+# Pauses, tones and monkeys: not speech, yet an analysis must agree on them too.
+_ASTERISK_NOISES = Rule(
+    r".*/(silence/.*|beep\w*|\w+-2tone|tt-monkeys|confbridge-(join|leave))\.(wav|gsm)",
+    "parity",
+    "asterisk-noises",
+)
+
+
+def _asterisk(package: str, use: str, speaker: str, language: str, licence: str) -> Source:
+    """Give one voice of the Asterisk telephone exchange: a folder per language and voice."""
+    prompts = Rule(r"usr/share/asterisk/sounds/.*\.(wav|gsm)", use, speaker, language)
+    return Source(package, licence, (_ASTERISK_NOISES, prompts))
+
+
+SOURCES: tuple[Source, ...] = (
+    Source(
+        "codec2-examples",
+        "LGPL-2.1",
+        (
+            Rule(r".*/raw/(sine1k|test_|testframes_|700d_).*\.raw"),
+            Rule(rf".*/raw/(?P<name>{_CLASSIC})\.raw", "classic", "codec2-{name}", "en"),
+            Rule(
+                r".*/raw/(?P<name>hts1|hts2|ve9qrp)\.raw",
+                "parity",
+                "codec2-{name}",
+                "en",
+            ),
+            Rule(r".*/wav/all\.wav", "parity", "codec2-all", "en", single_speaker=False),
+            Rule(
+                r".*/(raw|wav)/(?P<name>\w+)\.(raw|wav)",
+                "parity",
+                "codec2-{name}",
+                "en",
+                single_speaker=False,
+            ),
+        ),
+    ),
+    _asterisk("asterisk-core-sounds-it-wav", "train", "asterisk-it-carlo", "it", "CC-BY-3.0"),
+    _asterisk("asterisk-core-sounds-ru-wav", "train", "asterisk-ru-ivrvoice", "ru", "CC-BY-3.0"),
+    _asterisk("asterisk-core-sounds-fr-wav", "validate", "asterisk-fr-june", "fr", "CC-BY-SA-3.0"),
+    _asterisk(
+        "asterisk-prompt-it-menardi-wav", "train", "asterisk-it-menardi", "it", "CC-BY-SA-3.0"
+    ),
+    _asterisk("asterisk-prompt-es-co", "train", "asterisk-es-co", "es", "GPL-2"),
+    _asterisk("asterisk-prompt-fr-armelle", "train", "asterisk-fr-armelle", "fr", "BSD-like"),
+    Source(
+        "festvox-ru",
+        "BSD-like",
+        (Rule(r".*/msu_ru_nsh_clunits/wav/.*\.wav", "train", "festvox-ru-nsh", "ru"),),
+    ),
+    Source(
+        "fillets-ng-data-cs",
+        "GPL-2",
+        # The two fish are named in the files; the others are creatures, effects and crowds.
+        (
+            Rule(r".*/cs/[^/]+-m-[^/]+\.ogg", "train", "fillets-cs-small", "cs"),
+            Rule(r".*/cs/[^/]+-v-[^/]+\.ogg", "train", "fillets-cs-big", "cs"),
+        ),
+    ),
+    Source(
+        "gcin-voice",
+        "per file",
+        (
+            Rule(r".*/3\.ogg", "train", "gcin-liu", "zh_TW", "GPL-3 or LGPL-3"),
+            Rule(r".*/5\.ogg", "train", "gcin-chulo", "zh_TW", "CC-BY-3.0"),
+        ),
+    ),
+    Source(
+        "hedgewars-data",
+        "GFDL-1.3",
+        (
+            # Grunts and coughs carry no speech, Robot went through an effect.
+            Rule(r".*/voices/[^/]+/(Ow\d|Ooff\d|Jump\d|Poison\w+|Laugh|Nooo|Firepunch\d)\.ogg"),
+            Rule(r".*/voices/Robot/.*"),
+            Rule(
+                r".*/voices/(?P<voice>\w+)_(?P<language>ru|uk|pl|es)/.*\.ogg",
+                BY_LANGUAGE,
+                "hedgewars-{voice}-{language}",
+            ),
+            Rule(r".*/voices/(?P<voice>\w+)/.*\.ogg", "train", "hedgewars-{voice}", "en"),
+        ),
+    ),
+    *(
+        Source(
+            f"drascula-{name}",
+            "Drascula (freely distributable)",
+            # S*.ALS are sound effects; the letters before the number stand for the character.
+            (
+                Rule(r".*/S\d+\.ALS"),
+                Rule(r".*/(?P<who>[A-Z]*)\d+\.ALS", "train", f"drascula-{code}-{{who}}", code),
+            ),
+        )
+        for name, code in (("spanish", "es"), ("italian", "it"))
+    ),
+    Source(
+        "klettres-data",
+        "GPL-2+",
+        (
+            Rule(
+                r".*/klettres/(?P<language>\w+)/(alpha|syllab)/.*\.ogg",
+                BY_LANGUAGE,
+                "klettres-{language}",
+            ),
+        ),
+    ),
+    Source(
+        "ktuberling-data",
+        "GPL-2+",
+        (
+            Rule(
+                r".*/sounds/(?P<language>[\w@]+)/.*\.(wav|ogg|opus)",
+                BY_LANGUAGE,
+                "ktuberling-{language}",
+            ),
+        ),
+    ),
+    Source(
+        "tuxpaint-stamps-default",
+        "GPL-2",
+        (
+            Rule(
+                r".*_desc_(?P<language>be|bg|ca|da|el|es|fr|lt|ml|nl|pt_BR|ro|ru|uk)\.ogg",
+                BY_LANGUAGE,
+                "tuxpaint-{language}",
+            ),
+            Rule(
+                r".*/symbols/.*_(?P<language>be|bg|ca|da|el|es|fr|lt|ml|nl|pt_BR|ro|ru|uk)\.ogg",
+                BY_LANGUAGE,
+                "tuxpaint-{language}",
+            ),
+            Rule(r".*_(?P<language>en_GB)\.ogg", BY_LANGUAGE, "tuxpaint-{language}"),
+            Rule(r".*_desc\.ogg", "train", "tuxpaint-en", "en"),
+            Rule(r".*/symbols/math/\d\.ogg", "train", "tuxpaint-en", "en"),
+        ),
+    ),
+    Source(
+        "warzone2100-data",
+        "GPL-2+",
+        (
+            Rule(r".*/taunts/taunt\d/(haha)+\d\.ogg"),
+            Rule(r".*/taunts/(?P<who>taunt\d)/.*\.ogg", "validate", "warzone-{who}", "en"),
+            Rule(r".*/memressp/(?P<who>cmndrvoc)/.*\.ogg", "validate", "warzone-{who}", "en"),
+            Rule(
+                r".*/audio/(memressp|extra|countdown|multi)/.*\.ogg",
+                "validate",
+                "warzone-computer",
+                "en",
+            ),
+            Rule(
+                r".*/audio/(?P<who>tutorial|vtoltalk|trnsppil)/.*\.ogg",
+                "validate",
+                "warzone-{who}",
+                "en",
+            ),
+        ),
+        archives=("usr/share/games/warzone2100/base.wz",),
+    ),
+)
+
+TOOLS_PACKAGE = "codec2"
+TOOLS_LIBRARY = re.compile(r"\blibcodec2-[\w.]+")
+TOOLS = ("c2enc", "c2dec")
+
+
+# ---------------------------------------------------------------------------------------------
+# What a file is
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """Who speaks in a file, and what it may be used for."""
+
+    use: str
+    speaker: str
+    language: str
+    licence: str
+    single_speaker: bool
+
+
+def classify(source: Source, path: str) -> Label | None:
+    """Say what the file at `path` in the package of `source` is; None if it is no speech."""
+    for rule in source.rules:
+        match = re.fullmatch(rule.pattern, path)
+        if match is None:
+            continue
+        if not rule.use:
+            return None
+        groups = match.groupdict()
+        language = groups.get("language") or rule.language
+        return Label(
+            use=side_of(language) if rule.use == BY_LANGUAGE else rule.use,
+            speaker=rule.speaker.format(**groups).rstrip("-"),
+            language=language,
+            licence=rule.licence or source.licence,
+            single_speaker=rule.single_speaker,
+        )
+    return None
+
+
+def side_of(language: str) -> str:
+    """Say which use the amateur packs of a language have; ``nl_BE`` goes with ``nl``."""
+    return LANGUAGE_SIDE.get(re.split("[_@]", language)[0], "train")
+
+
+def uses_of(source: Source) -> set[str]:
+    """Collect the uses that files of `source` can have."""
+    uses = {rule.use for rule in source.rules} - {""}
+    return uses - {BY_LANGUAGE} | ({"train", "validate"} if BY_LANGUAGE in uses else set())
+
+
+def select_sources(packages: Sequence[str], uses: Sequence[str]) -> list[Source]:
+    """Pick sources by name and by use; nothing named means all.
+
+    Raises FetchError for a package that is reserved or not in the table.
+    """
+    known = {source.package: source for source in SOURCES}
+    for name in packages:
+        if name in RESERVED_PACKAGES:
+            raise FetchError(f"{name}: held out for judging finished models, so it is not fetched")
+        if name not in known:
+            raise FetchError(f"{name}: not in the table of packages; see --list")
+    return [
+        source
+        for source in SOURCES
+        if (not packages or source.package in packages)
+        and (not uses or uses_of(source) & set(uses))
+    ]
+
+
+# ---------------------------------------------------------------------------------------------
+# Conversion
+# ---------------------------------------------------------------------------------------------
+
+
+def decode(path: Path) -> tuple[np.ndarray, int]:
+    """Read a recording of any kind found in the packages.
+
+    Returns (n,) int16 mono samples and the native rate in Hz.
+    Raises FetchError if the file cannot be decoded.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".als":
+        raw = np.fromfile(path, dtype=np.uint8)[ALS_SKIP_BYTES:]
+        return (raw.astype(np.int16) - 128) * np.int16(256), ALS_RATE_HZ
+    if suffix == ".raw":
+        whole = path.stat().st_size // 2
+        return np.fromfile(path, dtype="<i2", count=whole).astype(np.int16), CODEC2_RATE_HZ
+    headerless: dict[str, Any] = {}
+    frames = -1
+    if suffix == ".gsm":
+        # libsndfile cannot tell the length of a headerless GSM file.
+        headerless = {"samplerate": GSM_RATE_HZ, "channels": 1}
+        headerless |= {"format": "RAW", "subtype": "GSM610"}
+        frames = path.stat().st_size // GSM_FRAME_BYTES * GSM_FRAME_SAMPLES
+    try:
+        with sf.SoundFile(path, **headerless) as audio:
+            lossy = audio.subtype in ("VORBIS", "OPUS") or audio.channels > 1
+            samples = audio.read(frames, "float32" if lossy else "int16", always_2d=True)
+            rate_hz = audio.samplerate
+    except (sf.SoundFileError, ValueError) as error:
+        raise FetchError(f"{path.name}: cannot be decoded ({error})") from error
+    return (to_int16(samples.mean(axis=1)) if lossy else samples[:, 0]), rate_hz
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Round float samples (full scale 1.0) to int16; beyond full scale they are clipped."""
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def hash_samples(samples: np.ndarray) -> str:
+    """Give the sha256 of int16 samples, whatever file they came in."""
+    return hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+
+
+@dataclasses.dataclass
+class Converted:
+    """The records of one package, and why files were left out."""
+
+    records: list[dict[str, object]]
+    left_out: Counter[str]
+
+
+def convert_package(source: Source, version: str, root: Path, out: Path) -> Converted:
+    """Convert all speech under `root` (an unpacked package) to WAV files under `out`.
+
+    Reserved files are decoded for their hash alone, so that a copy of one under another name is
+    recognised; their records have an empty path.
+    """
+    labelled = []
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        label = classify(source, path.relative_to(root).as_posix())
+        if label is not None:
+            labelled.append((PRECEDENCE.index(label.use), path, label))
+    labelled.sort(key=lambda item: item[:2])
+
+    folder = _common_folder([path for _, path, _ in labelled], root)
+    result = Converted([], Counter())
+    seen: set[str] = set()
+    for _, path, label in labelled:
+        try:
+            samples, rate_hz = decode(path)
+        except FetchError as error:
+            if not result.left_out["undecodable"]:
+                log(f"  {error}")
+            result.left_out["undecodable"] += 1
+            continue
+        reason = _why_left_out(samples, rate_hz, seen)
+        if reason:
+            result.left_out[reason] += 1
+            continue
+        sha256 = hash_samples(samples)
+        seen.add(sha256)
+        target = out / path.relative_to(folder).with_suffix(".wav")
+        if label.use == RESERVED:
+            result.left_out[RESERVED] += 1
+        else:
+            _write_wav(target, samples, rate_hz)
+        result.records.append(
+            {
+                "path": "" if label.use == RESERVED else target.relative_to(out).as_posix(),
+                "package": source.package,
+                "version": version,
+                "source": path.relative_to(root).as_posix(),
+                **dataclasses.asdict(label),
+                "duration": round(len(samples) / rate_hz, 4),
+                "rate": rate_hz,
+                "sha256": sha256,
+            }
+        )
+    return result
+
+
+def _why_left_out(samples: np.ndarray, rate_hz: int, seen: set[str]) -> str:
+    if rate_hz < MIN_RATE_HZ:
+        return f"below {MIN_RATE_HZ} Hz"
+    if not samples.any():
+        return "silent"
+    return "copies" if hash_samples(samples) in seen else ""
+
+
+def _common_folder(paths: Sequence[Path], root: Path) -> Path:
+    """Find the deepest folder that holds all the paths, so that the copies get short names."""
+    return Path(os.path.commonpath([path.parent for path in paths])) if paths else root
+
+
+def _write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+    if path.exists():
+        raise FetchError(f"{path}: two files of the package would get this name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, samples, rate_hz, subtype="PCM_16")
+
+
+# ---------------------------------------------------------------------------------------------
+# Destination folder: which packages are there, and the manifest of all of them
+# ---------------------------------------------------------------------------------------------
+
+
+class Store:
+    """The destination folder.
+
+    ``audio/PACKAGE/`` holds a package's recordings and ``packages/PACKAGE.jsonl`` its records.
+    The records are written last, so a package without them is not whole and is done again.
+    """
+
+    def __init__(self, dest: Path) -> None:
+        self.dest = dest
+        self.audio = dest / "audio"
+        self.packages = dest / "packages"
+        self.work = dest / "work"
+        self.manifest = dest / "manifest.jsonl"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second run out of the folder, and clear what a killed run left in it."""
+        self.dest.mkdir(parents=True, exist_ok=True)
+        with open(self.dest / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FetchError(f"{self.dest}: another run is at work in it") from error
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir()
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.work, ignore_errors=True)
+
+    def has(self, package: str) -> bool:
+        """Say whether a package was fetched and converted completely."""
+        return (self.packages / f"{package}.jsonl").exists()
+
+    def add(self, package: str, converted: Path, records: Iterable[dict[str, object]]) -> None:
+        """Take over a converted package: first its folder, then its records."""
+        final = self.audio / package
+        shutil.rmtree(final, ignore_errors=True)
+        self.audio.mkdir(exist_ok=True)
+        self.packages.mkdir(exist_ok=True)
+        converted.mkdir(parents=True, exist_ok=True)
+        converted.rename(final)
+        placed = [
+            {**record, "path": f"audio/{package}/{record['path']}" if record["path"] else ""}
+            for record in records
+        ]
+        write_jsonl(self.packages / f"{package}.jsonl", placed)
+
+    def update_manifest(self) -> list[dict[str, object]]:
+        """Write the manifest of all packages that are there; return its entries."""
+        records = [
+            record for file in sorted(self.packages.glob("*.jsonl")) for record in read_jsonl(file)
+        ]
+        kept, copies = merge_records(records)
+        for record in copies:
+            if record["path"]:
+                (self.dest / str(record["path"])).unlink(missing_ok=True)
+        write_jsonl(self.manifest, kept)
+        return kept
+
+
+def merge_records(
+    records: Iterable[dict[str, object]],
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Join the records of all packages; return what goes into the manifest, and the copies.
+
+    Of recordings with equal samples the one whose use comes first in PRECEDENCE stays; reserved
+    ones push out their copies and are themselves in neither list.
+    """
+    order = sorted(
+        records,
+        key=lambda r: (PRECEDENCE.index(str(r["use"])), str(r["package"]), str(r["path"])),
+    )
+    kept, copies = [], []
+    seen: set[object] = set()
+    for record in order:
+        if record["sha256"] in seen:
+            copies.append(record)
+            continue
+        seen.add(record["sha256"])
+        if record["use"] != RESERVED:
+            kept.append(record)
+    kept.sort(key=lambda r: (str(r["package"]), str(r["path"])))
+    return kept, copies
+
+
+def read_jsonl(path: Path) -> list[dict[str, object]]:
+    """Read one JSON object a line."""
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, object]]) -> None:
+    """Write one JSON object a line; the file appears only when whole."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(partial, path)
+
+
+# ---------------------------------------------------------------------------------------------
+# Debian
+# ---------------------------------------------------------------------------------------------
+
+
+class Apt:
+    """Download packages with the system's package lists, or with lists of our own.
+
+    The system's lists may be absent or stale, and only root can update them. In that case lists
+    are fetched once into `state`, from the sources that the system is configured with.
+    """
+
+    def __init__(self, state: Path) -> None:
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            raise FetchError("apt-get and dpkg-deb: not found; this needs Debian or a derivative")
+        self.state = state
+        self._own_lists = False
+        # Files that only we can read are no reason for a warning when run as root.
+        self._options = ["-q", "-o", "APT::Sandbox::User=root"]
+
+    def download(self, package: str, folder: Path) -> Path:
+        """Download a package into `folder` and return the path of the .deb.
+
+        Raises FetchError with apt's own words if no source has it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        message = self._try_download(package, folder)
+        if message and not self._own_lists:
+            self._update_own_lists()
+            message = self._try_download(package, folder)
+        debs = sorted(folder.glob("*.deb"))
+        if message or not debs:
+            raise FetchError(f"{package}: {message or 'apt-get gave no file'}")
+        return debs[-1]
+
+    def _try_download(self, package: str, folder: Path) -> str:
+        """Return "" or the reason of failure."""
+        command = ["apt-get", *self._options, "download", package]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return "" if done.returncode == 0 else _last_error(done.stderr)
+
+    def _update_own_lists(self) -> None:
+        log(f"the system's package lists do not do; fetching lists into {self.state}")
+        options = own_list_options(self.state)
+        command = ["apt-get", *self._options, *options, "update"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            # Some of several sources may have answered; the downloads will tell.
+            log(f"  apt-get update: {_last_error(done.stderr)}")
+        self._options += options
+        self._own_lists = True
+
+
+def own_list_options(state: Path) -> list[str]:
+    """Create a folder tree for apt to work in without root; return the options that name it."""
+    state = state.resolve()
+    (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    (state / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    settings = {
+        "Dir::State": state,
+        "Dir::State::lists": state / "lists",
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state / "cache",
+        "Dir::Cache::archives": state / "cache" / "archives",
+    }
+    return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+
+def _last_error(stderr: str) -> str:
+    errors = [line[3:] for line in stderr.splitlines() if line.startswith("E: ")]
+    return (errors or stderr.strip().splitlines() or ["failed without a message"])[-1]
+
+
+def unpack(deb: Path, folder: Path, archives: Sequence[str] = ()) -> None:
+    """Unpack a .deb into `folder`, and the zip files in it that are named in `archives`."""
+    _run(["dpkg-deb", "-x", str(deb), str(folder)])
+    for name in archives:
+        with zipfile.ZipFile(folder / name) as archive:
+            archive.extractall(folder / f"{name}.d")
+
+
+def deb_field(deb: Path, field: str) -> str:
+    """Read a field such as Version from a .deb."""
+    return _run(["dpkg-deb", "-f", str(deb), field]).strip()
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FetchError(f"{' '.join(command[:2])}: {_last_error(done.stderr)}")
+    return done.stdout
+
+
+# ---------------------------------------------------------------------------------------------
+# The runs
+# ---------------------------------------------------------------------------------------------
+
+
+def fetch_package(source: Source, store: Store, apt: Apt) -> str:
+    """Download, convert and store one package; return a line that says what came of it."""
+    work = store.work / source.package
+    deb = apt.download(source.package, work)
+    version = deb_field(deb, "Version")
+    unpack(deb, work / "root", source.archives)
+    deb.unlink()
+    converted = convert_package(source, version, work / "root", work / "wav")
+    if not converted.records:
+        raise FetchError(f"{source.package}: version {version} holds no speech where it should")
+    store.add(source.package, work / "wav", converted.records)
+    shutil.rmtree(work)
+    written = [record for record in converted.records if record["path"]]
+    left_out = "".join(f", {count} {why}" for why, count in sorted(converted.left_out.items()))
+    return f"{version}: {describe(written)}" + (left_out and f"; left out{left_out[1:]}")
+
+
+def fetch_tools(dest: Path, work: Path, apt: Apt) -> Path:
+    """Unpack c2enc, c2dec and their library under ``dest/tools``; return the folder to run from.
+
+    ``tools/bin`` holds small wrappers that set the library path, for the programs are not
+    installed.
+    """
+    final = dest / "tools"
+    bin_folder = final / "bin"
+    if all((bin_folder / tool).exists() for tool in TOOLS):
+        return bin_folder
+    root = work / "tools"
+    deb = apt.download(TOOLS_PACKAGE, work / "tools-deb")
+    library = TOOLS_LIBRARY.search(deb_field(deb, "Depends"))
+    if library is None:
+        raise FetchError(f"{TOOLS_PACKAGE}: depends on no libcodec2 that we know")
+    unpack(deb, root)
+    unpack(apt.download(library.group(), work / "library-deb"), root)
+    folders = {path.parent.relative_to(root) for path in root.rglob("libcodec2.so*")}
+    (root / "bin").mkdir()
+    for tool in TOOLS:
+        wrapper = root / "bin" / tool
+        wrapper.write_text(wrapper_script(tool, sorted(folder.as_posix() for folder in folders)))
+        wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    shutil.rmtree(final, ignore_errors=True)
+    root.rename(final)
+    return bin_folder
+
+
+def wrapper_script(tool: str, library_folders: Sequence[str]) -> str:
+    """Give a shell script that runs an unpacked program with its own library."""
+    path = ":".join(f"$here/../{folder}" for folder in library_folders)
+    return (
+        "#!/bin/sh\n"
+        'here=$(dirname -- "$(readlink -f -- "$0")")\n'
+        f'LD_LIBRARY_PATH="{path}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"\n'
+        "export LD_LIBRARY_PATH\n"
+        f'exec "$here/../usr/bin/{tool}" "$@"\n'
+    )
+
+
+def fetch_all(sources: Sequence[Source], store: Store, apt: Apt) -> list[str]:
+    """Fetch the packages that are missing; return a line for each that could not be got."""
+    missing = []
+    for number, source in enumerate(sources, start=1):
+        head = f"[{number}/{len(sources)}] {source.package}"
+        if store.has(source.package):
+            log(f"{head}: there already")
+            continue
+        log(f"{head} ...")
+        try:
+            log(f"  {fetch_package(source, store, apt)}")
+        except (FetchError, OSError) as error:
+            missing.append(str(error))
+            log(f"  not got: {error}")
+    return missing
+
+
+def describe(records: Sequence[dict[str, object]]) -> str:
+    """Sum up records: files, minutes, speakers."""
+    minutes = sum(float(str(record["duration"])) for record in records) / 60
+    speakers = len({record["speaker"] for record in records})
+    return f"{len(records)} files, {minutes:.1f} minutes, {speakers} speakers"
+
+
+def list_sources(store: Store, out: IO[str]) -> None:
+    """Print the table of packages."""
+    for source in SOURCES:
+        state = "there" if store.has(source.package) else "-"
+        uses = ",".join(sorted(uses_of(source)))
+        print(f"{source.package:32} {uses:24} {source.licence:32} {state}", file=out)
+    for package in RESERVED_PACKAGES:
+        print(f"{package:32} {'reserved, never fetched':24}", file=out)
+
+
+def log(line: str) -> None:
+    """Tell the user how it goes."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description="Fetch real speech recordings from Debian packages, without root.",
+        epilog="Whole packages are fetched: with --use validate the manifest may also list"
+        " recordings for training that came in the same package.",
+    )
+    default = Path(__file__).resolve().parent.parent / ".speech"
+    parser.add_argument("--dest", type=Path, default=default, help="default: %(default)s")
+    parser.add_argument("--use", nargs="+", choices=USES, default=[], help="packages with this use")
+    parser.add_argument("--package", nargs="+", default=[], metavar="NAME", help="these packages")
+    parser.add_argument(
+        "--tools",
+        action="store_true",
+        help="fetch c2enc and c2dec into DEST/tools/bin (alone: no speech)",
+    )
+    parser.add_argument("--list", action="store_true", help="print the table of packages")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if anything could not be got")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks; return the exit code."""
+    store = Store(args.dest)
+    if args.list:
+        list_sources(store, sys.stdout)
+        return 0
+    only_tools = args.tools and not (args.use or args.package)
+    sources = [] if only_tools else select_sources(args.package, args.use)
+    with store.locked():
+        apt = Apt(store.dest / "apt")
+        missing = fetch_all(sources, store, apt)
+        if args.tools:
+            try:
+                log(f"tools: {fetch_tools(store.dest, store.work, apt)}")
+            except FetchError as error:
+                missing.append(str(error))
+        manifest = store.update_manifest() if sources else []
+    for use in USES:
+        log(f"{use:9} {describe([record for record in manifest if record['use'] == use])}")
+    reserved = ", ".join(RESERVED_PACKAGES)
+    held_out = ", ".join(sorted(lang for lang, side in LANGUAGE_SIDE.items() if side == RESERVED))
+    log(f"reserved, not fetched: {reserved}; of the amateur packs the languages {held_out}")
+    for line in missing:
+        log(f"could not get {line}")
+    got_nothing = len(missing) == len(sources) + args.tools
+    return 1 if missing and (args.strict or got_nothing) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    args = build_parser().parse_args(argv)
+    try:
+        return run(args)
+    except (FetchError, OSError) as error:
+        log(f"fetch_speech: error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
