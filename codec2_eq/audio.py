@@ -1,0 +1,682 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Any audio file or stream to blocks of mono 8 kHz float32 samples in the scale of int16.
+
+WAV and headerless samples are read here, from files and pipes alike, so that a pipe hands on each
+sample as it arrives and the libraries for other formats are loaded only for them. All else is
+decoded by libsndfile; from a pipe it is first spooled to an unnamed temporary file, since those
+formats need to seek.
+
+16-bit samples come out as they are, bit for bit at 8 kHz mono. All others are scaled so that full
+scale is 32768, neither rounded nor clipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, display_name, is_pipe, open_input, read_error
+
+if TYPE_CHECKING:
+    import soundfile
+
+RATE_HZ = 8000
+"""Sample rate of Codec 2 [Hz]."""
+
+FULL_SCALE = 32768.0
+"""What a sample of 1.0 in a float file becomes: the scale of int16, which Codec 2 works in."""
+
+MAX_RATE_HZ = 10_000_000
+"""Above any audio [Hz]: a rate beyond it means a damaged header."""
+
+RAW_SUFFIXES = (".raw", ".sw", ".s16")
+"""Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
+
+BLOCK_S = 5.0
+"""Longest block handed on from a file [s]; from a pipe blocks are as they arrive."""
+
+CLIPPED_SHARE = 0.001
+"""Share of samples at full scale that is worth a warning; normalised recordings stay below."""
+
+_READ_BYTES = 1 << 20
+_HEADER_CHUNK_BYTES = 64 << 20  # no real chunk before the samples comes near it
+_CLIP = 32767  # the largest int16
+
+
+class Resampler:
+    """Stream of samples at `rate` Hz to float32 at 8 kHz; the output does not depend on chunking.
+
+    A sample comes out at most 80 ms after it went in (35 to 70 ms at the usual rates), as soxr
+    computes in blocks. At 8 kHz samples pass unchanged.
+
+    Raises Codec2EqError if rate is below 8 kHz or beyond any audio.
+    """
+
+    def __init__(self, rate: float) -> None:
+        check_rate(rate)
+        self.rate = rate
+        self._stream = None if rate == RATE_HZ else _soxr_stream(rate)
+
+    def process(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready."""
+        chunk = np.ascontiguousarray(samples, dtype=np.float32)
+        if chunk.ndim != 1:
+            raise ValueError(f"samples of shape {chunk.shape}: expected (n_samples,)")
+        return chunk if self._stream is None else self._stream.resample_chunk(chunk)
+
+    def flush(self) -> NDArray[np.float32]:
+        """Return the samples still to come at the end of the input; then start afresh."""
+        nothing = np.empty(0, np.float32)
+        if self._stream is None:
+            return nothing
+        tail = self._stream.resample_chunk(nothing, last=True)
+        self._stream = _soxr_stream(self.rate)
+        return tail
+
+
+def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
+    """Resample samples (n,) at `rate` Hz to 8 kHz float32, in the same scale.
+
+    Raises Codec2EqError if rate is below 8 kHz.
+    """
+    resampler = Resampler(rate)
+    return np.concatenate([resampler.process(samples), resampler.flush()])
+
+
+def check_rate(rate: float) -> None:
+    """Raise Codec2EqError if `rate` [Hz] cannot be brought to 8 kHz."""
+    if not rate >= RATE_HZ:
+        raise Codec2EqError(
+            f"sample rate {rate:g} Hz: at least {RATE_HZ} Hz needed; take a recording of a higher "
+            f"rate, or raise it first (sox IN -r {RATE_HZ} OUT)"
+        )
+    if not rate <= MAX_RATE_HZ:
+        raise Codec2EqError(
+            f"sample rate {rate:g} Hz: at most {MAX_RATE_HZ} Hz; is the header damaged?"
+        )
+
+
+_soxr_lock = threading.Lock()
+
+
+def _soxr_stream(rate: float) -> Any:
+    import soxr
+
+    # soxr's default block for its FFT holds samples back for up to 160 ms; the smaller one costs
+    # no more time. It is read from the environment whenever a stream is made, and is set once and
+    # for all, since every stream of a process must compute the same numbers.
+    with _soxr_lock:
+        os.environ.setdefault("SOXR_LARGE_DFT_SIZE", "10")
+    return soxr.ResampleStream(rate, RATE_HZ, 1, dtype="float32", quality="HQ")
+
+
+def read_audio(
+    path: PathLike, *, channel: int | str = "mix", raw: bool = False
+) -> NDArray[np.float32]:
+    """Read a whole file or stdin (`-`) as mono 8 kHz float32 (n,) in the scale of int16.
+
+    It is `stream_audio` run to its end; see there for the parameters and errors.
+    """
+    with stream_audio(path, channel=channel, raw=raw) as stream:
+        blocks = list(stream)
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+
+
+def stream_audio(
+    path: PathLike, *, channel: int | str = "mix", raw: bool = False, block_s: float = BLOCK_S
+) -> AudioStream:
+    """Open a file, fifo or stdin (`-`) as an iterator of mono 8 kHz float32 blocks (n,), n > 0.
+
+    channel : "mix" for the mean of all channels, or the number of one, from 1
+    raw : take it as headerless s16le mono 8 kHz whatever its name; an odd last byte is dropped
+    block_s : longest block from a file, s; from a pipe a block is what has arrived
+
+    The header is read here, the samples as the iterator goes on. Memory does not depend on the
+    length of the file. Recordings that are cut short are processed as far as they go; that, and
+    clipping, is told to the logger "codec2_eq".
+
+    Raises Codec2EqError, here or on the way, if the file cannot be read, is not audio, has too low
+    a rate, not that channel, or samples that are NaN or infinite.
+    """
+    return AudioStream(path, channel=channel, raw=raw, block_s=block_s)
+
+
+def audio_duration(path: PathLike, *, raw: bool = False) -> float | None:
+    """Return the length of an audio file in s as its header tells, None if it does not.
+
+    Raises Codec2EqError if the file cannot be read or is not audio.
+    """
+    with stream_audio(path, raw=raw) as stream:
+        return stream.duration_s
+
+
+class AudioStream:
+    """Iterator over mono 8 kHz float32 blocks in the scale of int16; closes itself at the end.
+
+    name : the name that messages use
+    rate : sample rate of the file, Hz
+    channels : number of channels of the file
+    duration_s : length in s as the header tells, None on a pipe or where it does not tell
+    """
+
+    def __init__(
+        self, path: PathLike, *, channel: int | str, raw: bool, block_s: float
+    ) -> None:
+        if not block_s > 0:
+            raise ValueError(f"block_s {block_s}: must be above 0")
+        self.name = display_name(path)
+        self._files = contextlib.ExitStack()
+        try:
+            source = _open_source(path, self.name, raw, self._files)
+            self._channel = _channel_index(self.name, channel, source.channels)
+            try:
+                self._resampler = Resampler(source.rate)
+            except Codec2EqError as error:
+                raise Codec2EqError(f"{self.name}: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+        self.rate = source.rate
+        self.channels = source.channels
+        self.duration_s = source.duration_s
+        self._blocks = self._run(source, max(1, int(block_s * source.rate)))
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self._blocks
+
+    def __next__(self) -> NDArray[np.float32]:
+        return next(self._blocks)
+
+    def __enter__(self) -> AudioStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the iterator must not be used any more."""
+        self._files.close()
+
+    def _run(self, source: _Source, block_frames: int) -> Iterator[NDArray[np.float32]]:
+        monitor = _LevelMonitor(self.name, source.rate)
+        with self._files:
+            for block in source.blocks(block_frames):
+                if self._channel is not None:
+                    block = block[:, self._channel : self._channel + 1]
+                monitor.check(block)
+                samples = self._resampler.process(_mix(block))
+                if len(samples):
+                    yield samples
+            tail = self._resampler.flush()
+            if len(tail):
+                yield tail
+            monitor.report()
+
+
+def _channel_index(name: str, channel: int | str, channels: int) -> int | None:
+    """Return the index of the wanted channel, None for the mix of all."""
+    if channel == "mix":
+        return None
+    try:
+        number = int(channel)
+    except ValueError:
+        raise Codec2EqError(
+            f"channel {channel!r}: expected 'mix' or a number from 1"
+        ) from None
+    if not 1 <= number <= channels:
+        plural = "channel" if channels == 1 else "channels"
+        raise Codec2EqError(
+            f"{name}: channel {number} asked for, has {channels} {plural}; "
+            f"pass --channel 1{f' to {channels}' if channels > 1 else ''}, or mix"
+        )
+    return number - 1
+
+
+def _mix(block: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the mean of the channels of a block (n, channels).
+
+    One channel is added after another, so that a sample's value does not depend on where its
+    block begins and ends, as the order within numpy's own sum may.
+    """
+    mixed = block[:, 0].astype(np.float32)
+    for index in range(1, block.shape[1]):
+        mixed += block[:, index]
+    if block.shape[1] > 1:
+        mixed /= np.float32(block.shape[1])
+    return mixed
+
+
+class _LevelMonitor:
+    """Refuses samples that are no numbers; counts those at full scale."""
+
+    def __init__(self, name: str, rate: float) -> None:
+        self.name = name
+        self.rate = rate
+        self.n_frames = 0
+        self.n_samples = 0
+        self.n_clipped = 0
+        self.peak = 0.0
+
+    def check(self, block: NDArray[Any]) -> None:
+        """Look at a block (n, channels) of the chosen channels, int16 or float32."""
+        low, high = float(block.min()), float(block.max())  # NaN if any sample is
+        if block.dtype != np.int16 and not (np.isfinite(low) and np.isfinite(high)):
+            self._refuse(block)
+        if high >= _CLIP or low <= -_CLIP:
+            self.n_clipped += int(np.count_nonzero((block >= _CLIP) | (block <= -_CLIP)))
+        self.peak = max(self.peak, high, -low)
+        self.n_frames += len(block)
+        self.n_samples += block.size
+
+    def _refuse(self, block: NDArray[Any]) -> None:
+        frame = self.n_frames + int(np.argmin(np.isfinite(block).all(axis=1)))
+        raise Codec2EqError(
+            f"{self.name}: sample {frame} (at {frame / self.rate:.3f} s) is NaN or infinite; "
+            "only finite samples can be processed, repair or cut the recording"
+        )
+
+    def report(self) -> None:
+        """Log a warning if the recording seems clipped or wrongly scaled."""
+        if self.peak > 16 * FULL_SCALE:
+            _warn(
+                f"{self.name}: float samples reach {self.peak / FULL_SCALE:.0f} times full scale; "
+                "1.0 is full scale, scale them down if they were made from integers"
+            )
+        elif self.n_clipped > CLIPPED_SHARE * self.n_samples:
+            _warn(
+                f"{self.name}: {self.n_clipped / self.n_samples:.1%} of the samples are at full "
+                "scale or beyond; the recording seems clipped, which distorts its spectra"
+            )
+
+
+def _warn(message: str) -> None:
+    import logging
+
+    logging.getLogger("codec2_eq").warning(message)
+
+
+# Sources: where samples come from.
+
+
+class _Source(Protocol):
+    """Blocks (n, channels), n > 0, of int16, or of float32 in the scale of int16."""
+
+    rate: int
+    channels: int
+    duration_s: float | None
+
+    def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]: ...
+
+
+def _open_source(
+    path: PathLike, name: str, raw: bool, files: contextlib.ExitStack
+) -> _Source:
+    handle = files.enter_context(open_input(path))
+    file_bytes = None if is_pipe(path) else os.fstat(handle.fileno()).st_size
+    if raw or os.fspath(path).lower().endswith(RAW_SUFFIXES):
+        return _PcmSource(handle, name, _Wav("int", 1, RATE_HZ, 2, file_bytes, 0), file_bytes)
+    header = _Header(handle, name)
+    wav = _read_wav_header(header, file_bytes)
+    if wav is not None:
+        return _PcmSource(handle, name, wav, file_bytes)
+    if file_bytes is not None:
+        return _DecodedSource(os.fspath(path), name, files)
+    if not header.seen.startswith(_SPOOLED_MAGIC) and not _is_mpeg(header.seen):
+        raise Codec2EqError(
+            f"{name}: not WAV, FLAC, OGG, MP3 or other audio with a header; "
+            "pass --raw for headerless 16-bit 8 kHz samples"
+        )
+    return _DecodedSource(_spool(header, files), name, files)
+
+
+class _Header:
+    """Reads the head of a file and keeps what it read, for a second reader."""
+
+    def __init__(self, handle: IO[bytes], name: str) -> None:
+        self.handle = handle
+        self.name = name
+        self.seen = bytearray()
+
+    def take(self, n_bytes: int) -> bytes:
+        """Return the next n_bytes, fewer at the end of the file."""
+        try:
+            data = self.handle.read(n_bytes)
+        except OSError as error:
+            raise read_error(self.name, error) from error
+        self.seen += data
+        return data
+
+    def take_all(self, n_bytes: int) -> bytes:
+        """Return the next n_bytes; raise Codec2EqError if the file ends before."""
+        data = self.take(n_bytes)
+        if len(data) < n_bytes:
+            raise Codec2EqError(
+                f"{self.name}: ends within its WAV header, after {len(self.seen)} bytes; "
+                "fetch or record it again"
+            )
+        return data
+
+
+def _spool(header: _Header, files: contextlib.ExitStack) -> int:
+    """Copy a pipe to an unnamed temporary file; return its descriptor, at the beginning."""
+    import shutil
+    import tempfile
+
+    spool = files.enter_context(tempfile.TemporaryFile())
+    try:
+        spool.write(header.seen)
+        shutil.copyfileobj(header.handle, spool, _READ_BYTES)
+        spool.seek(0)
+    except OSError as error:
+        raise Codec2EqError(
+            f"{header.name}: cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
+            "set TMPDIR to a folder with room, or pipe WAV, which needs none"
+        ) from error
+    return spool.fileno()
+
+
+# WAV
+
+
+@dataclass(frozen=True)
+class _Wav:
+    """What a WAV header tells about its samples."""
+
+    encoding: str  # "int", "float", "alaw" or "ulaw"
+    channels: int
+    rate: int
+    width: int  # bytes of a sample
+    data_bytes: int | None  # None: unknown, up to the end
+    data_start: int
+
+
+_WAV_ENCODINGS = {1: "int", 3: "float", 6: "alaw", 7: "ulaw"}
+_WAV_WIDTHS = {"int": (1, 2, 3, 4), "float": (4, 8), "alaw": (1,), "ulaw": (1,)}
+_WAV_EXTENSIBLE = 0xFFFE
+_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # after the two bytes of the tag
+
+
+def _read_wav_header(header: _Header, file_bytes: int | None) -> _Wav | None:
+    """Read up to the first sample; None if it is no WAV or of an encoding for libsndfile."""
+    magic = header.take(12)
+    if not magic:
+        raise Codec2EqError(
+            f"{header.name}: is empty (0 bytes); a recording with a header expected"
+        )
+    if magic[:4] not in (b"RIFF", b"RF64") or not b"WAVE".startswith(magic[8:]):
+        return None
+    if len(magic) < 12:
+        header.take_all(1)
+    riff_bytes = int.from_bytes(magic[4:8], "little")
+    wide_bytes = None
+    wav = None
+    while True:
+        tag, size = struct.unpack("<4sI", header.take_all(8))
+        if tag == b"data":
+            break
+        if size > _HEADER_CHUNK_BYTES:
+            raise Codec2EqError(
+                f"{header.name}: its WAV header has a chunk of {size} bytes, more than "
+                f"{_HEADER_CHUNK_BYTES}: damaged; fetch or record it again"
+            )
+        chunk = header.take_all(size + size % 2)
+        if tag == b"fmt ":
+            wav = _parse_format(header.name, chunk)
+            if wav is None:
+                return None
+        elif tag == b"ds64" and size >= 16:
+            wide_bytes = int.from_bytes(chunk[8:16], "little")
+    if wav is None:
+        raise Codec2EqError(
+            f"{header.name}: its WAV header does not tell the sample format (no 'fmt ' chunk "
+            "before 'data'); fetch or record it again"
+        )
+    if size == 0xFFFFFFFF and wide_bytes:
+        size = wide_bytes
+    start = len(header.seen)
+    known = _is_length(size, riff_bytes, start, file_bytes)
+    return _Wav(wav[0], *wav[1:], size if known else None, start)
+
+
+def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
+    """Return encoding, channels, rate [Hz] and bytes a sample; None if it is for libsndfile."""
+    if len(chunk) < 16:
+        raise Codec2EqError(
+            f"{name}: its WAV format chunk has {len(chunk)} bytes, at least 16 needed: damaged; "
+            "fetch or record it again"
+        )
+    tag, channels, rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", chunk[:16])
+    if tag == _WAV_EXTENSIBLE and len(chunk) >= 40 and chunk[26:40] == _GUID_TAIL:
+        (tag,) = struct.unpack("<H", chunk[24:26])
+    encoding = _WAV_ENCODINGS.get(tag)
+    if encoding is None:
+        return None
+    width = frame_bytes // channels if channels else 0
+    if (
+        width not in _WAV_WIDTHS[encoding]
+        or width != (bits + 7) // 8
+        or width * channels != frame_bytes
+    ):
+        raise Codec2EqError(
+            f"{name}: its WAV header tells {channels} channels of {bits} bits in {frame_bytes} "
+            "bytes, which do not fit: damaged; fetch or record it again"
+        )
+    return encoding, channels, rate, width
+
+
+def _is_length(size: int, riff_bytes: int, start: int, file_bytes: int | None) -> bool:
+    """Whether the size of a data chunk is a real one, and not what is written before it is known.
+
+    Who writes WAV to a pipe puts 0 (GStreamer), about 2^31 (sox, arecord) or 2^32-1 (ffmpeg).
+    """
+    def placeholder(value: int) -> bool:
+        return 0x7FFE0000 <= value <= 0x80010000 or 0xFFFE0000 <= value <= 0xFFFFFFFF
+
+    if size == 0:
+        # No samples for sure if the header tells of further chunks behind the empty one.
+        return riff_bytes > start - 8 and not placeholder(riff_bytes)
+    fits = file_bytes is not None and start + size <= file_bytes
+    return fits or not placeholder(size)
+
+
+class _PcmSource:
+    """Samples as they lie in a WAV or headerless file or pipe."""
+
+    def __init__(
+        self, handle: IO[bytes], name: str, wav: _Wav, file_bytes: int | None
+    ) -> None:
+        self.rate = wav.rate
+        self.channels = wav.channels
+        self._handle = handle
+        self._name = name
+        self._decode = _decoder(wav.encoding, wav.width)
+        self._frame_bytes = wav.width * wav.channels
+        self._data_bytes = wav.data_bytes
+        self.duration_s = None
+        if file_bytes is not None:
+            n_bytes = file_bytes - wav.data_start
+            if wav.data_bytes is not None:
+                n_bytes = min(n_bytes, wav.data_bytes)
+            self.duration_s = n_bytes // self._frame_bytes / max(1, wav.rate)
+
+    def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
+        """Yield whatever whole frames have arrived, at most block_frames at a time."""
+        frame_bytes = self._frame_bytes
+        block_bytes = max(1, min(block_frames, _READ_BYTES // frame_bytes)) * frame_bytes
+        n_read = 0
+        rest = b""
+        while self._data_bytes is None or n_read < self._data_bytes:
+            data = self._read(block_bytes - len(rest), n_read)
+            if not data:
+                break
+            n_read += len(data)
+            data = rest + data if rest else data
+            whole = len(data) - len(data) % frame_bytes
+            rest = data[whole:]
+            if whole:
+                samples = self._decode(memoryview(data)[:whole])
+                yield samples.reshape(-1, self.channels)
+        self._report_cut(n_read)
+
+    def _read(self, n_bytes: int, n_read: int) -> bytes:
+        if self._data_bytes is not None:
+            n_bytes = min(n_bytes, self._data_bytes - n_read)
+        try:
+            return self._handle.read1(n_bytes)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise read_error(self._name, error) from error
+
+    def _report_cut(self, n_read: int) -> None:
+        if self._data_bytes is not None and n_read < self._data_bytes:
+            byte_rate = self._frame_bytes * self.rate
+            _warn(
+                f"{self._name}: ends after {n_read / byte_rate:.3f} s, its header tells "
+                f"{self._data_bytes / byte_rate:.3f} s; processed as far as it goes"
+            )
+
+
+Decoder = Callable[[memoryview], NDArray[Any]]
+
+
+def _decoder(encoding: str, width: int) -> Decoder:
+    """Return the function that turns bytes into samples, int16 or float32 in its scale."""
+    if encoding in ("alaw", "ulaw"):
+        table = _alaw_table() if encoding == "alaw" else _ulaw_table()
+        return lambda data: table[np.frombuffer(data, np.uint8)]
+    return {
+        ("int", 1): _decode_u8,
+        ("int", 2): lambda data: np.frombuffer(data, "<i2"),
+        ("int", 3): _decode_s24,
+        ("int", 4): lambda data: _scaled(np.frombuffer(data, "<i4"), 2.0**-16),
+        ("float", 4): lambda data: _scaled(np.frombuffer(data, "<f4"), FULL_SCALE),
+        ("float", 8): lambda data: _scaled(np.frombuffer(data, "<f8"), FULL_SCALE),
+    }[encoding, width]
+
+
+def _scaled(samples: NDArray[Any], factor: float) -> NDArray[np.float32]:
+    # What overflows becomes infinite, and is refused with all that is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return samples.astype(np.float32) * np.float32(factor)
+
+
+def _decode_u8(data: memoryview) -> NDArray[np.int16]:
+    return (np.frombuffer(data, np.uint8).astype(np.int16) - 128) * np.int16(256)
+
+
+def _decode_s24(data: memoryview) -> NDArray[np.float32]:
+    wide = np.zeros((len(data) // 3, 4), np.uint8)
+    wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    return _scaled(wide.view("<i4")[:, 0], 2.0**-16)
+
+
+def _ulaw_table() -> NDArray[np.int16]:
+    """Return the 256 values of ITU-T G.711 mu-law in the scale of int16."""
+    code = ~np.arange(256, dtype=np.uint8)
+    exponent, mantissa = (code >> 4 & 7).astype(np.int16), (code & 15).astype(np.int16)
+    magnitude = ((2 * mantissa + 33) << exponent) - 33  # 14 bits
+    return (np.where(code & 0x80, -magnitude, magnitude) * 4).astype(np.int16)
+
+
+def _alaw_table() -> NDArray[np.int16]:
+    """Return the 256 values of ITU-T G.711 A-law in the scale of int16."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent, mantissa = (code >> 4 & 7).astype(np.int16), (code & 15).astype(np.int16)
+    linear = 2 * mantissa + 1  # the first segment has no leading one
+    magnitude = np.where(exponent == 0, linear, (linear + 32) << np.maximum(exponent - 1, 0))
+    return (np.where(code & 0x80, magnitude, -magnitude) * 8).astype(np.int16)  # of 13 bits
+
+
+# All other formats, through libsndfile.
+
+_SPOOLED_MAGIC = (
+    b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff",
+    b"NIST_1A", b"Creative Voice",
+)  # fmt: skip
+
+_INT16_SUBTYPES = frozenset(
+    "PCM_S8 PCM_U8 PCM_16 ULAW ALAW IMA_ADPCM MS_ADPCM GSM610 G721_32 G723_24 G723_40 VOX_ADPCM "
+    "NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32 DWVW_12 DWVW_16 DPCM_8 DPCM_16 ALAC_16".split()
+)
+"""What libsndfile decodes to 16 bits or fewer: read as int16, exactly as it is."""
+
+
+def _is_mpeg(head: bytes | bytearray) -> bool:
+    """Whether an MPEG audio frame starts here: eleven bits set, layer and version not reserved."""
+    return (
+        len(head) >= 2
+        and head[0] == 0xFF
+        and head[1] & 0xE0 == 0xE0
+        and head[1] & 0x18 != 0x08
+        and head[1] & 0x06 != 0
+    )
+
+
+class _DecodedSource:
+    """Samples that libsndfile decodes, from a path or the descriptor of a regular file."""
+
+    def __init__(self, file: str | int, name: str, files: contextlib.ExitStack) -> None:
+        self._name = name
+        try:
+            import soundfile
+
+            self._file = files.enter_context(_open_forward(file, soundfile))
+        except soundfile.LibsndfileError as error:
+            raise Codec2EqError(
+                f"{name}: not audio that libsndfile reads ({error.error_string.rstrip('.')}); "
+                "convert it to WAV or FLAC, or pass --raw for headerless 16-bit 8 kHz samples"
+            ) from error
+        self.rate = self._file.samplerate
+        self.channels = self._file.channels
+        self.duration_s = self._file.frames / self.rate if self.rate else None
+
+    def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
+        """Yield blocks of at most block_frames until the decoder gives no more."""
+        exact = self._file.subtype in _INT16_SUBTYPES
+        limit = max(1, min(block_frames, _READ_BYTES // (4 * self.channels)))
+        n_read = 0
+        while True:
+            block = self._read(limit, "int16" if exact else "float32", n_read)
+            if not len(block):
+                break
+            n_read += len(block)
+            yield block if exact else _scaled(block, FULL_SCALE)
+        n_told = self._file.frames
+        # Compressed formats estimate their length: a short lack is no cut.
+        if n_told - n_read > 0.1 * self.rate:
+            _warn(
+                f"{self._name}: ends after {n_read / self.rate:.3f} s, its header tells "
+                f"{n_told / self.rate:.3f} s; processed as far as it goes"
+            )
+
+    def _read(self, n_frames: int, dtype: str, n_read: int) -> NDArray[Any]:
+        import soundfile
+
+        try:
+            return self._file.read(n_frames, dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise Codec2EqError(
+                f"{self._name}: cannot be decoded after {n_read / self.rate:.3f} s "
+                f"({error.error_string.rstrip('.')}); damaged, fetch or record it again"
+            ) from error
+
+
+def _open_forward(file: str | int, soundfile_module: Any) -> soundfile.SoundFile:
+    """Open a file to be read from beginning to end.
+
+    soundfile seeks to where it is after each read of a file that can seek. In MP3 that loses the
+    decoder's memory, and with it the sound of the next frames; it is wasted time anywhere.
+    """
+    class Forward(soundfile_module.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Forward(file, closefd=False)

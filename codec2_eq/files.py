@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Binary files and standard streams: whole files or none, and errors that name the remedy.
+
+`-` is stdin or stdout. An output file appears under its final name only when it is whole. Devices,
+pipes and standard output are written directly, each write at once and without a buffer, so that
+whoever reads them never waits for us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from codec2_eq.errors import Codec2EqError
+
+STANDARD = "-"
+"""The path that means stdin or stdout."""
+
+_OWN_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+
+_READ_REMEDIES = {
+    errno.ENOENT: "no such file",
+    errno.EISDIR: "is a directory, not a file; name the files in it",
+    errno.ENOTDIR: "part of this path is a file, not a folder",
+    errno.EACCES: "no permission to read it; check its mode and owner",
+}
+_WRITE_REMEDIES = {
+    errno.ENOENT: "its folder does not exist; create it first",
+    errno.EISDIR: "is a directory; name a file in it",
+    errno.ENOTDIR: "part of this path is a file, not a folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOSPC: "disk full; free some space or write elsewhere",
+    errno.EDQUOT: "disk quota exceeded; free some space or write elsewhere",
+    errno.EFBIG: "file too large for its file system; split the job or write elsewhere",
+}
+
+PathLike = str | os.PathLike[str]
+
+
+def display_name(path: PathLike, *, standard: str = "stdin") -> str:
+    """Return the name that error messages use: the path, or `standard` for `-`."""
+    return standard if os.fspath(path) == STANDARD else os.fspath(path)
+
+
+def read_error(name: str, error: OSError) -> Codec2EqError:
+    """Tell an OSError of opening or reading `name` in one line."""
+    return _translate(name, error, _READ_REMEDIES)
+
+
+def write_error(name: str, error: OSError) -> Codec2EqError:
+    """Tell an OSError of opening or writing `name` in one line."""
+    return _translate(name, error, _WRITE_REMEDIES)
+
+
+def _translate(name: str, error: OSError, remedies: dict[int, str]) -> Codec2EqError:
+    reason = remedies.get(error.errno or 0, error.strerror or str(error))
+    return Codec2EqError(f"{name}: {reason}")
+
+
+class OutputFile(io.FileIO):
+    """A binary output without a buffer, whose failures are told in one line.
+
+    ``write`` writes all it is given. A broken pipe stays a BrokenPipeError: it is no error of ours
+    and ends a program quietly.
+    """
+
+    def __init__(self, file: str | int, *, name: str, closefd: bool = True, **options: Any) -> None:
+        super().__init__(file, "w", closefd=closefd, **options)
+        self.display_name = name
+
+    def write(self, data: Any, /) -> int:
+        """Write all bytes of a contiguous buffer; raise Codec2EqError on a full disk."""
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            while written < len(view):
+                # A non-blocking descriptor that is full gives None: the next turn tries again.
+                written += super().write(view[written:]) or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise write_error(self.display_name, error) from error
+        return written
+
+
+def is_pipe(path: PathLike) -> bool:
+    """Whether `path` is read as it comes (stdin, a fifo, a device) and has no length."""
+    if os.fspath(path) == STANDARD:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextlib.contextmanager
+def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
+    """Open a file or stdin (`-`) for reading; ``read1`` hands on what has arrived.
+
+    Raises Codec2EqError if it cannot be opened or is a terminal.
+    """
+    if os.fspath(path) == STANDARD:
+        if sys.stdin is None or sys.stdin.closed:
+            raise Codec2EqError("stdin: is closed; name a file or pipe data in")
+        if sys.stdin.isatty():
+            raise Codec2EqError("stdin: is a terminal; name a file or pipe data in")
+        yield sys.stdin.buffer  # type: ignore[misc]  # a BytesIO in tests, with the same methods
+        return
+    try:
+        handle = open(path, "rb")
+    except OSError as error:
+        raise read_error(os.fspath(path), error) from error
+    with handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file or stdout (`-`) for binary writing; a file appears only when it is whole.
+
+    Raises Codec2EqError as `atomic_output` does, and if stdout is a terminal.
+    """
+    if os.fspath(path) not in (STANDARD, "/dev/stdout"):
+        with atomic_output(path, force=force) as handle:
+            yield handle
+        return
+    if sys.stdout is None or sys.stdout.closed:
+        raise Codec2EqError("stdout: is closed; write to a file with -o FILE")
+    if sys.stdout.isatty():
+        raise Codec2EqError(
+            "stdout: is a terminal, and the output is binary; write to a file with -o FILE, "
+            "or pipe it on"
+        )
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # replaced by an object in memory, as test tools do
+        yield sys.stdout.buffer
+        return
+    with OutputFile(descriptor, name="stdout", closefd=False) as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
+    """Write a binary file under a temporary name beside its target; rename it on success.
+
+    On any exception the temporary file is removed and the target is as before. A device, fifo or
+    own descriptor (/dev/null, /dev/fd/3) is written directly. A symbolic link is followed.
+
+    Raises Codec2EqError if the target exists and `force` is false, is a directory, or cannot be
+    written.
+    """
+    name = os.fspath(path)
+    if is_pipe(name) or name.startswith(_OWN_DESCRIPTORS):
+        with _create(name, name) as handle:
+            yield handle
+        return
+    target = os.path.realpath(name)
+    mode = _check_target(name, target, force)
+    temporary = os.path.join(
+        os.path.dirname(target), f".codec2-eq-{os.getpid()}-{os.urandom(6).hex()}.part"
+    )
+    try:
+        with _create(temporary, name, opener=_open_new) as handle:
+            if mode is not None:
+                os.fchmod(handle.fileno(), mode)
+            yield handle
+        _check_target(name, target, force)  # it may have appeared meanwhile
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _check_target(name: str, target: str, force: bool) -> int | None:
+    """Return the mode of an existing target that may be replaced, None if there is none."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise write_error(name, error) from error
+    if stat.S_ISDIR(mode):
+        raise write_error(name, IsADirectoryError(errno.EISDIR, ""))
+    if not force:
+        raise Codec2EqError(f"{name}: exists already; pass -f to overwrite it")
+    return stat.S_IMODE(mode)
+
+
+def _create(path: str, name: str, **options: Any) -> OutputFile:
+    try:
+        return OutputFile(path, name=name, **options)
+    except OSError as error:
+        raise write_error(name, error) from error
+
+
+def _open_new(path: str, flags: int) -> int:
+    """Open a file that must be new, with the mode that the user's umask gives any new file."""
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
