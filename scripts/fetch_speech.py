@@ -616,6 +616,7 @@ class Apt:
         folder.mkdir(parents=True, exist_ok=True)
         message = self._try_download(package, folder)
         if message and not self._own_lists:
+            log(f"  the system's package lists do not do: {message}")
             self._update_own_lists()
             message = self._try_download(package, folder)
         debs = sorted(folder.glob("*.deb"))
@@ -630,7 +631,7 @@ class Apt:
         return "" if done.returncode == 0 else _last_error(done.stderr)
 
     def _update_own_lists(self) -> None:
-        log(f"the system's package lists do not do; fetching lists into {self.state}")
+        log(f"  fetching package lists into {self.state}")
         options = own_list_options(self.state)
         command = ["apt-get", *self._options, *options, "update"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -768,6 +769,17 @@ def describe(records: Sequence[dict[str, object]]) -> str:
     return f"{len(records)} files, {minutes:.1f} minutes, {speakers} speakers"
 
 
+def summarise(manifest: Sequence[dict[str, object]]) -> None:
+    """Tell what the manifest holds for each use, and what is missing on purpose."""
+    for use in USES:
+        log(f"{use:9} {describe([record for record in manifest if record['use'] == use])}")
+    languages = [language for language, side in LANGUAGE_SIDE.items() if side == RESERVED]
+    log(
+        f"reserved, not fetched: {', '.join(RESERVED_PACKAGES)};"
+        f" not converted: the amateur packs in {', '.join(sorted(languages))}"
+    )
+
+
 def list_sources(store: Store, out: IO[str]) -> None:
     """Print the table of packages."""
     for source in SOURCES:
@@ -820,12 +832,8 @@ def run(args: argparse.Namespace) -> int:
                 log(f"tools: {fetch_tools(store.dest, store.work, apt)}")
             except FetchError as error:
                 missing.append(str(error))
-        manifest = store.update_manifest() if sources else []
-    for use in USES:
-        log(f"{use:9} {describe([record for record in manifest if record['use'] == use])}")
-    reserved = ", ".join(RESERVED_PACKAGES)
-    held_out = ", ".join(sorted(lang for lang, side in LANGUAGE_SIDE.items() if side == RESERVED))
-    log(f"reserved, not fetched: {reserved}; of the amateur packs the languages {held_out}")
+        if sources:
+            summarise(store.update_manifest())
     for line in missing:
         log(f"could not get {line}")
     got_nothing = len(missing) == len(sources) + args.tools

@@ -1,0 +1,636 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""scripts/fetch_speech.py: the table of packages, conversion, copies, resuming, the manifest."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSIC = (
+    "hts1a hts2a cq_ref ve9qrp_10s vk5qi big_dog kristoff mmt1 forig morig g3plx cross f2400 m2400"
+).split()
+
+
+def load_script():
+    path = ROOT / "scripts" / "fetch_speech.py"
+    spec = importlib.util.spec_from_file_location("fetch_speech", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fetch_speech"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+fetch = load_script()
+
+
+def source_of(package):
+    return next(source for source in fetch.SOURCES if source.package == package)
+
+
+def tone(seed, seconds=0.1, rate_hz=8000):
+    noise = np.random.default_rng(seed).normal(size=int(seconds * rate_hz))
+    return np.clip(noise * 3000, -32768, 32767).astype(np.int16)
+
+
+def write(root, path, samples, rate_hz=8000, **options):
+    target = root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".raw":
+        samples.astype("<i2").tofile(target)
+    else:
+        sf.write(target, samples, rate_hz, **options)
+    return target
+
+
+# The table ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_classic_samples_are_classic(name):
+    label = fetch.classify(source_of("codec2-examples"), f"usr/share/codec2/raw/{name}.raw")
+    assert label.use == "classic"
+    assert label.speaker == f"codec2-{name}"
+
+
+@pytest.mark.parametrize(
+    ("path", "use"),
+    [
+        ("usr/share/codec2/raw/hts1.raw", "parity"),
+        ("usr/share/codec2/raw/ve9qrp.raw", "parity"),
+        ("usr/share/codec2/raw/speech_orig_16k.wav", "parity"),
+        ("usr/share/codec2/wav/all.wav", "parity"),
+        ("usr/share/codec2/raw/sine1k_2Hz_spread.raw", None),
+        ("usr/share/codec2/raw/testframes_700d.raw", None),
+        ("usr/share/codec2/octave/test_qam16.raw", None),
+        ("usr/share/codec2/octave/vq", None),
+    ],
+)
+def test_other_files_of_codec2(path, use):
+    label = fetch.classify(source_of("codec2-examples"), path)
+    assert (label and label.use) == use
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "use", "speaker", "language"),
+    [
+        (
+            "asterisk-core-sounds-fr-wav",
+            "usr/share/asterisk/sounds/fr_CA_f_June/digits/1.wav",
+            "validate",
+            "asterisk-fr-june",
+            "fr",
+        ),
+        (
+            "klettres-data",
+            "usr/share/klettres/da/alpha/a.ogg",
+            "validate",
+            "klettres-da",
+            "da",
+        ),
+        ("klettres-data", "usr/share/klettres/uk/alpha/a.ogg", "reserved", "klettres-uk", "uk"),
+        ("klettres-data", "usr/share/klettres/hu/syllab/b.ogg", "train", "klettres-hu", "hu"),
+        (
+            "ktuberling-data",
+            "usr/share/ktuberling/sounds/fr/hat.wav",
+            "reserved",
+            "ktuberling-fr",
+            "fr",
+        ),
+        (
+            "ktuberling-data",
+            "usr/share/ktuberling/sounds/sr@latin/hat.ogg",
+            "train",
+            "ktuberling-sr@latin",
+            "sr@latin",
+        ),
+        (
+            "tuxpaint-stamps-default",
+            "usr/share/tuxpaint/stamps/animals/cow_desc_bg.ogg",
+            "train",
+            "tuxpaint-bg",
+            "bg",
+        ),
+        (
+            "tuxpaint-stamps-default",
+            "usr/share/tuxpaint/stamps/symbols/math/7_el.ogg",
+            "reserved",
+            "tuxpaint-el",
+            "el",
+        ),
+        (
+            "hedgewars-data",
+            "usr/share/games/hedgewars/Data/Sounds/voices/Default_uk/Hello.ogg",
+            "reserved",
+            "hedgewars-Default-uk",
+            "uk",
+        ),
+        (
+            "hedgewars-data",
+            "usr/share/games/hedgewars/Data/Sounds/voices/Pirate/Hello.ogg",
+            "train",
+            "hedgewars-Pirate",
+            "en",
+        ),
+        (
+            "drascula-italian",
+            "usr/share/scummvm/drascula/it/VB7.ALS",
+            "train",
+            "drascula-it-VB",
+            "it",
+        ),
+        ("drascula-spanish", "usr/share/scummvm/drascula/es/12.ALS", "train", "drascula-es", "es"),
+        (
+            "warzone2100-data",
+            "usr/share/games/warzone2100/base.wz.d/audio/memressp/power/pcv346.ogg",
+            "validate",
+            "warzone-computer",
+            "en",
+        ),
+    ],
+)
+def test_who_speaks_and_for_what(package, path, use, speaker, language):
+    label = fetch.classify(source_of(package), path)
+    assert (label.use, label.speaker, label.language) == (use, speaker, language)
+
+
+@pytest.mark.parametrize(
+    ("package", "path"),
+    [
+        ("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps/animals/mammals/cow.ogg"),
+        ("drascula-italian", "usr/share/scummvm/drascula/it/S3.ALS"),
+        ("drascula-italian", "usr/share/scummvm/drascula/it/1.ALG"),
+        ("hedgewars-data", "usr/share/games/hedgewars/Data/Music/hell.ogg"),
+        ("hedgewars-data", "usr/share/games/hedgewars/Data/Sounds/voices/Surfer/Ow3.ogg"),
+        ("warzone2100-data", "usr/share/games/warzone2100/base.wz.d/audio/sfx/misc/scream.ogg"),
+        ("fillets-ng-data-cs", "usr/share/games/fillets-ng/sound/cave/cs/jes-x-auu.ogg"),
+    ],
+)
+def test_no_speech_is_left_out(package, path):
+    assert fetch.classify(source_of(package), path) is None
+
+
+def test_every_rule_is_sound():
+    for source in fetch.SOURCES:
+        for rule in source.rules:
+            groups = re.compile(rule.pattern).groupindex
+            assert rule.use in (*fetch.USES, fetch.RESERVED, fetch.BY_LANGUAGE, "")
+            assert set(re.findall(r"{(\w+)}", rule.speaker)) <= set(groups)
+            if rule.use == fetch.BY_LANGUAGE:
+                assert "language" in groups
+            if rule.use in ("train", "validate", "classic"):
+                assert rule.speaker
+                assert rule.language or "language" in groups
+
+
+def test_no_amateur_language_is_on_two_sides():
+    for language in ("da", "fr", "hu", "nl"):
+        sides = {
+            fetch.classify(source_of(package), path.format(language)).use
+            for package, path in (
+                ("klettres-data", "usr/share/klettres/{}/alpha/a.ogg"),
+                ("ktuberling-data", "usr/share/ktuberling/sounds/{}/eye.ogg"),
+            )
+        }
+        assert len(sides) == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "side"),
+    [("nl", "reserved"), ("nl_BE", "reserved"), ("lt", "validate"), ("sr@latin", "train")],
+)
+def test_side_of_language(language, side):
+    assert fetch.side_of(language) == side
+
+
+def test_no_reserved_package_is_in_the_table():
+    assert not {source.package for source in fetch.SOURCES} & set(fetch.RESERVED_PACKAGES)
+
+
+# Selection ------------------------------------------------------------------------------------
+
+
+def test_select_by_use_and_name():
+    assert [s.package for s in fetch.select_sources([], ["classic"])] == ["codec2-examples"]
+    validate = {s.package for s in fetch.select_sources([], ["validate"])}
+    assert {"klettres-data", "asterisk-core-sounds-fr-wav", "warzone2100-data"} <= validate
+    assert "festvox-ru" not in validate
+    assert [s.package for s in fetch.select_sources(["gcin-voice"], [])] == ["gcin-voice"]
+    assert fetch.select_sources([], []) == list(fetch.SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("asterisk-core-sounds-en-wav", "held out"), ("no-such-voice", "not in the table")],
+)
+def test_select_refuses(name, message):
+    with pytest.raises(fetch.FetchError, match=f"^{name}: .*{message}"):
+        fetch.select_sources([name], [])
+
+
+# Decoding -------------------------------------------------------------------------------------
+
+
+def test_decode_int16_wav_is_exact(tmp_path):
+    samples = tone(1)
+    decoded, rate_hz = fetch.decode(write(tmp_path, "a.wav", samples, 11025))
+    assert rate_hz == 11025
+    assert decoded.dtype == np.int16
+    np.testing.assert_array_equal(decoded, samples)
+
+
+def test_decode_raw_ignores_half_a_sample(tmp_path):
+    path = write(tmp_path, "a.raw", tone(2))
+    with open(path, "ab") as out:
+        out.write(b"\x01")
+    decoded, rate_hz = fetch.decode(path)
+    assert rate_hz == 8000
+    np.testing.assert_array_equal(decoded, tone(2))
+
+
+def test_decode_als_skips_its_head_and_centres(tmp_path):
+    path = tmp_path / "7.ALS"
+    path.write_bytes(b"\xff" * 32 + bytes([0, 128, 255]))
+    decoded, rate_hz = fetch.decode(path)
+    assert rate_hz == 11025
+    np.testing.assert_array_equal(decoded, [-32768, 0, 127 * 256])
+
+
+def test_decode_headerless_gsm(tmp_path):
+    t = np.arange(1600) / 8000
+    wave = (8000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16)
+    path = write(tmp_path, "a.gsm", wave, format="RAW", subtype="GSM610")
+    decoded, rate_hz = fetch.decode(path)
+    assert rate_hz == 8000
+    assert len(decoded) == len(wave)
+    spectrum = np.abs(np.fft.rfft(decoded.astype(float)))
+    assert np.argmax(spectrum) * 8000 / len(decoded) == 440
+
+
+def test_decode_mixes_channels_without_wrapping(tmp_path):
+    stereo = np.array([[32767, 32767], [1000, 3000], [-32768, -32768]], np.int16)
+    decoded, _ = fetch.decode(write(tmp_path, "a.wav", stereo))
+    np.testing.assert_array_equal(decoded, [32767, 2000, -32768])
+
+
+def test_decode_clips_lossy_overshoot(tmp_path):
+    square = np.where(np.arange(8000) // 20 % 2, 0.999, -0.999)
+    decoded, _ = fetch.decode(write(tmp_path, "a.ogg", square, format="OGG", subtype="VORBIS"))
+    assert np.sign(decoded[4010]) == np.sign(square[4010])
+    assert decoded.max() == 32767
+
+
+def test_decode_names_a_broken_file(tmp_path):
+    path = tmp_path / "broken.ogg"
+    path.write_bytes(b"no sound at all")
+    with pytest.raises(fetch.FetchError, match=r"^broken\.ogg: cannot be decoded"):
+        fetch.decode(path)
+
+
+# Packages -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def klettres(tmp_path):
+    """Lay out an unpacked klettres-data: speech of three sides, copies, silence and rubbish."""
+    root = tmp_path / "root"
+    base = "usr/share/klettres"
+    flac = {"format": "FLAC", "subtype": "PCM_16"}  # lossless, so that copies stay equal
+    write(root, f"{base}/hu/alpha/a.ogg", tone(1), **flac)
+    write(root, f"{base}/hu/alpha/b.ogg", tone(1), **flac)
+    write(root, f"{base}/hu/alpha/c.ogg", np.zeros(800, np.int16), **flac)
+    write(root, f"{base}/hu/alpha/d.ogg", tone(2, rate_hz=4000), 4000, **flac)
+    write(root, f"{base}/hu/alpha/stolen.ogg", tone(4), **flac)
+    write(root, f"{base}/da/alpha/a.ogg", tone(3), **flac)
+    write(root, f"{base}/fr/alpha/a.ogg", tone(4), **flac)
+    write(root, f"{base}/hu/pic.png.wav", tone(5))
+    (root / base / "hu/alpha/e.ogg").write_bytes(b"rubbish")
+    return root
+
+
+def test_convert_package(klettres, tmp_path):
+    out = tmp_path / "out"
+    converted = fetch.convert_package(source_of("klettres-data"), "1.2-3", klettres, out)
+    by_path = {r["path"]: r for r in converted.records if r["path"]}
+    assert set(by_path) == {"hu/alpha/a.wav", "da/alpha/a.wav"}
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.wav")) == sorted(by_path)
+    samples, rate_hz = sf.read(out / "hu/alpha/a.wav", dtype="int16")
+    np.testing.assert_array_equal(samples, tone(1))
+    assert by_path["hu/alpha/a.wav"] == {
+        "path": "hu/alpha/a.wav",
+        "package": "klettres-data",
+        "version": "1.2-3",
+        "source": "usr/share/klettres/hu/alpha/a.ogg",
+        "use": "train",
+        "speaker": "klettres-hu",
+        "language": "hu",
+        "licence": "GPL-2+",
+        "single_speaker": True,
+        "duration": 0.1,
+        "rate": rate_hz,
+        "sha256": fetch.hash_samples(tone(1)),
+    }
+    assert dict(converted.left_out) == {
+        "copies": 2,
+        "silent": 1,
+        "below 8000 Hz": 1,
+        "reserved": 1,
+        "undecodable": 1,
+    }
+
+
+def test_two_files_of_one_name_are_an_error(tmp_path):
+    write(tmp_path / "root", "usr/share/codec2/raw/hts1.raw", tone(1))
+    write(tmp_path / "root", "usr/share/codec2/raw/hts1.wav", tone(2))
+    with pytest.raises(fetch.FetchError, match="two files of the package"):
+        fetch.convert_package(
+            source_of("codec2-examples"), "1", tmp_path / "root", tmp_path / "out"
+        )
+
+
+def record(package, path, sha256, use):
+    return {"package": package, "path": path, "sha256": sha256, "use": use, "duration": 1.0}
+
+
+def test_merge_keeps_the_copy_with_most_to_lose():
+    records = [
+        record("a", "a/1", "one", "train"),
+        record("a", "a/2", "two", "train"),
+        record("a", "a/3", "three", "train"),
+        record("b", "b/1", "one", "validate"),
+        record("c", "", "two", "reserved"),
+    ]
+    kept, copies = fetch.merge_records(records)
+    assert [r["path"] for r in kept] == ["a/3", "b/1"]
+    assert [r["path"] for r in copies] == ["a/1", "a/2"]
+    assert fetch.merge_records(reversed(records)) == (kept, copies)
+
+
+# The store ------------------------------------------------------------------------------------
+
+
+def add_package(store, package, use, seeds):
+    folder = store.work / package
+    records = []
+    for seed in seeds:
+        write(folder, f"{seed}.wav", tone(seed))
+        sha256 = fetch.hash_samples(tone(seed))
+        records.append(record(package, f"{seed}.wav", sha256, use))
+    store.add(package, folder, records)
+
+
+def test_store_lists_all_packages_and_drops_copies(tmp_path):
+    store = fetch.Store(tmp_path / "speech")
+    with store.locked():
+        add_package(store, "one", "train", [1, 2])
+        assert [r["path"] for r in store.update_manifest()] == [
+            "audio/one/1.wav",
+            "audio/one/2.wav",
+        ]
+        add_package(store, "two", "validate", [2, 3])
+        manifest = store.update_manifest()
+    expected = ["audio/one/1.wav", "audio/two/2.wav", "audio/two/3.wav"]
+    assert [r["path"] for r in manifest] == expected
+    assert fetch.read_jsonl(store.manifest) == manifest
+    found = sorted(p.relative_to(store.dest).as_posix() for p in store.audio.rglob("*.wav"))
+    assert found == expected
+    assert store.has("one")
+    assert not store.has("three")
+
+
+def test_killed_run_leaves_nothing_half_done(tmp_path):
+    store = fetch.Store(tmp_path / "speech")
+    write(store.dest, "work/one/left.wav", tone(1))
+    write(store.dest, "audio/one/half.wav", tone(2))  # killed between the folder and the records
+    assert not store.has("one")
+    with store.locked():
+        assert list(store.work.iterdir()) == []
+        add_package(store, "one", "train", [3])
+        store.update_manifest()
+    assert sorted(p.name for p in store.audio.rglob("*.wav")) == ["3.wav"]
+    assert not store.work.exists()
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    store = fetch.Store(tmp_path)
+    with store.locked(), pytest.raises(fetch.FetchError, match="another run"):
+        with fetch.Store(tmp_path).locked():
+            pass
+
+
+def test_jsonl_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "m.jsonl"
+    fetch.write_jsonl(path, [{"path": "č"}])
+
+    def fails():
+        yield {"path": "b"}
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fetch.write_jsonl(path, fails())
+    assert fetch.read_jsonl(path) == [{"path": "č"}]
+
+
+# Debian ---------------------------------------------------------------------------------------
+
+
+def build_deb(folder, package, files, **fields):
+    """Build a real .deb of `files` (path -> function that writes it)."""
+    tree = folder / f"{package}-tree"
+    for path, writer in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        writer(tree / path)
+    control = {
+        "Package": package,
+        "Version": "2.0-1",
+        "Architecture": "all",
+        "Maintainer": "Test <test@example.org>",
+        "Description": "test",
+        **fields,
+    }
+    (tree / "DEBIAN").mkdir(parents=True)
+    lines = [f"{key}: {value}\n" for key, value in control.items()]
+    (tree / "DEBIAN" / "control").write_text("".join(lines))
+    deb = folder / f"{package}_2.0-1_all.deb"
+    subprocess.run(["dpkg-deb", "-b", str(tree), str(deb)], check=True, capture_output=True)
+    return deb
+
+
+class OfflineApt:
+    """Stands for Apt: gives packages that the test built, and counts the downloads."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.asked = []
+
+    def download(self, package, folder):
+        self.asked.append(package)
+        folder.mkdir(parents=True, exist_ok=True)
+        for deb in self.folder.glob(f"{package}_*.deb"):
+            copy = folder / deb.name
+            copy.write_bytes(deb.read_bytes())
+            return copy
+        raise fetch.FetchError(f"{package}: Unable to locate package {package}")
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    apt = OfflineApt(tmp_path / "debs")
+    apt.folder.mkdir()
+    monkeypatch.setattr(fetch, "Apt", lambda state: apt)
+    return apt
+
+
+def hts(seed):
+    return lambda path: tone(seed).astype("<i2").tofile(path)
+
+
+def test_fetch_resume_and_exit_codes(offline, tmp_path, capsys):
+    dest = tmp_path / "speech"
+    codec2 = {"usr/share/codec2/raw/hts1a.raw": hts(1), "usr/share/codec2/raw/hts1.raw": hts(2)}
+    build_deb(offline.folder, "codec2-examples", codec2)
+    command = ["--dest", str(dest), "--package", "codec2-examples", "festvox-ru"]
+
+    assert fetch.main(command) == 0
+    assert "could not get festvox-ru: Unable to locate" in capsys.readouterr().err
+    manifest = fetch.read_jsonl(dest / "manifest.jsonl")
+    assert {(r["use"], r["path"], r["version"]) for r in manifest} == {
+        ("classic", "audio/codec2-examples/hts1a.wav", "2.0-1"),
+        ("parity", "audio/codec2-examples/hts1.wav", "2.0-1"),
+    }
+    for entry in manifest:
+        samples, _ = sf.read(dest / entry["path"], dtype="int16")
+        assert fetch.hash_samples(samples) == entry["sha256"]
+
+    assert fetch.main([*command, "--strict"]) == 1
+    assert offline.asked == ["codec2-examples", "festvox-ru", "festvox-ru"]
+
+    voice = "usr/share/festival/voices/russian/msu_ru_nsh_clunits/wav/1.wav"
+    build_deb(offline.folder, "festvox-ru", {voice: lambda p: sf.write(p, tone(9), 16000)})
+    assert fetch.main([*command, "--strict"]) == 0
+    assert len(fetch.read_jsonl(dest / "manifest.jsonl")) == 3
+    assert fetch.main([*command, "--strict"]) == 0
+    assert len(offline.asked) == 4
+
+
+def test_nothing_got_is_a_failure(offline, tmp_path, capsys):
+    assert fetch.main(["--dest", str(tmp_path / "s"), "--package", "gcin-voice"]) == 1
+    assert "could not get gcin-voice" in capsys.readouterr().err
+
+
+def test_package_without_its_speech_is_not_got(offline, tmp_path, capsys):
+    build_deb(offline.folder, "gcin-voice", {"usr/share/doc/x": lambda p: p.write_text("x")})
+    assert fetch.main(["--dest", str(tmp_path / "s"), "--package", "gcin-voice"]) == 1
+    assert "gcin-voice: version 2.0-1 holds no speech" in capsys.readouterr().err
+    assert not (tmp_path / "s/packages/gcin-voice.jsonl").exists()
+
+
+def test_archives_in_a_package_are_unpacked(offline, tmp_path):
+    def archive(path):
+        sound = tmp_path / "pcv1.ogg"
+        sf.write(sound, tone(1), 11025, format="OGG", subtype="VORBIS")
+        with zipfile.ZipFile(path, "w") as out:
+            out.write(sound, "audio/memressp/power/pcv1.ogg")
+
+    build_deb(offline.folder, "warzone2100-data", {"usr/share/games/warzone2100/base.wz": archive})
+    dest = tmp_path / "s"
+    assert fetch.main(["--dest", str(dest), "--package", "warzone2100-data"]) == 0
+    (entry,) = fetch.read_jsonl(dest / "manifest.jsonl")
+    assert (entry["speaker"], entry["rate"]) == ("warzone-computer", 11025)
+
+
+def test_tools_run_with_their_own_library(offline, tmp_path, capsys):
+    program = '#!/bin/sh\necho "$LD_LIBRARY_PATH" "$@"\n'
+
+    def executable(path):
+        path.write_text(program)
+        path.chmod(0o755)
+
+    files = {f"usr/bin/{tool}": executable for tool in fetch.TOOLS}
+    build_deb(offline.folder, "codec2", files, Depends="libc6 (>= 2.4), libcodec2-1.0 (>= 1)")
+    library = "usr/lib/here/libcodec2.so.1.0"
+    build_deb(offline.folder, "libcodec2-1.0", {library: lambda p: p.write_text("library")})
+    dest = tmp_path / "s"
+    assert fetch.main(["--dest", str(dest), "--tools"]) == 0
+    assert not (dest / "manifest.jsonl").exists()
+
+    link = tmp_path / "c2enc"
+    link.symlink_to(dest / "tools/bin/c2enc")
+    environment = {**os.environ, "LD_LIBRARY_PATH": "/before"}
+    done = subprocess.run(
+        [str(link), "700C", "a b"], env=environment, capture_output=True, text=True, check=True
+    )
+    path, arguments = done.stdout.rstrip("\n").split(" ", 1)
+    own, before = path.split(":")
+    assert (Path(own).resolve() / "libcodec2.so.1.0").exists()
+    assert (before, arguments) == ("/before", "700C a b")
+
+    assert fetch.main(["--dest", str(dest), "--tools"]) == 0
+    assert offline.asked == ["codec2", "libcodec2-1.0"]
+
+
+def test_apt_falls_back_to_lists_of_its_own(tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, cwd=None, **_):
+        commands.append(command)
+        stale = "download" in command and not any("lists=" in word for word in command)
+        if "download" in command and not stale:
+            (cwd / "voice_1_all.deb").touch()
+        return subprocess.CompletedProcess(command, 100 if stale else 0, "", "W: x\nE: stale\n")
+
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fetch.subprocess, "run", run)
+    apt = fetch.Apt(tmp_path / "apt")
+    assert apt.download("voice", tmp_path / "a").name == "voice_1_all.deb"
+    assert [command[-2:] for command in commands][::2] == [["download", "voice"]] * 2
+    assert commands[1][-1] == "update"
+    assert (tmp_path / "apt/lists/partial").is_dir()
+    apt.download("voice", tmp_path / "b")
+    assert len(commands) == 4
+
+
+def test_apt_gives_the_reason(tmp_path, monkeypatch):
+    answer = subprocess.CompletedProcess([], 100, "", "W: old\nE: Unable to locate package v\n")
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: answer)
+    with pytest.raises(fetch.FetchError, match="^v: Unable to locate package v$"):
+        fetch.Apt(tmp_path / "apt").download("v", tmp_path / "a")
+
+
+def test_not_debian_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
+    assert fetch.main(["--dest", str(tmp_path / "s"), "--use", "classic"]) == 1
+    assert "needs Debian" in capsys.readouterr().err
+
+
+def test_list_names_every_package(tmp_path, capsys):
+    assert fetch.main(["--dest", str(tmp_path), "--list"]) == 0
+    out = capsys.readouterr().out
+    for package in [*(s.package for s in fetch.SOURCES), *fetch.RESERVED_PACKAGES]:
+        assert package in out
+
+
+@pytest.mark.network
+def test_really_fetch_codec2_examples(tmp_path):
+    script = [sys.executable, str(ROOT / "scripts" / "fetch_speech.py")]
+    subprocess.run([*script, "--dest", str(tmp_path), "--use", "classic", "--strict"], check=True)
+    manifest = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    classic = {Path(r["path"]).stem for r in manifest if r["use"] == "classic"}
+    assert classic == set(CLASSIC)
+    assert {r["use"] for r in manifest} == {"classic", "parity"}
+    assert sum(r["duration"] for r in manifest) == pytest.approx(348, abs=5)
+    for entry in manifest:
+        assert sf.info(tmp_path / entry["path"]).duration == pytest.approx(
+            entry["duration"], abs=1e-4
+        )
