@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Build of the compiled parts; all else is in setup.cfg."""
+
+import platform
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# Bit-equality with libcodec2 needs float32 in the order written: no fused multiply-add, no
+# reassociation. -O3 alone keeps to it.
+EXACT = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-D_GNU_SOURCE"]
+
+MODULES = {
+    "codec2_eq.analysis.baseline": [],
+}
+if platform.machine() == "x86_64":
+    MODULES["codec2_eq.analysis.x86_64_v3"] = ["-march=x86-64-v3"]
+
+
+def extension(name: str, flags: list[str]) -> Extension:
+    """Describe one compiled module."""
+    source = name.replace(".", "/") + ".pyx"
+    return Extension(name, [source], extra_compile_args=[*EXACT, *flags])
+
+
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}
+
+setup(ext_modules=cythonize([extension(*module) for module in MODULES.items()],
+                            compiler_directives=DIRECTIVES))
