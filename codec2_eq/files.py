@@ -78,7 +78,10 @@ class OutputFile(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         """Write all bytes of a contiguous buffer; raise Codec2EqError on a full disk."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        if not view.nbytes:  # an empty view cannot be cast
+            return 0
+        view = view.cast("B")
         written = 0
         try:
             while written < len(view):
@@ -89,6 +92,11 @@ class OutputFile(io.FileIO):
         except OSError as error:
             raise write_error(self.display_name, error) from error
         return written
+
+
+def is_stdout(path: PathLike) -> bool:
+    """Whether `path` means standard output, whatever that is connected to."""
+    return os.fspath(path) in (STANDARD, "/dev/stdout")
 
 
 def is_pipe(path: PathLike) -> bool:
@@ -129,7 +137,7 @@ def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
 
     Raises Codec2EqError as `atomic_output` does, and if stdout is a terminal.
     """
-    if os.fspath(path) not in (STANDARD, "/dev/stdout"):
+    if not is_stdout(path):
         with atomic_output(path, force=force) as handle:
             yield handle
         return

@@ -1,0 +1,606 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Vector files in and out, as streams: .f32, .npy and .npz.
+
+.f32 is headerless little-endian float32, frames x 20, row after row, as c2enc, vqtrain and vq_mbest
+read it. .npy holds the same array. .npz adds what the analysis knows of each frame: `vectors`,
+`mean_db`, `f0_hz`, `voiced`, `freqs_hz`, `frame_ms`, `model`.
+
+Memory does not depend on the length of a file: .npy and .npz, whose headers tell a length that is
+known only at the end, go through a seek or a temporary file.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import (
+    PathLike,
+    display_name,
+    is_pipe,
+    is_stdout,
+    open_input,
+    open_output,
+    read_error,
+    write_error,
+)
+from codec2_eq.records import FRAME_MS_CHOICES, K, RateK
+
+FORMATS = ("f32", "npy", "npz")
+
+BLOCK_ROWS = 4096
+"""Most rows read at once."""
+
+_ROW_BYTES = 4 * K
+_COLUMNS = {"vectors": "<f4", "mean_db": "<f4", "f0_hz": "<f4", "voiced": "|b1"}
+_NPY_MAGIC = b"\x93NUMPY"
+_NPY_HEADER_BYTES = 128
+_SPOOL_BYTES = 1 << 20  # what a temporary file keeps in memory before it goes to the disk
+
+
+@dataclass(frozen=True, eq=False)
+class VectorRecord:
+    """Consecutive vectors as a file holds them; what it does not hold is None.
+
+    vectors : (n, K) float32, dB
+    mean_db : (n,) float32, dB; f0_hz : (n,) float32, Hz; voiced : (n,) bool
+    freqs_hz : (K,) float32, Hz; frame_ms : 10, 20 or 40; model : name of the equaliser
+    """
+
+    vectors: NDArray[np.float32]
+    mean_db: NDArray[np.float32] | None = None
+    f0_hz: NDArray[np.float32] | None = None
+    voiced: NDArray[np.bool_] | None = None
+    freqs_hz: NDArray[np.float32] | None = None
+    frame_ms: int | None = None
+    model: str | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.vectors)
+
+    @classmethod
+    def of(cls, block: RateK | VectorRecord | NDArray[Any]) -> VectorRecord:
+        """Return a block of any kind that can be written as a record."""
+        if isinstance(block, VectorRecord):
+            return block
+        if isinstance(block, RateK):
+            return cls(
+                block.vectors, block.mean_db, block.f0_hz, block.voiced, block.freqs_hz,
+                block.frame_ms,
+            )  # fmt: skip
+        return cls(np.asarray(block))
+
+
+def vector_format(path: PathLike, format: str | None = None) -> str:
+    """Return the format of a vector file: as asked for, else by suffix, f32 on a pipe.
+
+    Raises Codec2EqError on an unknown format or suffix.
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+        return format
+    suffix = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
+    if suffix in FORMATS:
+        return suffix
+    if is_pipe(path) or is_stdout(path):
+        return "f32"
+    raise Codec2EqError(
+        f"{os.fspath(path)}: suffix '.{suffix}' names no vector format; use .f32, .npy or .npz, "
+        "or pass --format"
+    )
+
+
+# Reading
+
+
+def read_vectors(path: PathLike, *, format: str | None = None) -> NDArray[np.float32]:
+    """Read a whole vector file or stdin (`-`) as (n, K) float32 dB, n >= 0.
+
+    It is `stream_vectors` run to its end; see there for the errors.
+    """
+    return read_record(path, format=format).vectors
+
+
+def read_record(path: PathLike, *, format: str | None = None) -> VectorRecord:
+    """Read a whole vector file or stdin (`-`) with all that it holds besides the vectors."""
+    parts = list(stream_records(path, format=format))
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in _COLUMNS
+        if getattr(parts[0], name) is not None
+    }
+    return replace(parts[0], **columns)
+
+
+def stream_vectors(
+    path: PathLike, *, format: str | None = None, block_rows: int = BLOCK_ROWS
+) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks (n, K) float32 dB of a vector file or stdin (`-`), n > 0.
+
+    On a pipe in f32 a block is the whole rows that have arrived; other formats from a pipe are read
+    to their end first.
+
+    Raises Codec2EqError, here or on the way, if the file cannot be read, is cut, is of another
+    shape or type, or has values that are NaN or infinite. A file of no rows is no error.
+    """
+    for record in stream_records(path, format=format, block_rows=block_rows):
+        if len(record):
+            yield record.vectors
+
+
+def stream_records(
+    path: PathLike, *, format: str | None = None, block_rows: int = BLOCK_ROWS
+) -> Iterator[VectorRecord]:
+    """Yield records as `stream_vectors` yields vectors; the first comes always, if with no rows.
+
+    .f32 and .npy give vectors alone; .npz what it holds besides.
+    """
+    name = display_name(path)
+    chosen = vector_format(path, format)
+    reader = {"f32": _records_f32, "npy": _records_npy, "npz": _records_npz}[chosen]
+    with open_input(path) as handle:
+        n_rows = 0
+        for index, record in enumerate(reader(handle, name, is_pipe(path), block_rows)):
+            if index == 0 or len(record):
+                _check_finite(name, record.vectors, n_rows)
+                n_rows += len(record)
+                yield record
+
+
+def _check_finite(name: str, vectors: NDArray[np.float32], first_row: int) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise Codec2EqError(
+            f"{name}: row {first_row + int(np.argmin(finite))} (counted from 0) is not finite; "
+            "only finite values can be processed, make the vectors again"
+        )
+
+
+Records = Iterator[VectorRecord]
+
+
+def _records_f32(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
+    n_bytes = 0 if piped else os.fstat(handle.fileno()).st_size
+    if n_bytes % _ROW_BYTES:
+        raise _cut_f32(name, n_bytes)
+    yield VectorRecord(np.empty((0, K), np.float32))
+    rest = b""
+    n_read = 0
+    while data := _read1(handle, name, block_rows * _ROW_BYTES - len(rest)):
+        n_read += len(data)
+        data = rest + data if rest else data
+        whole = len(data) - len(data) % _ROW_BYTES
+        rest = data[whole:]
+        rows = np.frombuffer(data, "<f4", count=whole // 4).reshape(-1, K)
+        yield VectorRecord(rows.astype(np.float32))
+    if rest:
+        raise _cut_f32(name, n_read)
+
+
+def _cut_f32(name: str, n_bytes: int) -> Codec2EqError:
+    return Codec2EqError(
+        f"{name}: {n_bytes} bytes are no whole number of rows of {_ROW_BYTES} bytes "
+        f"({K} float32); is it cut, or of another format?"
+    )
+
+
+def _read1(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+    """Return what has arrived, up to n_bytes; nothing at the end."""
+    try:
+        return handle.read1(n_bytes)  # type: ignore[attr-defined]
+    except OSError as error:
+        raise read_error(name, error) from error
+
+
+def _records_npy(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
+    for block in _npy_blocks(handle, name, block_rows):
+        yield VectorRecord(_as_vectors(name, block))
+
+
+def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
+    import zipfile
+    import zlib
+
+    with contextlib.ExitStack() as files:
+        seekable = _spool(handle, name, files) if piped else handle
+        try:
+            archive = files.enter_context(zipfile.ZipFile(seekable))
+            held = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+            if "vectors" not in held:
+                raise Codec2EqError(
+                    f"{name}: holds no array 'vectors'; a file made by extract, equalise or run "
+                    "expected"
+                )
+            once = _read_once(archive, name, held)
+            columns = {
+                column: _npy_blocks(
+                    files.enter_context(archive.open(f"{column}.npy")), name, block_rows
+                )
+                for column in _COLUMNS
+                if column in held
+            }
+            for blocks in zip(*columns.values(), strict=True):
+                yield _npz_record(name, dict(zip(columns, blocks, strict=True)), once)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
+            raise Codec2EqError(
+                f"{name}: not a whole .npz file ({error}); is it cut, or of another format?"
+            ) from error
+        except ValueError as error:
+            if isinstance(error, Codec2EqError):
+                raise
+            raise _unequal(name) from error
+
+
+def _unequal(name: str) -> Codec2EqError:
+    return Codec2EqError(
+        f"{name}: its arrays tell of different numbers of frames; make the file again"
+    )
+
+
+def _npz_record(
+    name: str, blocks: Mapping[str, NDArray[Any]], once: Mapping[str, Any]
+) -> VectorRecord:
+    vectors = _as_vectors(name, blocks["vectors"])
+    columns: dict[str, Any] = {}
+    for column, block in blocks.items():
+        if column == "vectors":
+            continue
+        if block.shape != (len(vectors),):
+            raise _unequal(name)
+        columns[column] = block.astype(_COLUMNS[column])
+    return VectorRecord(vectors, **columns, **once)
+
+
+def _read_once(archive: Any, name: str, held: set[str]) -> dict[str, Any]:
+    """Read what an .npz file holds once and not per frame."""
+    def array(key: str) -> NDArray[Any]:
+        with archive.open(f"{key}.npy") as member:
+            return np.concatenate(list(_npy_blocks(member, name, BLOCK_ROWS, text=True)))
+
+    def scalar(key: str) -> Any:
+        value = array(key)
+        if value.shape != (1,):
+            raise Codec2EqError(f"{name}: {key} is no single value; make the file again")
+        return value[0]
+
+    once: dict[str, Any] = {}
+    if "freqs_hz" in held:
+        once["freqs_hz"] = array("freqs_hz")
+        if once["freqs_hz"].shape != (K,) or once["freqs_hz"].dtype.kind != "f":
+            raise Codec2EqError(f"{name}: freqs_hz is not of {K} numbers; make the file again")
+    if "frame_ms" in held:
+        once["frame_ms"] = scalar("frame_ms")
+        if once["frame_ms"] not in FRAME_MS_CHOICES:
+            raise Codec2EqError(
+                f"{name}: frame_ms is {once['frame_ms']}, expected one of {FRAME_MS_CHOICES}; "
+                "make the file again"
+            )
+        once["frame_ms"] = int(once["frame_ms"])
+    if "model" in held:
+        once["model"] = str(scalar("model"))
+    return once
+
+
+def _as_vectors(name: str, block: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a block as (n, K) float32; raise Codec2EqError on another shape or type."""
+    if block.ndim != 2 or block.shape[1] != K:
+        shape = "n" if block.ndim == 1 else f"n, {', '.join(map(str, block.shape[1:]))}"
+        raise Codec2EqError(
+            f"{name}: holds an array of shape ({shape}), vectors of shape (n, {K}) expected; "
+            "is it another array?"
+        )
+    if block.dtype.kind != "f":
+        raise Codec2EqError(
+            f"{name}: holds values of type {block.dtype}, floating point expected; convert them"
+        )
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        return block.astype(np.float32)
+
+
+# The .npy format, version 1.0 and up: magic, version, length of the header, header as a Python
+# dictionary. Read by hand, and not by numpy.load, to take it in blocks and from a pipe.
+
+
+def _npy_blocks(
+    handle: IO[bytes], name: str, block_rows: int, *, text: bool = False
+) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array in blocks, one at least; a scalar as one row.
+
+    text : whether strings are allowed
+    """
+    dtype, columns_first, shape = _read_npy_header(handle, name, "fiub" + "U" * text)
+    shape = shape or (1,)
+    row_items = int(np.prod(shape[1:], dtype=np.int64))
+    n_rows = shape[0]
+    # In Fortran's order the rows are complete only with the last column.
+    step = n_rows if columns_first else block_rows
+    for first in range(0, max(1, n_rows), max(1, step)):
+        rows = min(step, n_rows - first)
+        data = _read_exactly(handle, name, rows * row_items * dtype.itemsize)
+        block = np.frombuffer(data, dtype)
+        yield block.reshape((rows, *shape[1:]), order="F" if columns_first else "C")
+    # To the very end, where a zip archive checks its sum.
+    if handle.read(1):
+        raise Codec2EqError(f"{name}: goes on after its array; is it of another format?")
+
+
+def _read_npy_header(
+    handle: IO[bytes], name: str, kinds: str
+) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Return type, whether columns come first, and shape; refuse Python objects."""
+    head = handle.read(8)
+    if head[:6] != _NPY_MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
+        raise Codec2EqError(f"{name}: not a .npy array; is it cut, or of another format?")
+    width = 2 if head[6] == 1 else 4
+    length = int.from_bytes(_read_exactly(handle, name, width), "little")
+    if length > 65536:
+        raise Codec2EqError(f"{name}: its .npy header has {length} bytes: damaged; make it again")
+    text = _read_exactly(handle, name, length).decode("latin1")
+    try:
+        fields = ast.literal_eval(text.strip())
+        dtype, columns_first = np.dtype(fields["descr"]), bool(fields["fortran_order"])
+        shape = tuple(int(size) for size in fields["shape"])
+        if any(size < 0 for size in shape):
+            raise ValueError(f"shape {shape}")
+    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        raise Codec2EqError(f"{name}: its .npy header is damaged; make it again") from error
+    if dtype.hasobject:
+        raise Codec2EqError(
+            f"{name}: holds pickled Python objects, which may run any code and are not read; "
+            "save plain floats"
+        )
+    if dtype.kind not in kinds:
+        raise Codec2EqError(f"{name}: holds values of type {dtype}, numbers expected")
+    return dtype, columns_first, shape
+
+
+def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+    try:
+        data = handle.read(n_bytes)
+    except (OSError, OverflowError, MemoryError) as error:
+        if isinstance(error, OSError):
+            raise read_error(name, error) from error
+        data = b""
+    if len(data) < n_bytes:
+        raise Codec2EqError(
+            f"{name}: ends before its array does ({n_bytes - len(data)} bytes are missing); "
+            "make or fetch it again"
+        )
+    return data
+
+
+def _spool(handle: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
+    """Copy a pipe to a temporary file, since the format needs to seek."""
+    spool = files.enter_context(_temporary())
+    try:
+        while data := handle.read(_SPOOL_BYTES):
+            spool.write(data)
+        spool.seek(0)
+    except OSError as error:
+        raise read_error(name, error) from error
+    return spool
+
+
+def _temporary() -> IO[bytes]:
+    import tempfile
+
+    return tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
+
+
+# Writing
+
+
+class VectorWriter:
+    """Context manager that writes vectors to a file or stdout (`-`), block by block.
+
+    The file appears when the context ends without an exception. To a pipe, .f32 is written and
+    flushed with each block; .npy and .npz at the end, as they begin with their length.
+
+    format : "f32", "npy" or "npz"; by default by the suffix, f32 for a pipe
+    model : name of the equaliser that made the vectors, told in .npz
+    frame_ms : time between vectors that is told in .npz for blocks that do not tell it, ms
+
+    Raises Codec2EqError if the file exists and `force` is false, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        format: str | None = None,
+        force: bool = False,
+        model: str = "none",
+        frame_ms: int = 40,
+    ) -> None:
+        self.path = path
+        self.format = vector_format(path, format)
+        self.force = force
+        self.n_frames = 0
+        self._model = model
+        self._frame_ms = frame_ms
+        self._resources = contextlib.ExitStack()
+        self._sink: _Sink | None = None
+
+    def __enter__(self) -> VectorWriter:
+        with contextlib.ExitStack() as files:
+            out = files.enter_context(open_output(self.path, force=self.force))
+            spools = files.enter_context(contextlib.ExitStack())
+            self._sink = sink = self._make_sink(out, spools)
+            # Called first of all at the exit; what it raises keeps the file from appearing.
+            files.push(lambda kind, error, traceback: sink.finish() if kind is None else None)
+            self._resources = files.pop_all()
+        return self
+
+    def _make_sink(self, out: IO[bytes], spools: contextlib.ExitStack) -> _Sink:
+        if self.format == "f32":
+            return _F32Sink(out)
+        if self.format == "npy":
+            # Standard output may be a file that is appended to, where a seek has no effect.
+            in_place = out.seekable() and not is_stdout(self.path)
+            return _NpySink(out, spools, in_place=in_place)
+        return _NpzSink(out, spools, model=self._model, frame_ms=self._frame_ms)
+
+    def write(self, block: RateK | VectorRecord | NDArray[Any]) -> None:
+        """Write the next n >= 0 frames: a record of the analysis, or an array (n, K) in dB.
+
+        In .npz either all blocks tell f0, voicing and energy, or none.
+        """
+        if self._sink is None:
+            raise ValueError("VectorWriter is not open: use it in a with statement")
+        record = VectorRecord.of(block)
+        if record.vectors.ndim != 2 or record.vectors.shape[1] != K:
+            raise ValueError(f"vectors of shape {record.vectors.shape}: expected (n_frames, {K})")
+        self._sink.write(record)
+        self.n_frames += len(record)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._sink = None
+        self._resources.__exit__(kind, error, traceback)
+
+
+class _Sink(Protocol):
+    """Where the blocks of one format go."""
+
+    def write(self, record: VectorRecord) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _F32Sink:
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def write(self, record: VectorRecord) -> None:
+        if len(record):
+            self._out.write(_column_bytes(record.vectors, "<f4"))
+            self._out.flush()
+
+    def finish(self) -> None:
+        """Do nothing: every row is out."""
+
+
+class _NpySink:
+    """Array behind a header of fixed size, which is written again when the length is known."""
+
+    def __init__(
+        self, out: IO[bytes], spools: contextlib.ExitStack, *, in_place: bool
+    ) -> None:
+        self._out = out
+        self._in_place = in_place
+        store = out if in_place else spools.enter_context(_temporary())
+        self._column = _Column("<f4", (K,), store)
+        if in_place:
+            out.write(self._column.header())
+
+    def write(self, record: VectorRecord) -> None:
+        self._column.write(record.vectors)
+
+    def finish(self) -> None:
+        if self._in_place:
+            self._out.seek(0)
+            self._out.write(self._column.header())
+        else:
+            self._column.copy_to(self._out)
+
+
+class _NpzSink:
+    """Columns in temporary files, joined to a zip archive at the end."""
+
+    def __init__(
+        self, out: IO[bytes], spools: contextlib.ExitStack, *, model: str, frame_ms: int
+    ) -> None:
+        self._out = out
+        self._spools = spools
+        self._columns: dict[str, _Column] | None = None
+        self._once: dict[str, Any] = {"frame_ms": frame_ms, "model": model}
+
+    def _columns_of(self, record: VectorRecord) -> dict[str, _Column]:
+        names = [name for name in _COLUMNS if getattr(record, name) is not None]
+        if self._columns is None:
+            self._columns = {
+                name: _Column(
+                    _COLUMNS[name],
+                    (K,) if name == "vectors" else (),
+                    self._spools.enter_context(_temporary()),
+                )
+                for name in names
+            }
+            if record.freqs_hz is not None:
+                self._once["freqs_hz"] = np.asarray(record.freqs_hz, "<f4")
+            if record.frame_ms is not None:
+                self._once["frame_ms"] = record.frame_ms
+        elif list(self._columns) != names:
+            raise ValueError(f"block with {names}: blocks before had {list(self._columns)}")
+        return self._columns
+
+    def write(self, record: VectorRecord) -> None:
+        for name, column in self._columns_of(record).items():
+            column.write(getattr(record, name))
+
+    def finish(self) -> None:
+        import zipfile
+
+        columns = self._columns
+        if columns is None:
+            columns = self._columns_of(VectorRecord(np.empty((0, K), np.float32)))
+        with zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED) as archive:
+            # Members carry no date, so that the same vectors give the same bytes.
+            for name, column in columns.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    column.copy_to(member)
+            for name, value in self._once.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+
+
+class _Column:
+    """Rows of one type on their way to a .npy array; `store` takes their bytes."""
+
+    def __init__(self, dtype: str, row_shape: tuple[int, ...], store: IO[bytes]) -> None:
+        self.dtype = dtype
+        self.row_shape = row_shape
+        self.store = store
+        self.n_rows = 0
+
+    def write(self, rows: NDArray[Any]) -> None:
+        if rows.shape[1:] != self.row_shape:
+            raise ValueError(f"rows of shape {rows.shape[1:]}: expected {self.row_shape}")
+        try:
+            self.store.write(_column_bytes(rows, self.dtype))
+        except OSError as error:
+            raise write_error("temporary file", error) from error
+        self.n_rows += len(rows)
+
+    def header(self) -> bytes:
+        """Return the .npy header for the rows so far, of one size for any number of them."""
+        text = str({
+            "descr": self.dtype,
+            "fortran_order": False,
+            "shape": (self.n_rows, *self.row_shape),
+        })  # fmt: skip
+        length = _NPY_HEADER_BYTES - 10
+        padded = text.ljust(length - 1).encode("latin1") + b"\n"
+        return _NPY_MAGIC + b"\x01\x00" + struct.pack("<H", length) + padded
+
+    def copy_to(self, out: IO[bytes]) -> None:
+        """Write header and rows."""
+        import shutil
+
+        self.store.seek(0)
+        out.write(self.header())
+        shutil.copyfileobj(self.store, out, _SPOOL_BYTES)
+
+
+def _column_bytes(rows: NDArray[Any], dtype: str) -> memoryview:
+    return np.ascontiguousarray(rows, dtype=dtype).reshape(-1).view(np.uint8).data
