@@ -11,7 +11,13 @@ from setuptools import Extension, setup
 EXACT = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-D_GNU_SOURCE"]
 
 MODULES = {
+    "codec2_eq.affine": [],
+    "codec2_eq.affine": [],
     "codec2_eq.analysis.baseline": [],
+    "codec2_eq.analysis.cpu": [],
+    "codec2_eq.recursions": [],
+    "codec2_eq.search": [],
+    "codec2_eq.recursions": [],
 }
 if platform.machine() == "x86_64":
     MODULES["codec2_eq.analysis.x86_64_v3"] = ["-march=x86-64-v3"]

@@ -8,7 +8,6 @@ from a cold start. A stream gives the same bits for any division of the frames i
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ import numpy as np
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.network import Network, State, load_network
+from codec2_eq.records import FRAME_MS_CHOICES, K
 from codec2_eq.recursions import front_equaliser, running_mean
 
-K = 20  # bands of a rate-K vector; codec2 NEWAMP1_K
-FRAME_MS = (10, 20, 40)  # frame intervals that the analysis offers
 FRAME_MS_700C = 40  # frame interval of the 700C encoder, at which time constants are given
 DEFAULT = "mean_removal"
 
@@ -170,7 +168,7 @@ class _NetworkStream(EqualiserStream):
 class Equaliser:
     """A named way of equalising; any number of utterances, each from a cold start.
 
-    name : as `load_equaliser` was given it, or the network's. version : sha256 of a network's
+    name : that of the method or of the network. version : sha256 of a network's
     weights, empty for the classic ones. Pickles, so that it can be sent to other processes.
     """
 
@@ -208,13 +206,12 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS_700C) -
     Raises Codec2EqError for an unknown name (and lists the names), a file that is no network,
     a layer that cannot be run, or a network that does not map K values to K.
     """
-    if frame_ms not in FRAME_MS:
+    if frame_ms not in FRAME_MS_CHOICES:
         raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
     name = str(name_or_path)
     if name in _CLASSIC:
         return Equaliser(name, "", functools.partial(_start_classic, name, frame_ms))
-    path = _network_path(name)
-    network = load_network(path)
+    network = _load(name)
     if (network.inputs, network.outputs) != (K, K):
         raise Codec2EqError(
             f"{name}: maps {network.inputs} values to {network.outputs}; "
@@ -222,8 +219,7 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS_700C) -
         )
     phases = _phases(network, name, frame_ms)
     start = functools.partial(_NetworkStream, network, phases)
-    shown = name if path.parent == models_dir() else network.name
-    return Equaliser(shown, network.sha256, start)
+    return Equaliser(network.name, network.sha256, start)
 
 
 def _phases(network: Network, name: str, frame_ms: int) -> int:
@@ -238,16 +234,15 @@ def _phases(network: Network, name: str, frame_ms: int) -> int:
     return phases
 
 
-def _network_path(name: str) -> Path:
+def _load(name: str) -> Network:
     if (shipped := models_dir() / f"{name}.npz").is_file():
-        return shipped
-    path = Path(name)
-    if path.suffix == ".npz":
-        return path
-    if path.suffix == ".keras":
-        from codec2_eq.training.keras_export import converted
+        return load_network(shipped)
+    if name.endswith(".npz"):
+        return load_network(name)
+    if name.endswith(".keras"):
+        from codec2_eq.training.keras_export import load_keras
 
-        return converted(path)
+        return load_keras(name)
     raise Codec2EqError(
         f"no equaliser {name!r}; there are {', '.join(model_names())}, "
         "or give the path of a .keras or .npz file"
@@ -289,12 +284,6 @@ def available_models() -> list[ModelFacts]:
 def _facts(path: Path) -> ModelFacts:
     network = load_network(path)
     card: dict[str, Any] = network.card
-    card_file = path.with_suffix(".json")
-    if card_file.is_file():
-        try:
-            card = json.loads(card_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise Codec2EqError(f"{card_file}: not a model card; train the model again") from error
     figures = card.get("figures", {})
     return ModelFacts(
         name=path.stem,

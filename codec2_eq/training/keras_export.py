@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Keras models to network files that run without Keras, and a cache of those made.
+
+A model is converted layer by layer by the functions in `CONVERTERS`, then run in both, so that
+a layer option we do not know of cannot pass unnoticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import read_error
+from codec2_eq.network import GRU, Activation, Dense, Layer, Network, Scale, load_network
+
+AGREEMENT = 1e-4  # largest difference from Keras, relative to the larger of 1 and the output
+_CONTENT = ("config.json", "model.weights.h5")  # what makes a .keras file; the rest tells the date
+
+
+def import_keras() -> Any:
+    """Import Keras without TensorFlow's start-up messages.
+
+    They come from C++ and go to the descriptor, past sys.stderr and its filters.
+    Raises Codec2EqError, naming the extra to install, where there is no TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # the faster kernels sum in an order of their own, which moves a training's last digits
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        with _silent_stderr():
+            import keras
+            import tensorflow  # noqa: F401  # Keras puts this off, and with it the messages
+    except ImportError as error:
+        raise Codec2EqError(
+            f"TensorFlow is needed for this ({error.name or error} is not installed); "
+            "run: pip install 'codec2_eq[train]'"
+        ) from error
+    return keras
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+# ------------------------------------------------------------------------------ conversion
+
+
+class _Unsupported(Exception):
+    """Raised by a converter, with what it is about the layer that cannot be run."""
+
+
+def _activation(layer: Any, function: Any = None) -> str:
+    from keras import activations
+
+    name = activations.serialize(layer.activation if function is None else function)
+    return name if isinstance(name, str) else str(name.get("class_name", name))
+
+
+def _nothing(layer: Any) -> list[Layer]:
+    return []
+
+
+def _only_if_same_shape(layer: Any) -> list[Layer]:
+    if layer.input.shape != layer.output.shape:
+        raise _Unsupported("changes the shape of a frame")
+    return []
+
+
+def _dense(layer: Any) -> list[Layer]:
+    kernel = np.array(layer.kernel)
+    bias = np.array(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
+    return [Dense(kernel, bias, _activation(layer))]
+
+
+def _activation_layer(layer: Any) -> list[Layer]:
+    return [Activation(_activation(layer))]
+
+
+def _gru(layer: Any) -> list[Layer]:
+    if not layer.return_sequences:
+        raise _Unsupported("gives one vector for all frames; set return_sequences=True")
+    if layer.go_backwards:
+        raise _Unsupported("goes backwards; an equaliser hears the past only")
+    cell = layer.cell
+    bias = np.zeros((2, 3 * cell.units), np.float32)
+    if cell.use_bias:
+        # without reset_after there is one bias, on the side of the input
+        bias[: 2 if cell.reset_after else 1] = np.array(cell.bias)
+    return [
+        GRU(
+            np.array(cell.kernel),
+            np.array(cell.recurrent_kernel),
+            bias,
+            activation=_activation(cell),
+            recurrent_activation=_activation(cell, cell.recurrent_activation),
+            reset_after=bool(cell.reset_after),
+        )
+    ]
+
+
+def _scale(scale: Any, offset: Any) -> list[Layer]:
+    pair = np.broadcast_arrays(np.ravel(scale), np.ravel(offset))
+    return [Scale(*(np.array(part, np.float32) for part in pair))]
+
+
+def _rescaling(layer: Any) -> list[Layer]:
+    return _scale(layer.scale, layer.offset)
+
+
+def _normalization(layer: Any) -> list[Layer]:
+    if layer.invert:
+        raise _Unsupported("has invert=True; use Rescaling")
+    deviation = np.maximum(np.sqrt(np.array(layer.variance)), 1e-7)  # Keras' epsilon
+    return _scale(1 / deviation, -np.array(layer.mean) / deviation)
+
+
+def _batch_normalization(layer: Any) -> list[Layer]:
+    scale = 1 / np.sqrt(np.array(layer.moving_variance) + layer.epsilon)
+    if layer.scale:
+        scale = scale * np.array(layer.gamma)
+    offset = -np.array(layer.moving_mean) * scale
+    return _scale(scale, offset + np.array(layer.beta) if layer.center else offset)
+
+
+def _time_distributed(layer: Any) -> list[Layer]:
+    inner = layer.layer
+    if type(inner).__name__ not in CONVERTERS:
+        raise _Unsupported(f"holds a {type(inner).__name__}, which is not supported")
+    return CONVERTERS[type(inner).__name__](inner)
+
+
+CONVERTERS: dict[str, Callable[[Any], list[Layer]]] = {
+    "Dense": _dense,
+    "GRU": _gru,
+    "Activation": _activation_layer,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "BatchNormalization": _batch_normalization,
+    "TimeDistributed": _time_distributed,
+    "Flatten": _only_if_same_shape,
+    "Reshape": _only_if_same_shape,
+    "InputLayer": _nothing,
+    "Dropout": _nothing,
+    "SpatialDropout1D": _nothing,
+    "GaussianDropout": _nothing,
+    "GaussianNoise": _nothing,
+}
+"""Keras class to the function that gives our layers for it; all but a few are one for one."""
+
+
+def from_keras(model: Any, name: str, *, card: dict[str, Any] | None = None) -> Network:
+    """Convert a Keras model, layers in a row, and check that it gives what Keras gives.
+
+    model : a Sequential or Functional model of (frames, values) or (batch, frames, values).
+    Raises Codec2EqError, naming the layer, for one that is not supported.
+    """
+    layers: list[Layer] = []
+    for i, layer in enumerate(model.layers):
+        kind = type(layer).__name__
+        _require_supported(name, i, layer.name, kind)
+        try:
+            layers += CONVERTERS[kind](layer)
+        except (_Unsupported, Codec2EqError) as error:
+            raise Codec2EqError(f"{name}: layer {i} {layer.name!r} ({kind}) {error}") from error
+    network = Network(name, layers, card=card)
+    _require_agreement(model, network)
+    return network
+
+
+def _require_supported(name: str, index: int, layer_name: str, kind: str) -> None:
+    if kind not in CONVERTERS:
+        raise Codec2EqError(
+            f"{name}: layer {index} {layer_name!r} is a {kind}, which is not supported; "
+            f"these are: {', '.join(CONVERTERS)}"
+        )
+
+
+def _require_agreement(model: Any, network: Network) -> None:
+    batch, *frames, values = model.input_shape
+    if len(frames) > 1 or values is None:
+        raise Codec2EqError(
+            f"{network.name}: takes input of shape {model.input_shape}; "
+            "expected (frames, values) or (batch, frames, values)"
+        )
+    n_frames = (frames[0] or 8) if frames else (batch or 8)
+    x = np.random.default_rng(0).normal(20, 20, (n_frames, values)).astype(np.float32)
+    fed = np.broadcast_to(x, (batch or 1, *x.shape)) if frames else x
+    theirs = np.array(model(fed, training=False)).reshape(-1, n_frames, network.outputs or values)
+    ours = network(x)
+    error = np.max(np.abs(ours - theirs[0]) / np.maximum(1, np.abs(theirs[0])))
+    if not error <= AGREEMENT:
+        raise Codec2EqError(
+            f"{network.name}: runs differently here than in Keras (by {error:.1e}); "
+            "use a plain row of layers with their usual options"
+        )
+
+
+# ----------------------------------------------------------------------------------- cache
+
+
+def load_keras(path: str | Path) -> Network:
+    """Read a ``.keras`` file; Keras is needed only if it was not converted before.
+
+    A conversion is looked for beside the file (``NAME.npz``, ``NAME.keras.npz``), then in the
+    user's cache, and is used if it is of this very content; a new one goes to
+    ``NAME.keras.npz``, or to the cache if that cannot be written.
+    """
+    path = Path(path)
+    digest = keras_sha256(path)
+    beside = path.with_name(path.name + ".npz")
+    cached = _cache_dir() / f"{digest}.npz"
+    for candidate in (path.with_suffix(".npz"), beside, cached):
+        with contextlib.suppress(Codec2EqError):
+            network = load_network(candidate)
+            if network.card.get("keras_sha256") == digest:
+                return network
+    network = _convert(path, digest)
+    for place in (beside, cached):
+        with contextlib.suppress(Codec2EqError, OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            network.save(place, force=True)
+            break
+    return network
+
+
+def keras_sha256(path: str | Path) -> str:
+    """Hash of a ``.keras`` file's configuration and weights, which has no date in it.
+
+    Raises Codec2EqError if it is not such a file.
+    """
+    digest = hashlib.sha256()
+    for name, content in _read_parts(Path(path)):
+        digest.update(f"{name} {len(content)} ".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _read_parts(path: Path) -> list[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [(name, archive.read(name)) for name in _CONTENT]
+    except OSError as error:
+        raise read_error(str(path), error) from error
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise Codec2EqError(
+            f"{path}: not a .keras file; write one with model.save('NAME.keras')"
+        ) from error
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codec2_eq"
+
+
+def _convert(path: Path, digest: str) -> Network:
+    _require_known_classes(path)
+    keras = import_keras()
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (OSError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Codec2EqError(f"{path}: Keras cannot read it: {reason}") from error
+    try:
+        return from_keras(model, path.stem, card={"keras_sha256": digest})
+    except Codec2EqError as error:
+        raise Codec2EqError(str(error).replace(path.stem, str(path), 1)) from error
+
+
+def _require_known_classes(path: Path) -> None:
+    """Name an unsupported layer before TensorFlow starts, and even where there is none."""
+    try:
+        config = json.loads(dict(_read_parts(path))["config.json"])
+        layers = config["config"]["layers"]
+        kinds = [(layer["config"]["name"], layer["class_name"]) for layer in layers]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Codec2EqError(
+            f"{path}: not a Sequential or Functional model; only layers in a row are supported"
+        ) from error
+    for i, (name, kind) in enumerate(kinds):
+        _require_supported(str(path), i, name, kind)
