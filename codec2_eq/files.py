@@ -85,8 +85,7 @@ class OutputFile(io.FileIO):
         written = 0
         try:
             while written < len(view):
-                # A non-blocking descriptor that is full gives None: the next turn tries again.
-                written += super().write(view[written:]) or 0
+                written += super().write(view[written:])
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -110,6 +109,12 @@ def is_pipe(path: PathLike) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def _set_blocking(stream: IO[str]) -> None:
+    """Make reads and writes wait; who started us may have left the descriptor otherwise."""
+    with contextlib.suppress(OSError, ValueError):  # it may be an object in memory
+        os.set_blocking(stream.fileno(), True)
+
+
 @contextlib.contextmanager
 def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
     """Open a file or stdin (`-`) for reading; ``read1`` hands on what has arrived.
@@ -121,6 +126,7 @@ def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
             raise Codec2EqError("stdin: is closed; name a file or pipe data in")
         if sys.stdin.isatty():
             raise Codec2EqError("stdin: is a terminal; name a file or pipe data in")
+        _set_blocking(sys.stdin)
         yield sys.stdin.buffer  # type: ignore[misc]  # a BytesIO in tests, with the same methods
         return
     try:
@@ -149,6 +155,7 @@ def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
             "or pipe it on"
         )
     sys.stdout.flush()
+    _set_blocking(sys.stdout)
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):  # replaced by an object in memory, as test tools do
