@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled search behind `codec2_eq.vq.Quantiser`; see search.h for what it guarantees."""
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
+
+import numpy as np
+
+cdef extern from "search.h":
+    int GROUP
+    cdef struct stage:
+        const float *grouped
+        const float *plain
+        int32_t n_groups
+    cdef struct survivor:
+        float error
+        int32_t entry
+        int32_t parent
+    void codec2_eq_mbest(const float *x, int64_t n, int k, const stage *stages, int n_stages,
+                         int survivors, int32_t *indexes, float *work, survivor *list_,
+                         int32_t *paths) nogil
+
+FILLER = np.float32(1e18)
+"""Band value of the entries that fill up a last group: its square is over any error allowed."""
+
+
+def group_entries(codebook):
+    """Lay out a codebook for the search.
+
+    codebook : (size, k) float32
+    Returns (groups, k, GROUP) float32, C-contiguous.
+    """
+    size, k = codebook.shape
+    n_groups = -(-size // GROUP)
+    padded = np.full((n_groups * GROUP, k), FILLER, dtype=np.float32)
+    padded[:size] = codebook
+    return np.ascontiguousarray(padded.reshape(n_groups, GROUP, k).transpose(0, 2, 1))
+
+
+def search(const float[:, ::1] vectors, codebooks, grouped, int survivors):
+    """Return the m-best indexes, (n, n_stages) int32; the GIL is released meanwhile.
+
+    vectors : (n, k);  codebooks : (size, k) arrays, float32 and C-contiguous
+    grouped : `group_entries` of each;  survivors : at least 1
+    """
+    cdef int n_stages = len(codebooks), k = vectors.shape[1], s
+    cdef int64_t n = vectors.shape[0]
+    indexes = np.zeros((n, n_stages), dtype=np.int32)
+    if n == 0:
+        return indexes
+    cdef int32_t[:, ::1] out = indexes
+    cdef const float[:, ::1] plain_view
+    cdef const float[:, :, ::1] grouped_view
+    cdef float[::1] work = np.empty(2 * survivors * k, dtype=np.float32)
+    cdef int32_t[::1] paths = np.zeros(2 * survivors * n_stages, dtype=np.int32)
+    cdef stage *stages = <stage *>malloc(n_stages * sizeof(stage))
+    cdef survivor *best = <survivor *>malloc(survivors * sizeof(survivor))
+    try:
+        if stages == NULL or best == NULL:
+            raise MemoryError
+        for s in range(n_stages):
+            plain_view = codebooks[s]
+            grouped_view = grouped[s]
+            stages[s].plain = &plain_view[0, 0]
+            stages[s].grouped = &grouped_view[0, 0, 0]
+            stages[s].n_groups = <int32_t>grouped_view.shape[0]
+        with nogil:
+            codec2_eq_mbest(&vectors[0, 0], n, k, stages, n_stages, survivors, &out[0, 0],
+                            &work[0], best, &paths[0])
+    finally:
+        free(stages)
+        free(best)
+    return indexes

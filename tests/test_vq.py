@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec2_eq import vq, vqtrain
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.libcodec2 import codebook_700c, oracle_mlfeat
+
+
+def shapes_of(rng: np.random.Generator, n: int, k: int = 20, scale: float = 8) -> np.ndarray:
+    """Random vectors with neighbouring bands alike, of zero mean."""
+    walk = np.cumsum(rng.normal(0, scale / 2, (n, k)), axis=1)
+    return vq.zero_mean(walk.astype(np.float32))
+
+
+def brute_force_mbest(vector, codebooks, survivors):
+    """The definition, one list insertion after the other, float32 sums in order of the bands."""
+    parents = [((), vector)]
+    for codebook in codebooks:
+        best: list = []
+        for path, target in parents:
+            errors = np.zeros(len(codebook), np.float32)
+            for band in range(codebook.shape[1]):
+                difference = codebook[:, band] - target[band]
+                errors += difference * difference
+            for entry in np.argsort(errors, kind="stable")[:survivors]:
+                best.append((errors[entry], path + (int(entry),), target - codebook[entry]))
+            # a stable sort: among equals the one found first stays first
+            best = sorted(best, key=lambda b: b[0])[:survivors]
+        parents = [(path, target) for _, path, target in best]
+    return parents[0][0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 23), survivors=st.integers(1, 7),
+       sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4), coarse=st.booleans())
+def test_search_equals_brute_force_for_any_sizes_and_survivors(seed, k, survivors, sizes, coarse):
+    rng = np.random.default_rng(seed)
+    codebooks = [rng.normal(0, 5, (size, k)).astype(np.float32) for size in sizes]
+    vectors = rng.normal(0, 8, (9, k)).astype(np.float32)
+    if coarse:  # whole numbers: many entries tie, and the order of insertion decides
+        codebooks = [np.round(c / 4) for c in codebooks]
+        vectors = np.round(vectors / 4)
+    found = vq.Quantiser(codebooks, survivors=survivors).search(vectors)
+    want = [brute_force_mbest(v, codebooks, survivors) for v in vectors]
+    np.testing.assert_array_equal(found, want)
+
+
+def test_indexes_and_vectors_equal_libcodec2s_bit_for_bit():
+    rng = np.random.default_rng(3)
+    samples = rng.normal(0, 1500, 320 * 400) * np.repeat(rng.uniform(0, 4, 400), 320)
+    oracle = oracle_mlfeat(samples.astype(np.int16))
+    quantised, indexes = vq.Quantiser(codebook_700c()).quantise(oracle.shapes)
+    np.testing.assert_array_equal(quantised, oracle.quantised)
+    words = np.frombuffer(oracle.bits, ">u4")
+    np.testing.assert_array_equal(indexes[:, 0], words >> 23)
+    np.testing.assert_array_equal(indexes[:, 1], words >> 14 & 511)
+
+
+def test_band_range_searches_those_bands_and_quantises_all():
+    rng = np.random.default_rng(4)
+    codebooks = [rng.normal(0, 5, (33, 20)).astype(np.float32) for _ in range(2)]
+    vectors = shapes_of(rng, 50)
+    part = vq.Quantiser(codebooks, start=2, end=17)
+    quantised, indexes = part.quantise(vectors)
+    cut = vq.Quantiser([c[:, 2:17] for c in codebooks])
+    np.testing.assert_array_equal(indexes, cut.search(vectors[:, 2:17]))
+    np.testing.assert_array_equal(quantised, part.lookup(indexes))
+    other = vectors.copy()
+    other[:, :2] += 50
+    other[:, 17:] -= 50
+    np.testing.assert_array_equal(part.search(other), indexes)
+
+
+def test_more_survivors_never_hurt_on_average():
+    vectors = shapes_of(np.random.default_rng(5), 500)
+    distortions = [vq.Quantiser(codebook_700c(), survivors=s).distortion(vectors)
+                   for s in (1, 2, 5, 20)]
+    assert distortions == sorted(distortions, reverse=True)
+
+
+def test_any_batching_gives_the_same():
+    vectors = shapes_of(np.random.default_rng(6), 100)
+    quantiser = vq.Quantiser(codebook_700c())
+    whole = quantiser.search(vectors)
+    parts = [quantiser.search(vectors[a:b]) for a, b in ((0, 0), (0, 1), (1, 40), (40, 100))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(quantiser.search(np.asfortranarray(vectors)), whole)
+
+
+def test_entries_are_quantised_to_themselves():
+    codebook = shapes_of(np.random.default_rng(7), 200)
+    quantised, indexes = vq.Quantiser([codebook]).quantise(codebook)
+    np.testing.assert_array_equal(quantised, codebook)
+    np.testing.assert_array_equal(indexes[:, 0], np.arange(200))
+
+
+def test_statistics_tell_both_distortions_and_the_usage():
+    quantiser = vq.Quantiser([np.array([[0, 0], [10, -10]], np.float32)])
+    statistics = vq.VqStatistics(quantiser)
+    assert statistics.distortion == statistics.variance == 0
+    vectors = np.array([[1, 3], [2, 2], [12, -8]], np.float32)
+    for rows in (vectors[:1], vectors[1:]):
+        statistics.add(rows, *quantiser.quantise(rows))
+    # errors (1, 3), (2, 2), (2, 2): mean squares 5, 4, 4; without their means 1, 0, 0
+    assert statistics.variance == pytest.approx(13 / 3)
+    assert statistics.distortion == pytest.approx(1 / 3)
+    np.testing.assert_array_equal(statistics.usage[0], [2, 1])
+
+
+def test_a_mean_removed_before_is_not_removed_again():
+    vectors = np.random.default_rng(8).normal(40, 10, (1000, 20)).astype(np.float32)
+    shapes = vq.zero_mean(vectors)
+    assert np.abs(shapes.mean(axis=1, dtype=np.float64)).max() < 1e-5
+    np.testing.assert_array_equal(vq.zero_mean(shapes), shapes)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"survivors": 0}, "survivors 0"),
+    ({"start": 5, "end": 5}, "bands 5 to 5"),
+    ({"end": 21}, "within 0 to 20"),
+])
+def test_quantiser_options_out_of_range(options, message):
+    with pytest.raises(Codec2EqError, match=message):
+        vq.Quantiser(codebook_700c(), **options)
+
+
+def test_stages_and_vectors_must_fit():
+    with pytest.raises(Codec2EqError, match="all stages need the same number"):
+        vq.Quantiser([np.zeros((4, 20)), np.zeros((4, 18))])
+    with pytest.raises(Codec2EqError, match="no codebook"):
+        vq.Quantiser([])
+    quantiser = vq.Quantiser(codebook_700c())
+    with pytest.raises(Codec2EqError, match=r"vectors of shape \(3, 18\): the codebooks have 20"):
+        quantiser.quantise(np.zeros((3, 18), np.float32))
+    bad = np.zeros((3, 20), np.float32)
+    bad[2, 7] = np.nan
+    with pytest.raises(Codec2EqError, match="vector 2 holds NaN"):
+        quantiser.quantise(bad)
+
+
+def test_codebook_files(tmp_path):
+    codebook = shapes_of(np.random.default_rng(10), 30)
+    path = tmp_path / "a1.f32"
+    vq.save_codebook(path, codebook)
+    assert path.stat().st_size == 30 * 80
+    np.testing.assert_array_equal(vq.load_codebook(path), codebook)
+    np.save(tmp_path / "a2.npy", codebook[:7])
+    one, two = vq.load_codebooks(f"{path},{tmp_path}/a2.npy")
+    np.testing.assert_array_equal(one, codebook)
+    np.testing.assert_array_equal(two, codebook[:7])
+    np.testing.assert_array_equal(vq.load_codebooks("700c")[1], codebook_700c()[1])
+    with pytest.raises(Codec2EqError, match="exists already"):
+        vq.save_codebook(path, codebook)
+
+
+@pytest.mark.parametrize("name, data, message", [
+    ("none.f32", None, "none.f32: no such file"),
+    ("empty.f32", b"", "empty.f32: empty, a codebook needs at least one entry"),
+    ("odd.f32", bytes(81), r"odd.f32: 81 bytes, not a multiple of 80"),
+    ("nan.f32", np.full((2, 20), np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
+    ("bad.npy", b"bad", "bad.npy: not a NumPy array file"),
+])
+def test_codebook_errors_name_the_file(tmp_path, name, data, message):
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(Codec2EqError, match=message):
+        vq.load_codebooks(str(path))
+
+
+def test_a_codebook_of_other_bands_is_said(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 18), np.float32))
+    with pytest.raises(Codec2EqError, match="a.npy: entries of 18 bands, expected 20"):
+        vq.load_codebooks(str(tmp_path / "a.npy"))
+
+
+# ---- training -------------------------------------------------------------------------------
+
+N_TRAIN, N_ENTRIES = 4000, 64
+
+
+@pytest.fixture(scope="module")
+def training() -> np.ndarray:
+    return shapes_of(np.random.default_rng(20), N_TRAIN)
+
+
+def test_training_is_as_good_as_full_lloyd_from_the_same_start(training):
+    cluster = pytest.importorskip("sklearn.cluster")
+    rng = np.random.default_rng([0, 1])
+    start = training[np.sort(rng.choice(N_TRAIN, N_ENTRIES, replace=False))]
+    lloyd = cluster.KMeans(N_ENTRIES, init=start, n_init=1, max_iter=20, tol=0,
+                           algorithm="lloyd")
+    lloyd.fit(training)
+    ours = vq.Quantiser(vqtrain.train_codebooks(training, [N_ENTRIES]))
+    assert ours.distortion(training) <= 1.005 * lloyd.inertia_ / training.size
+
+
+def test_progress_tells_of_each_iteration_and_the_distortion_falls(training):
+    seen: list[vqtrain.Iteration] = []
+    codebooks = vqtrain.train_codebooks(training, [32, 16], iterations=6, progress=seen.append)
+    assert [(i.stage, i.iteration) for i in seen] == [(s, i) for s in (1, 2) for i in range(7)]
+    for stage in (1, 2):
+        distortions = [i.distortion for i in seen if i.stage == stage]
+        assert all(a >= b * (1 - 1e-6)
+                   for a, b in zip(distortions, distortions[1:], strict=False))
+    greedy = vq.Quantiser(codebooks, survivors=1)
+    assert greedy.distortion(training) == pytest.approx(seen[-1].distortion, rel=1e-4)
+    errors = np.sqrt(np.mean((training - greedy.quantise(training)[0])**2, axis=1))
+    np.testing.assert_allclose(seen[-1].outliers, [(errors > x).mean() for x in (1, 2, 3)],
+                               atol=1e-3)
+    usage = np.bincount(greedy.search(training)[:, 1], minlength=16)
+    assert abs(seen[-1].least_used - usage.min()) <= 2
+    assert abs(seen[-1].most_used - usage.max()) <= 2
+    assert seen[-1].deviation_db == pytest.approx(seen[-1].distortion ** 0.5)
+
+
+def test_the_seed_decides(training):
+    one, again, other = (vqtrain.train_codebooks(training[:500], [16], iterations=3, seed=s)[0]
+                         for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_training_for_survivors_is_no_worse_on_held_out_vectors(training):
+    held_out = shapes_of(np.random.default_rng(21), 2000)
+    greedy = vqtrain.train_codebooks(training, [N_ENTRIES] * 2)
+    joint = vqtrain.train_codebooks(training, [N_ENTRIES] * 2, survivors=5)
+    plain = vq.Quantiser(greedy, survivors=1).distortion(held_out)
+    searched = vq.Quantiser(greedy, survivors=5).distortion(held_out)
+    trained = vq.Quantiser(joint, survivors=5).distortion(held_out)
+    assert trained < searched < plain
+
+
+def test_unused_entries_are_put_to_use():
+    rng = np.random.default_rng(22)
+    centres = rng.normal(0, 20, (16, 20)).astype(np.float32)
+    # nine of ten vectors are alike, so the start is full of copies of one entry
+    vectors = np.concatenate([np.tile(centres[0], (900, 1)), np.repeat(centres, 6, axis=0)])
+    vectors = vq.zero_mean(vectors)
+    seen: list[vqtrain.Iteration] = []
+    vqtrain.train_codebooks(vectors, [16], progress=seen.append, iterations=40)
+    assert seen[-1].least_used > 0
+    assert seen[-1].distortion < 1
+
+
+def test_equal_vectors_train_without_nans():
+    vectors = np.tile(shapes_of(np.random.default_rng(23), 1), (50, 1))
+    codebook = vqtrain.train_codebooks(vectors, [8], iterations=3)[0]
+    np.testing.assert_allclose(codebook, vectors[:8], atol=1e-4)
+
+
+def test_means_are_removed_and_memory_maps_serve(training, tmp_path, monkeypatch):
+    with_means = training + np.random.default_rng(24).normal(30, 9, (N_TRAIN, 1))
+    path = tmp_path / "vectors.f32"
+    with_means.astype("<f4").tofile(path)
+    mapped = np.memmap(path, "<f4", "r", shape=(N_TRAIN, 20))
+    monkeypatch.setattr(vqtrain, "BLOCK_ROWS", 777)
+    in_memory = vqtrain.train_codebooks(mapped, [16, 8], iterations=3)
+    monkeypatch.setattr(vqtrain, "MEMORY_BYTES", 0)
+    on_disk = vqtrain.train_codebooks(mapped, [16, 8], iterations=3)
+    for a, b in zip(in_memory, on_disk, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.abs(a.mean(axis=1)).max() < 1e-4
+
+
+def test_a_sample_serves_and_bad_input_is_said(training):
+    assert vqtrain.train_codebooks(training, [16], sample=100, iterations=2)[0].shape == (16, 20)
+    with pytest.raises(Codec2EqError, match="10 vectors, fewer than the 16 entries"):
+        vqtrain.train_codebooks(training, [8, 16], sample=10)
+    bad = training[:100].copy()
+    bad[42, 3] = np.inf
+    with pytest.raises(Codec2EqError, match="vector 42 holds NaN or infinity"):
+        vqtrain.train_codebooks(bad, [8])
+    with pytest.raises(Codec2EqError, match="at least one entry"):
+        vqtrain.train_codebooks(training, [0])
+    with pytest.raises(Codec2EqError, match="iterations 0"):
+        vqtrain.train_codebooks(training, [8], iterations=0)
