@@ -201,10 +201,13 @@ SOURCES: tuple[Source, ...] = (
             # Grunts and coughs carry no speech, Robot went through an effect.
             Rule(r".*/voices/[^/]+/(Ow\d|Ooff\d|Jump\d|Poison\w+|Laugh|Nooo|Firepunch\d)\.ogg"),
             Rule(r".*/voices/Robot/.*"),
-            Rule(
-                r".*/voices/(?P<voice>\w+)_(?P<language>ru|uk|pl|es)/.*\.ogg",
-                BY_LANGUAGE,
-                "hedgewars-{voice}-{language}",
+            *(
+                Rule(
+                    rf".*/voices/(?P<voice>\w+)_(?P<language>{languages})/.*\.ogg",
+                    use,
+                    "hedgewars-{voice}-{language}",
+                )
+                for languages, use in (("ru|uk", RESERVED), ("es|pl", "train"))
             ),
             Rule(r".*/voices/(?P<voice>\w+)/.*\.ogg", "train", "hedgewars-{voice}", "en"),
         ),
@@ -334,7 +337,7 @@ def side_of(language: str) -> str:
 
 def uses_of(source: Source) -> set[str]:
     """Collect the uses that files of `source` can have."""
-    uses = {rule.use for rule in source.rules} - {""}
+    uses = {rule.use for rule in source.rules} - {"", RESERVED}
     return uses - {BY_LANGUAGE} | ({"train", "validate"} if BY_LANGUAGE in uses else set())
 
 
