@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The compiled analysis, in the variant that suits the processor.
 
-The variants are one source compiled for several instruction sets and give the same bits.
+The variants are one source compiled for several instruction sets; they give the same bits.
 ``CODEC2_EQ_ISA=baseline`` in the environment holds the package to the portable one.
 """
 
@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import importlib
 import os
-import types
+from types import ModuleType
+
+from codec2_eq.analysis.cpu import supports
+from codec2_eq.errors import Codec2EqError
 
 VARIANTS = ("x86_64_v3", "baseline")
-"""Names of the compiled variants, best first."""
-
-_CPU_FLAGS = {"x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}, "baseline": set()}
+"""Compiled variants, best first."""
 
 
-def _processor_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpuinfo:
-            for line in cpuinfo:
-                if line.startswith("flags"):
-                    return set(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return set()
+def available_variants() -> list[str]:
+    """Names of the variants that this processor runs, best first."""
+    return [name for name in VARIANTS if supports(name)]
+
+
+def load_variant(name: str) -> ModuleType:
+    """Import one variant by name.
+
+    Raises Codec2EqError if there is no such variant or the processor cannot run it.
+    """
+    if name not in available_variants():
+        raise Codec2EqError(
+            f"CODEC2_EQ_ISA={name}: not an instruction set of this machine; "
+            f"choose from {', '.join(available_variants())}, or unset it"
+        )
+    return importlib.import_module(f"codec2_eq.analysis.{name}")
+
+
+ISA = os.environ.get("CODEC2_EQ_ISA") or available_variants()[0]
+"""The variant in use."""
+
+_variant = load_variant(ISA)
+Analyser = _variant.Analyser
+band_centres_hz = _variant.band_centres_hz

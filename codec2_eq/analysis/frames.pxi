@@ -197,6 +197,23 @@ cdef class Analyser:
     def __dealloc__(self):
         free(self.work)
 
+    @property
+    def state(self):
+        """Memory of the analysis between two hops, as bytes; equal bytes give equal futures.
+
+        Samples of an incomplete hop are not part of it: it may be read and set between whole hops.
+        """
+        if self.n_rest:
+            raise ValueError(f"{self.n_rest} samples of an incomplete hop: state is between hops")
+        return (<char *>&self.memory)[:sizeof(Memory)]
+
+    @state.setter
+    def state(self, bytes state not None):
+        if len(state) != sizeof(Memory):
+            raise ValueError(f"state of {len(state)} bytes: expected {sizeof(Memory)}")
+        memcpy(&self.memory, <const char *>state, sizeof(Memory))
+        self.n_rest = 0
+
     def process(self, const float[::1] samples not None):
         """Analyse what is complete of the samples so far.
 
@@ -264,3 +281,6 @@ init_pitch()
 init_spectrum()
 init_harmonics()
 init_rate_k()
+
+BLOCK_SAMPLES = LANES * MAX_SEGMENT * HOP
+"""Samples of a full block: calls with multiples of it are the fastest."""

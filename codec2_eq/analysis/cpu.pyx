@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the processor can do, asked at import to choose among the compiled variants."""
+
+cdef extern from *:
+    """
+    static int has_x86_64_v3(void) {
+    #if defined(__x86_64__)
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")
+            && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
+    #else
+        return 0;
+    #endif
+    }
+    """
+    bint has_x86_64_v3()
+
+
+def supports(str variant):
+    """Return whether a variant of the analysis runs here."""
+    return variant == "baseline" or (variant == "x86_64_v3" and has_x86_64_v3())

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Speech to rate-K vectors: the one place that joins audio and the compiled analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.analysis import Analyser, band_centres_hz
+from codec2_eq.audio import FULL_SCALE, RATE_HZ, Resampler, stream_audio
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import FRAME_MS_CHOICES, RateK
+
+if TYPE_CHECKING:
+    from codec2_eq.files import PathLike
+
+HOP_MS = 10
+"""Time between two analysis frames [ms]; codec2 N_S."""
+
+HOP = RATE_HZ * HOP_MS // 1000
+"""Samples between two analysis frames."""
+
+SPAN = 16 * 40_960
+"""Samples that one worker analyses at a time [82 s]: whole blocks of the analysis."""
+
+WARM_UP = 100 * HOP
+"""Samples before a span after which its worker's memory is, almost always, the true one."""
+
+_HZ_PER_WO = np.float32(RATE_HZ / (2 * np.pi))
+_BANDS_HZ = band_centres_hz()
+_BANDS_HZ.setflags(write=False)
+
+
+class Extractor:
+    """Streaming extraction: bit-identical to `extract` for any division into chunks.
+
+    rate : sample rate of the chunks in Hz, from 8000; others than 8000 are resampled
+    frame_ms : time between two vectors: 10, 20, or 40 ms, the interval of 700C
+    full_scale : value of a float sample at full scale; integer samples are taken as int16
+
+    Raises Codec2EqError for a rate or a frame interval that cannot be.
+    """
+
+    def __init__(
+        self, rate: float = RATE_HZ, *, frame_ms: int = 40, full_scale: float = 1.0
+    ) -> None:
+        self.frame_ms = _check_frame_ms(frame_ms)
+        self._analyser = Analyser(frame_ms // HOP_MS)
+        self._resampler = Resampler(rate)
+        self._gain = np.float32(FULL_SCALE / full_scale)
+
+    def process(self, samples: NDArray[Any]) -> RateK:
+        """Analyse the next samples (n,), n >= 0; return the frames that they complete.
+
+        Raises Codec2EqError if samples are not one channel or not finite.
+        """
+        return self._analyse(self._resampler.process(_as_int16_scale(samples, self._gain)))
+
+    def flush(self) -> RateK:
+        """Return the frames that the resampler still held; a partial frame is dropped."""
+        return self._analyse(self._resampler.flush())
+
+    def _analyse(self, samples: NDArray[np.float32]) -> RateK:
+        return _record(self._analyser.process(samples), self.frame_ms)
+
+
+def extract(
+    samples: NDArray[Any],
+    rate: float = RATE_HZ,
+    *,
+    frame_ms: int = 40,
+    full_scale: float = 1.0,
+    jobs: int = 1,
+) -> RateK:
+    """Analyse a whole recording, bit for bit as libcodec2 does.
+
+    samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
+    frame_ms : time between two vectors: 10, 20 or 40 ms
+    jobs : threads that share a long recording; the result does not depend on it
+    Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
+    """
+    resampler = Resampler(rate)
+    audio = resampler.process(_as_int16_scale(samples, np.float32(FULL_SCALE / full_scale)))
+    blocks = [audio, resampler.flush()]
+    return RateK.join([_nothing(frame_ms), *extract_blocks(blocks, frame_ms=frame_ms, jobs=jobs)])
+
+
+def extract_file(
+    path: PathLike,
+    *,
+    frame_ms: int = 40,
+    channel: int | str = "mix",
+    raw: bool = False,
+    jobs: int = 1,
+) -> RateK:
+    """Analyse an audio file, whatever `codec2_eq.audio.stream_audio` reads."""
+    with stream_audio(path, channel=channel, raw=raw) as blocks:
+        records = extract_blocks(blocks, frame_ms=frame_ms, jobs=jobs)
+        return RateK.join([_nothing(frame_ms), *records])
+
+
+def extract_blocks(
+    blocks: Iterable[NDArray[np.float32]], *, frame_ms: int = 40, jobs: int = 1
+) -> Iterator[RateK]:
+    """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
+
+    With one job each block is analysed as it comes. With more, spans of 82 s are shared out to
+    threads; at most 2 spans a job are in memory. The numbers are the same for any jobs.
+    """
+    step = _check_frame_ms(frame_ms) // HOP_MS
+    if jobs < 1:
+        raise Codec2EqError(f"jobs {jobs}: at least one")
+    analyser = Analyser(step)
+    if jobs == 1:
+        for block in blocks:
+            yield _record(analyser.process(block), frame_ms)
+        return
+    spans = _regroup(blocks, SPAN)
+    first = next(spans, np.empty(0, np.float32))
+    if len(first) < SPAN:  # all of it in one span: a thread would only cost time
+        yield _record(analyser.process(first), frame_ms)
+        return
+    yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
+
+
+def _in_parallel(
+    first: NDArray[np.float32],
+    spans: Iterator[NDArray[np.float32]],
+    analyser: Any,
+    jobs: int,
+    frame_ms: int,
+) -> Iterator[RateK]:
+    """Analyse spans in threads, each from a guess of its memory that is verified afterwards.
+
+    All that crosses from frame to frame fades: the pitch filters forget, and the previous pitch
+    only halves a threshold. So a worker begins WARM_UP samples early; where its memory at the
+    start of the span is not what the span before has left, the span is analysed again.
+    """
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(jobs) as pool:
+        pending: deque[tuple[NDArray[np.float32], Future[Any]]] = deque()
+        span = first
+        yield _record(analyser.process(first), frame_ms)
+        while True:
+            while len(pending) < 2 * jobs and (following := next(spans, None)) is not None:
+                guess = pool.submit(_analyse_span, span[-WARM_UP:], following, analyser.step)
+                pending.append((following, guess))
+                span = following
+            if not pending:
+                return
+            samples, guess = pending.popleft()
+            started, arrays, state = guess.result()
+            if started == analyser.state:
+                analyser.state = state
+            else:
+                whole = len(samples) - len(samples) % HOP
+                arrays = analyser.process(samples[:whole])
+            yield _record(arrays, frame_ms)
+
+
+def _analyse_span(
+    before: NDArray[np.float32], span: NDArray[np.float32], step: int
+) -> tuple[bytes, tuple[NDArray[Any], ...], bytes]:
+    """Analyse one span: memory at its start, results, memory at its end."""
+    analyser = Analyser(step)
+    analyser.process(before)
+    started = analyser.state
+    arrays = analyser.process(span[: len(span) - len(span) % HOP])
+    return started, arrays, analyser.state
+
+
+def _regroup(
+    blocks: Iterable[NDArray[np.float32]], size: int
+) -> Iterator[NDArray[np.float32]]:
+    """Regroup blocks into arrays of `size` samples; the last one is shorter."""
+    held: list[NDArray[np.float32]] = []
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block)
+        if n_held >= size:
+            joined = np.concatenate(held)
+            n_whole = n_held - n_held % size
+            for start in range(0, n_whole, size):
+                yield joined[start : start + size]
+            held, n_held = [joined[n_whole:]], n_held - n_whole
+    if n_held:
+        yield np.concatenate(held)
+
+
+def _as_int16_scale(samples: NDArray[Any], gain: np.float32) -> NDArray[np.float32]:
+    array = np.asarray(samples)
+    if array.ndim != 1:
+        raise Codec2EqError(f"samples of shape {array.shape}: expected one channel, (n_samples,)")
+    if array.dtype.kind in "iu":
+        if array.dtype != np.int16 and array.size and not -32768 <= array.min() <= array.max() < 32768:
+            raise Codec2EqError(f"samples of type {array.dtype} beyond 16 bits; pass floats")
+        return array.astype(np.float32)
+    if array.dtype.kind != "f":
+        raise Codec2EqError(f"samples of type {array.dtype}: expected int16 or float")
+    if not np.isfinite(array).all():
+        raise Codec2EqError(f"sample {int(np.argmin(np.isfinite(array)))} is NaN or infinite")
+    return array.astype(np.float32) * gain
+
+
+def _check_frame_ms(frame_ms: int) -> int:
+    if frame_ms not in FRAME_MS_CHOICES:
+        raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
+    return frame_ms
+
+
+def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:
+    vectors, mean_db, wo, n_harm, voiced = arrays
+    return RateK(vectors, mean_db, wo * _HZ_PER_WO, voiced, wo, n_harm, _BANDS_HZ, frame_ms)
+
+
+def _nothing(frame_ms: int) -> RateK:
+    """Return the record of no audio, so that there is always something to join."""
+    return _record(Analyser(_check_frame_ms(frame_ms) // HOP_MS).process(np.empty(0, np.float32)),
+                   frame_ms)
