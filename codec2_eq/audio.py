@@ -377,7 +377,7 @@ def _spool(header: HeaderReader, files: contextlib.ExitStack) -> int:
 
 _SPOOLED_MAGIC = (
     b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff",
-    b"NIST_1A", b"Creative Voice",
+    b"NIST_1A", b"Creative Voi",
 )  # fmt: skip
 
 _INT16_SUBTYPES = frozenset(
@@ -437,9 +437,11 @@ class _DecodedSource:
         try:
             return self._file.read(n_frames, dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
+            reason = error.error_string.removeprefix("Error : ").rstrip(".")
             raise Codec2EqError(
-                f"{self._name}: cannot be decoded after {n_read / self.rate:.3f} s "
-                f"({error.error_string.rstrip('.')}); damaged, fetch or record it again"
+                f"{self._name}: cannot be decoded between {n_read / self.rate:.1f} and "
+                f"{(n_read + n_frames) / self.rate:.1f} s ({reason}): cut or damaged; "
+                "fetch or record it again"
             ) from error
 
 

@@ -1,0 +1,602 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import io
+import logging
+import os
+import struct
+import subprocess
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec2_eq.audio import Resampler, audio_duration, read_audio, stream_audio, to_8khz
+from codec2_eq.errors import Codec2EqError
+
+RATES_HZ = (8001, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000)
+WAV_SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+
+
+def noise(n_samples, channels=1, seed=0):
+    """Return int16 noise (n_samples, channels) over the whole range, without its very ends."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(-32766, 32767, (n_samples, channels), dtype=np.int16)
+
+
+def wav_bytes(
+    samples, rate=8000, *, data_bytes=None, riff_bytes=None, tag=1, before=b"", after=b"",
+    magic=b"RIFF",
+):  # fmt: skip
+    """Return a WAV file of integer or float samples (n, channels), sizes as told."""
+    data = samples.tobytes()
+    width = samples.dtype.itemsize
+    channels = samples.shape[1]
+    head = b"WAVE" + before + b"fmt " + struct.pack(
+        "<IHHIIHH", 16, tag, channels, rate, rate * width * channels, width * channels, 8 * width
+    )  # fmt: skip
+    data_bytes = len(data) if data_bytes is None else data_bytes
+    if riff_bytes is None:
+        riff_bytes = len(head) + 8 + len(data) + len(after)
+    head = magic + struct.pack("<I", riff_bytes) + head + b"data" + struct.pack("<I", data_bytes)
+    return head + data + after
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Return a function that makes bytes the standard input."""
+    def give(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give
+
+
+# Values
+
+
+def test_16_bit_at_8_khz_is_exact(tmp_path):
+    samples = np.arange(-32768, 32768, dtype=np.int16)[:, np.newaxis]
+    for name, kind in (("a.wav", "WAV"), ("a.flac", "FLAC"), ("a.aiff", "AIFF"), ("a.au", "AU")):
+        soundfile.write(tmp_path / name, samples, 8000, format=kind, subtype="PCM_16")
+        read = read_audio(tmp_path / name)
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, samples[:, 0])
+    for name in ("a.raw", "a.sw", "A.S16"):
+        samples.astype("<i2").tofile(tmp_path / name)
+        np.testing.assert_array_equal(read_audio(tmp_path / name), samples[:, 0])
+    samples.astype("<i2").tofile(tmp_path / "a.bin")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.bin", raw=True), samples[:, 0])
+
+
+@pytest.mark.parametrize("subtype", WAV_SUBTYPES)
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
+def test_our_wav_reader_agrees_with_libsndfile(tmp_path, stdin, subtype, kind):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(5000, 3) / 32768, 8000, format=kind, subtype=subtype)
+    expected = soundfile.read(path, dtype="float32")[0] * 32768
+    np.testing.assert_array_equal(read_audio(path, channel=2), expected[:, 1])
+    stdin(path.read_bytes())
+    np.testing.assert_array_equal(read_audio("-", channel=2), expected[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+     ("WAV", "IMA_ADPCM"), ("WAV", "MS_ADPCM"), ("AIFF", "FLOAT"), ("CAF", "ALAC_16"),
+     ("W64", "PCM_16"), ("AU", "ULAW"), ("NIST", "PCM_16"), ("VOC", "PCM_16")],
+)  # fmt: skip
+def test_other_formats_from_files_and_pipes(tmp_path, stdin, kind, subtype):
+    path = tmp_path / "a.audio"
+    tone = 0.5 * np.sin(np.arange(16000) * 0.3)
+    soundfile.write(path, tone, 8000, format=kind, subtype=subtype)
+    expected = soundfile.read(path, dtype="float32")[0] * np.float32(32768)
+    read = read_audio(path)
+    # A float32 of full scale has steps of 0.002; the decoders of MP3 round as they please.
+    np.testing.assert_allclose(read, expected, rtol=0, atol=0.05 if kind == "MP3" else 0)
+    stdin(path.read_bytes())
+    np.testing.assert_array_equal(read_audio("-"), read)
+    short = np.concatenate(list(stream_audio(path, block_s=0.0131)))
+    np.testing.assert_array_equal(short, read)
+
+
+def test_full_scale_is_32768_and_is_not_clipped(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.array([1.0, -1.0, 1.5, 1e-6]), 8000, subtype="FLOAT")
+    expected = np.array([32768, -32768, 49152, np.float32(1e-6) * 32768], np.float32)
+    np.testing.assert_array_equal(read_audio(path), expected)
+
+
+# Channels
+
+
+def test_channels(tmp_path):
+    samples = noise(1000, 3)
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(samples))
+    mean = samples.astype(np.float64).mean(axis=1)
+    np.testing.assert_allclose(read_audio(path), mean, rtol=1e-6, atol=1e-2)
+    for number in (1, 2, 3):
+        np.testing.assert_array_equal(read_audio(path, channel=number), samples[:, number - 1])
+    np.testing.assert_array_equal(read_audio(path, channel="3"), samples[:, 2])
+
+
+def test_stereo_mix_is_exact(tmp_path):
+    samples = noise(1000, 2)
+    (tmp_path / "a.wav").write_bytes(wav_bytes(samples))
+    np.testing.assert_array_equal(
+        read_audio(tmp_path / "a.wav"), samples.astype(np.float32).sum(axis=1) / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("channel", "message"),
+    [
+        (3, r"a\.wav: channel 3 asked for, has 2 channels; pass --channel 1 to 2, or mix"),
+        (0, r"a\.wav: channel 0 asked for, has 2 channels"),
+        ("left", r"channel 'left': expected 'mix' or a number from 1"),
+    ],
+)
+def test_channel_that_is_not_there(tmp_path, channel, message):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(10, 2)))
+    with pytest.raises(Codec2EqError, match=message):
+        read_audio(tmp_path / "a.wav", channel=channel)
+
+
+# Resampling
+
+
+@pytest.mark.parametrize("rate", RATES_HZ)
+def test_tone_keeps_its_level_and_a_higher_one_vanishes(rate):
+    time_s = np.arange(rate) / rate
+    for f_hz, gain in ((1000.0, 1.0), (3600.0, 1.0), (4400.0, 0.0)):
+        if f_hz >= rate / 2:
+            continue
+        out = to_8khz((1e4 * np.sin(2 * np.pi * f_hz * time_s)).astype(np.float32), rate)
+        assert len(out) == 8000
+        expected = 1e4 * gain * np.sin(2 * np.pi * f_hz * np.arange(8000) / 8000)
+        middle = slice(500, -500)
+        # Passband of soxr's HQ within 0.01 dB up to 3600 Hz; stop band 100 dB down.
+        np.testing.assert_allclose(out[middle], expected[middle], rtol=0, atol=12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rate=st.sampled_from((8000, *RATES_HZ)),
+    sizes=st.lists(
+        st.one_of(st.integers(0, 5), st.integers(0, 20_000)), min_size=1, max_size=12
+    ).filter(any),
+)
+def test_resampling_does_not_depend_on_chunks(rate, sizes):
+    samples = noise(rate // 2 + 17)[:, 0].astype(np.float32)
+    resampler = Resampler(rate)
+    parts = []
+    start = turn = 0
+    while start < len(samples):
+        size = sizes[turn % len(sizes)]
+        parts.append(resampler.process(samples[start : start + size]))
+        start, turn = start + size, turn + 1
+    parts.append(resampler.flush())
+    np.testing.assert_array_equal(np.concatenate(parts), to_8khz(samples, rate))
+
+
+@pytest.mark.parametrize("rate", RATES_HZ)
+def test_resampler_is_soxr_and_hands_on_early(rate):
+    samples = noise(rate)[:, 0].astype(np.float32)
+    np.testing.assert_allclose(
+        to_8khz(samples, rate), soxr.resample(samples, rate, 8000), rtol=0, atol=0.1
+    )
+    resampler = Resampler(rate)
+    chunk = rate // 100
+    n_out = 0
+    for start in range(0, rate - chunk, chunk):
+        n_out += len(resampler.process(samples[start : start + chunk]))
+        assert (start + chunk) / rate - n_out / 8000 < 0.080
+
+
+def test_resampler_starts_afresh_after_a_flush():
+    samples = noise(5000)[:, 0].astype(np.float32)
+    resampler = Resampler(16000)
+    first = [resampler.process(samples), resampler.flush()]
+    second = [resampler.process(samples), resampler.flush()]
+    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
+
+
+def test_resampler_refuses_two_dimensions():
+    with pytest.raises(ValueError, match=r"shape \(3, 2\): expected \(n_samples,\)"):
+        Resampler(16000).process(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("rate", [7999, 0, -1, float("nan"), 1e8])
+def test_impossible_rates(rate):
+    with pytest.raises(Codec2EqError, match=r"sample rate .* Hz: (at least 8000|at most)"):
+        to_8khz(np.zeros(10), rate)
+
+
+# Streams
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_file_is_its_stream_for_any_block(tmp_path, rate, channels):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(noise(rate, channels), rate))
+    whole = read_audio(path)
+    assert len(whole) == 8000
+    for block_s in (0.0001, 0.0137, 0.5):
+        blocks = list(stream_audio(path, block_s=block_s))
+        assert all(len(block) and block.dtype == np.float32 for block in blocks)
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    cuts=st.lists(st.integers(0, 6044), max_size=8),
+    width=st.sampled_from(("<i2", "<i4", "<f8")),
+)
+def test_pipe_is_the_file_however_it_arrives(cuts, width):
+    data = wav_bytes(noise(250, 3).astype(width), 12000, tag=3 if width == "<f8" else 1)
+    expected = _read_from_pipe([data])
+    edges = [0, *sorted(cut % len(data) for cut in cuts), len(data)]
+    parts = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_array_equal(_read_from_pipe(parts), expected)
+    assert len(expected) == 167
+
+
+def _read_from_pipe(parts):
+    """Return what `read_audio` makes of a pipe that is written part by part."""
+    reader, writer = os.pipe()
+
+    def write():
+        with open(writer, "wb", buffering=0) as out:
+            for part in parts:
+                out.write(part)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with open(reader, encoding="latin1") as handle:
+        before, sys.stdin = sys.stdin, handle
+        try:
+            return read_audio("-")
+        finally:
+            sys.stdin = before
+            thread.join()
+
+
+@pytest.mark.parametrize("head", [b"", wav_bytes(noise(0), data_bytes=0x7FFFF000)])
+@pytest.mark.parametrize("name", ["-", "fifo"])
+def test_every_sample_is_handed_on_before_the_next_arrives(tmp_path, monkeypatch, head, name):
+    samples = noise(800)[:, 0].astype("<i2")
+    if name == "-":
+        reader, writer = os.pipe()
+        monkeypatch.setattr(sys, "stdin", open(reader, encoding="latin1"))
+        path = "-"
+    else:
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        keep = os.open(path, os.O_RDWR)  # so that neither end waits for the other to open
+        writer = os.open(path, os.O_WRONLY)
+    os.write(writer, head + samples[:80].tobytes())
+    with stream_audio(path, raw=not head) as stream:
+        for start in range(0, 800, 80):
+            np.testing.assert_array_equal(next(stream), samples[start : start + 80])
+            if start + 80 < 800:
+                # Nothing else is in the pipe: had the reader waited for more, it would hang.
+                os.write(writer, samples[start + 80 : start + 160].tobytes())
+        os.close(writer)
+        if name == "fifo":
+            os.close(keep)
+        assert list(stream) == []
+    if name == "-":
+        sys.stdin.close()
+
+
+def test_sample_that_arrives_in_halves():
+    data = np.array([1, 2, 3], "<i2").tobytes()
+    reader, writer = os.pipe()
+    with open(reader, encoding="latin1") as handle:
+        before, sys.stdin = sys.stdin, handle
+        try:
+            with stream_audio("-", raw=True) as stream:
+                os.write(writer, data[:3])
+                assert next(stream).tolist() == [1]
+                os.write(writer, data[3:])
+                assert next(stream).tolist() == [2, 3]
+                os.close(writer)
+                assert next(stream, None) is None
+        finally:
+            sys.stdin = before
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFEFFFC, 0x80000000, 0xFFFFFFFF, 0xFFFFF000])
+@pytest.mark.parametrize("riff_bytes", [0, 36, 0x7FFFF024, 0xFFFFFFFF])
+def test_wav_of_unknown_length_is_read_to_its_end(tmp_path, stdin, caplog, size, riff_bytes):
+    samples = noise(1000)
+    data = wav_bytes(samples, data_bytes=size, riff_bytes=riff_bytes)
+    stdin(data)
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
+    (tmp_path / "a.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
+    assert caplog.records == []
+
+
+# The header that SoX 14.4.2 writes: sox -n -t wav -r 16000 -b 24 -c 2 - synth 0.01 sine 440
+SOX_PIPE_HEADER = bytes.fromhex(
+    "5249464644f0ff7f57415645666d742028000000feff0200803e0000007701000600180016001800"
+    "030000000100000000001000800000aa00389b716661637404000000aa52551564617461fcefff7f"
+)
+
+
+def test_what_sox_writes_to_a_pipe(tmp_path, stdin):
+    left = noise(8000).astype(np.int32) * 256
+    samples = np.hstack([left, -left]).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+    data = SOX_PIPE_HEADER + samples.tobytes()
+    stdin(data)
+    np.testing.assert_array_equal(
+        read_audio("-", channel=1), to_8khz(noise(8000)[:, 0].astype(np.float32), 16000)
+    )
+    stdin(data)
+    assert not read_audio("-").any()
+
+
+def test_chunks_around_the_samples(tmp_path, stdin, caplog):
+    samples = noise(100)
+    data = wav_bytes(
+        samples, before=b"LIST" + struct.pack("<I", 5) + b"hello\0", after=b"LIST\2\0\0\0ab"
+    )
+    (tmp_path / "a.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
+    stdin(data)
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
+    assert caplog.records == []
+
+
+def test_rf64_tells_its_length_in_a_chunk_of_its_own(stdin):
+    samples = noise(100)
+    wide = b"ds64" + struct.pack("<IQQQI", 28, 1000, 200, 100, 0)
+    stdin(wav_bytes(samples, data_bytes=0xFFFFFFFF, riff_bytes=0xFFFFFFFF, before=wide,
+                    after=b"LIST\2\0\0\0ab", magic=b"RF64"))  # fmt: skip
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(noise(48000 * 100, 2), 48000))  # 19 MB
+    for _ in stream_audio(path, block_s=0.01):  # imports what is imported once
+        break
+    tracemalloc.start()
+    n_samples = sum(len(block) for block in stream_audio(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_samples == 800_000
+    assert peak < 8 << 20
+
+
+def test_raw_and_wav_need_no_library(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(10)))
+    code = (
+        "import sys; from codec2_eq.audio import read_audio; read_audio(sys.argv[1]);"
+        "print(sorted({'soundfile', 'soxr', 'scipy', 'tempfile', 'logging'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.wav")]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"[]\n"
+
+
+def test_duration(tmp_path, stdin):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(24000, 2), 16000))
+    noise(4000).tofile(tmp_path / "a.raw")
+    soundfile.write(tmp_path / "a.flac", noise(2000), 8000)
+    assert audio_duration(tmp_path / "a.wav") == 1.5
+    assert audio_duration(tmp_path / "a.raw") == 0.5
+    assert audio_duration(tmp_path / "a.flac") == 0.25
+    stdin(wav_bytes(noise(100)))
+    assert audio_duration("-") is None
+
+
+# What is odd, and what is refused
+
+
+def test_no_samples_are_no_error(tmp_path, stdin, caplog):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(0), 16000))
+    (tmp_path / "b.wav").write_bytes(wav_bytes(noise(0), after=b"LIST\2\0\0\0ab"))
+    (tmp_path / "a.raw").touch()
+    soundfile.write(tmp_path / "a.aiff", noise(0), 8000)
+    for name in ("a.wav", "b.wav", "a.raw", "a.aiff"):
+        read = read_audio(tmp_path / name)
+        assert read.shape == (0,)
+        assert read.dtype == np.float32
+    stdin(b"")
+    assert read_audio("-", raw=True).shape == (0,)
+    assert caplog.records == []
+
+
+def test_odd_last_byte_of_raw_is_dropped(tmp_path):
+    (tmp_path / "a.raw").write_bytes(b"\1\0\2\0\3")
+    assert read_audio(tmp_path / "a.raw").tolist() == [1, 2]
+
+
+def test_cut_samples_are_processed_and_told(tmp_path, caplog):
+    samples = noise(16000)
+    (tmp_path / "a.wav").write_bytes(wav_bytes(samples)[: 44 + 2 * 4000 + 1])
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:4000, 0])
+    assert [(record.name, record.levelno) for record in caplog.records] == [
+        ("codec2_eq", logging.WARNING)
+    ]
+    assert caplog.messages[0].endswith(
+        "a.wav: ends after 0.500 s, its header tells 2.000 s; processed as far as it goes"
+    )
+
+
+def test_cut_flac_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(80000), 8000)
+    path.write_bytes(path.read_bytes()[:120000])
+    with pytest.raises(Codec2EqError, match=r"a\.flac: cannot be decoded between 5\.0 and 10\.0 s"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
+)
+def test_other_cut_files_are_processed_as_far_as_they_go(tmp_path, kind, subtype):
+    path = tmp_path / "a.audio"
+    soundfile.write(path, noise(80000), 8000, format=kind, subtype=subtype)
+    whole = read_audio(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    part = read_audio(path)
+    assert 0.3 < len(part) / len(whole) < 0.7
+    # The last frames before the cut may be decoded in another way.
+    np.testing.assert_array_equal(part[:-3000], whole[: len(part) - 3000])
+
+
+HEADER = wav_bytes(noise(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.wav", b"", r"is empty \(0 bytes\)"),
+        ("a.flac", b"", r"is empty \(0 bytes\)"),
+        *[("a.wav", HEADER[:n], f"ends within its WAV header, after {n} bytes")
+          for n in (4, 8, 11, 12, 30, 43)],
+        ("a.wav", HEADER[:12] + HEADER[36:], r"no 'fmt ' chunk before 'data'"),
+        ("a.wav", HEADER[:12] + b"LIST\xff\xff\xff\x0f", r"chunk of 268435455 bytes, more than"),
+        ("a.wav", HEADER[:16] + b"\x08\0\0\0" + HEADER[20:], r"format chunk has 8 bytes, at leas"),
+        ("a.wav", HEADER[:22] + b"\0\0" + HEADER[24:], r"tells 0 channels of 16 bits in 2 bytes"),
+        ("a.wav", HEADER[:34] + b"\x0c\0" + HEADER[36:], None),
+        ("a.wav", HEADER[:34] + b"\x08\0" + HEADER[36:], r"1 channels of 8 bits in 2 bytes"),
+        ("a.wav", wav_bytes(noise(10), 6000), r"sample rate 6000 Hz: at least 8000 Hz needed"),
+        ("a.wav", wav_bytes(noise(10), 0), r"sample rate 0 Hz: at least 8000 Hz needed"),
+        ("a.wav", wav_bytes(noise(10), 20_000_000), r"at most 10000000 Hz; is the header damage"),
+        ("notes.txt", b"only some words\n" * 99, r"not audio that libsndfile reads \(.*--raw"),
+        ("a.wav", b"only some words\n" * 99, r"not audio that libsndfile reads \(.*--raw"),
+        ("a.mp3", os.urandom(5000), r"not audio that libsndfile reads \("),
+    ],
+)  # fmt: skip
+def test_damaged_files(tmp_path, name, data, message):
+    path = tmp_path / name
+    path.write_bytes(data)
+    if message is None:  # 12 bits in two bytes are lawful
+        assert len(read_audio(path)) == 10
+        return
+    with pytest.raises(Codec2EqError, match=message) as caught:
+        read_audio(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"^stdin: is empty \(0 bytes\)"),
+        (HEADER[:30], r"^stdin: ends within its WAV header, after 30 bytes"),
+        (b"only some words\n" * 99, r"^stdin: not WAV, FLAC, .* pass --raw for headerless 16-bit"),
+        (b"fLaC" + b"\0" * 50, r"^stdin: not audio that libsndfile reads"),
+        (wav_bytes(noise(10), 4000), r"^stdin: sample rate 4000 Hz"),
+    ],
+)
+def test_damaged_streams(stdin, data, message):
+    stdin(data)
+    with pytest.raises(Codec2EqError, match=message):
+        read_audio("-")
+
+
+def test_endless_stream_that_is_no_audio_is_refused_at_once():
+    command = [
+        sys.executable, "-c",
+        "from codec2_eq.audio import read_audio\ntry: read_audio('-')\n"
+        "except ValueError as error: print(error)",
+    ]  # fmt: skip
+    with open("/dev/zero", "rb") as zeros:
+        done = subprocess.run(command, stdin=zeros, capture_output=True, timeout=30, check=True)
+    assert done.stdout.startswith(b"stdin: not WAV")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(".", "is a directory, not a file"), ("none.wav", "no such file"),
+     ("none.raw", "no such file")],
+)  # fmt: skip
+def test_no_file(tmp_path, name, message):
+    with pytest.raises(Codec2EqError, match=message):
+        read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
+def test_samples_that_are_no_numbers(tmp_path, value, kind):
+    samples = np.zeros((50000, 2), np.float32)
+    samples[40000, 1] = value
+    soundfile.write(tmp_path / "a.x", samples, 10000, format=kind, subtype="FLOAT")
+    message = r"a\.x: sample 40000 \(at 4\.000 s\) is NaN or infinite; only finite"
+    with pytest.raises(Codec2EqError, match=message):
+        list(stream_audio(tmp_path / "a.x", block_s=0.7))
+    assert len(read_audio(tmp_path / "a.x", channel=1)) == 40000
+
+
+def test_doubles_beyond_float32_are_infinite(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.0, 1e300]), 8000, subtype="DOUBLE")
+    with pytest.raises(Codec2EqError, match=r"sample 1 \(at 0\.000 s\) is NaN or infinite"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_clipping_is_told(tmp_path, caplog):
+    tone = 40000 * np.sin(np.arange(8000) * 0.05)
+    clipped = tone.clip(-32768, 32767).astype(np.int16)[:, np.newaxis]
+    share = np.mean(np.abs(tone) >= 32767)
+    (tmp_path / "a.wav").write_bytes(wav_bytes(clipped))
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), clipped[:, 0])
+    assert f"a.wav: {share:.1%} of the samples are at full scale" in caplog.text
+
+
+def test_a_normalised_recording_is_not_told_to_be_clipped(tmp_path, caplog):
+    samples = noise(8000)
+    samples[[10, 20, 30]] = [[32767], [-32768], [32767]]
+    (tmp_path / "a.wav").write_bytes(wav_bytes(samples))
+    read_audio(tmp_path / "a.wav")
+    assert caplog.records == []
+
+
+def test_integers_in_a_float_file_are_told(tmp_path, caplog):
+    soundfile.write(tmp_path / "a.wav", noise(100).astype(np.float32), 8000, subtype="FLOAT")
+    read_audio(tmp_path / "a.wav")
+    assert "times full scale; 1.0 is full scale" in caplog.text
+
+
+def test_no_room_to_spool(stdin, monkeypatch, tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(100000), 8000)
+    stdin((tmp_path / "a.flac").read_bytes())
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
+    with pytest.raises(Codec2EqError, match=r"^stdin: cannot be kept in .*: No space left .*TMPD"):
+        read_audio("-")
+
+
+def test_reader_that_fails_on_the_way(monkeypatch, tmp_path):
+    class Failing(io.BytesIO):
+        def read1(self, size=-1):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Failing(HEADER)))
+    with pytest.raises(Codec2EqError, match=r"^stdin: Input/output error"):
+        read_audio("-")
+
+
+def test_stream_closes_its_file(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(100)))
+    with stream_audio(tmp_path / "a.wav", block_s=0.001) as stream:
+        assert iter(stream) is not None
+        assert (stream.rate, stream.channels, stream.duration_s) == (8000, 1, 0.0125)
+        next(stream)
+    assert not [
+        link for link in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{link}")
+        and os.readlink(f"/proc/self/fd/{link}").endswith("a.wav")
+    ]  # fmt: skip
+
+
+def test_block_must_have_a_length(tmp_path):
+    with pytest.raises(ValueError, match=r"block_s 0: must be above 0"):
+        stream_audio(tmp_path / "a.wav", block_s=0)
