@@ -85,6 +85,11 @@ def _silu(x: np.ndarray) -> np.ndarray:
     return x * _sigmoid(x)
 
 
+def _exponential(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity, as Keras has it, and as silently
+        return np.exp(x)
+
+
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, np.float32(0)),
@@ -99,7 +104,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "swish": _silu,
     "gelu": _gelu,
     "leaky_relu": _leaky_relu,
-    "exponential": np.exp,
+    "exponential": _exponential,
 }
 
 
@@ -356,7 +361,7 @@ class Network:
         self.frame_ms = frame_ms
         self.card = dict(card or {})
         self.inputs: int | None = None
-        self.outputs: int | None = None
+        self.outputs: int | None = None  # of the layers so far
         for i, layer in enumerate(self.layers):
             wanted = layer.inputs
             _require(
@@ -364,9 +369,10 @@ class Network:
                 f"layer {i} ({layer.kind}) takes {wanted} values, "
                 f"but the layer before it gives {self.outputs}",
             )
-            if self.inputs is None and wanted is not None:
-                self.inputs = wanted
-            self.outputs = layer.outputs if layer.outputs is not None else self.outputs
+            if self.outputs is None:
+                self.inputs = self.outputs = wanted
+            if layer.outputs is not None:
+                self.outputs = layer.outputs
         self.sha256 = self._hash()
 
     @property
