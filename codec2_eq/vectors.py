@@ -17,7 +17,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,8 @@ def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> 
             }
             for blocks in zip(*columns.values(), strict=True):
                 yield _npz_record(name, dict(zip(columns, blocks, strict=True)), once)
+        except OSError as error:
+            raise read_error(name, error) from error
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
             raise Codec2EqError(
                 f"{name}: not a whole .npz file ({error}); is it cut, or of another format?"
@@ -331,7 +333,7 @@ def _npy_blocks(
         block = np.frombuffer(data, dtype)
         yield block.reshape((rows, *shape[1:]), order="F" if columns_first else "C")
     # To the very end, where a zip archive checks its sum.
-    if handle.read(1):
+    if _read(handle, name, 1):
         raise Codec2EqError(f"{name}: goes on after its array; is it of another format?")
 
 
@@ -339,7 +341,7 @@ def _read_npy_header(
     handle: IO[bytes], name: str, kinds: str
 ) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     """Return type, whether columns come first, and shape; refuse Python objects."""
-    head = handle.read(8)
+    head = _read(handle, name, 8)
     if head[:6] != _NPY_MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
         raise Codec2EqError(f"{name}: not a .npy array; is it cut, or of another format?")
     width = 2 if head[6] == 1 else 4
@@ -365,13 +367,18 @@ def _read_npy_header(
     return dtype, columns_first, shape
 
 
-def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+def _read(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+    """Return the next n_bytes, fewer at the end."""
     try:
-        data = handle.read(n_bytes)
-    except (OSError, OverflowError, MemoryError) as error:
-        if isinstance(error, OSError):
-            raise read_error(name, error) from error
-        data = b""
+        return handle.read(n_bytes)
+    except OSError as error:
+        raise read_error(name, error) from error
+    except (OverflowError, MemoryError):  # a damaged header tells of more than can be
+        return b""
+
+
+def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+    data = _read(handle, name, n_bytes)
     if len(data) < n_bytes:
         raise Codec2EqError(
             f"{name}: ends before its array does ({n_bytes - len(data)} bytes are missing); "
@@ -383,13 +390,17 @@ def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
 def _spool(handle: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
     """Copy a pipe to a temporary file, since the format needs to seek."""
     spool = files.enter_context(_temporary())
-    try:
-        while data := handle.read(_SPOOL_BYTES):
-            spool.write(data)
-        spool.seek(0)
-    except OSError as error:
-        raise read_error(name, error) from error
+    while data := _read(handle, name, _SPOOL_BYTES):
+        _store(spool, data)
+    spool.seek(0)
     return spool
+
+
+def _store(spool: IO[bytes], data: bytes | memoryview) -> None:
+    try:
+        spool.write(data)
+    except OSError as error:
+        raise write_error("temporary file", error) from error
 
 
 def _temporary() -> IO[bytes]:
@@ -445,11 +456,13 @@ class VectorWriter:
     def _make_sink(self, out: IO[bytes], spools: contextlib.ExitStack) -> _Sink:
         if self.format == "f32":
             return _F32Sink(out)
+        # Standard output may be a file that is appended to, where a seek has no effect.
+        in_place = out.seekable() and not is_stdout(self.path)
         if self.format == "npy":
-            # Standard output may be a file that is appended to, where a seek has no effect.
-            in_place = out.seekable() and not is_stdout(self.path)
             return _NpySink(out, spools, in_place=in_place)
-        return _NpzSink(out, spools, model=self._model, frame_ms=self._frame_ms)
+        return _NpzSink(
+            out if in_place else _Forward(out), spools, model=self._model, frame_ms=self._frame_ms
+        )
 
     def write(self, block: RateK | VectorRecord | NDArray[Any]) -> None:
         """Write the next n >= 0 frames: a record of the analysis, or an array (n, K) in dB.
@@ -514,11 +527,24 @@ class _NpySink:
             self._column.copy_to(self._out)
 
 
+class _Forward:
+    """An output without seek and tell, so that a zip archive is written from front to back."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self.write = out.write
+        self.flush = out.flush
+
+
 class _NpzSink:
     """Columns in temporary files, joined to a zip archive at the end."""
 
     def __init__(
-        self, out: IO[bytes], spools: contextlib.ExitStack, *, model: str, frame_ms: int
+        self,
+        out: IO[bytes] | _Forward,
+        spools: contextlib.ExitStack,
+        *,
+        model: str,
+        frame_ms: int,
     ) -> None:
         self._out = out
         self._spools = spools
@@ -554,7 +580,7 @@ class _NpzSink:
         columns = self._columns
         if columns is None:
             columns = self._columns_of(VectorRecord(np.empty((0, K), np.float32)))
-        with zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(cast(IO[bytes], self._out), "w", zipfile.ZIP_STORED) as archive:
             # Members carry no date, so that the same vectors give the same bytes.
             for name, column in columns.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -576,10 +602,7 @@ class _Column:
     def write(self, rows: NDArray[Any]) -> None:
         if rows.shape[1:] != self.row_shape:
             raise ValueError(f"rows of shape {rows.shape[1:]}: expected {self.row_shape}")
-        try:
-            self.store.write(_column_bytes(rows, self.dtype))
-        except OSError as error:
-            raise write_error("temporary file", error) from error
+        _store(self.store, _column_bytes(rows, self.dtype))
         self.n_rows += len(rows)
 
     def header(self) -> bytes:

@@ -256,6 +256,8 @@ with open_input("-") as source, open_output("OUT") as sink:
 def test_each_write_leaves_at_once(out):
     command = [sys.executable, "-c", ECHO.replace("OUT", out)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         for word in (b"one", b"two"):
             os.write(process.stdin.fileno(), word)
             assert os.read(process.stdout.fileno(), 100) == word
@@ -281,8 +283,13 @@ def test_non_blocking_standard_streams_are_waited_for():
     command = [sys.executable, "-c", ECHO.replace("OUT", "-")]
     with subprocess.Popen(command, stdin=reader, stdout=subprocess.PIPE) as process:
         os.close(reader)
-        threading.Timer(0.3, lambda: (os.write(writer, b"late"), os.close(writer))).start()
-        assert process.stdout.read() == b"late"
+        timer = threading.Timer(0.3, os.write, (writer, b"late"))
+        timer.start()
+        assert process.stdout is not None
+        assert os.read(process.stdout.fileno(), 100) == b"late"
+        timer.join()
+        os.close(writer)
+        assert process.stdout.read() == b""
 
 
 def test_is_pipe(tmp_path):
