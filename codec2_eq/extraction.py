@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from codec2_eq.analysis import Analyser, band_centres_hz
 from codec2_eq.audio import FULL_SCALE, RATE_HZ, Resampler, stream_audio
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import is_pipe
 from codec2_eq.records import FRAME_MS_CHOICES, RateK
 
 if TYPE_CHECKING:
@@ -97,9 +98,21 @@ def extract_file(
     jobs: int = 1,
 ) -> RateK:
     """Analyse an audio file, whatever `codec2_eq.audio.stream_audio` reads."""
+    records = stream_file(path, frame_ms=frame_ms, channel=channel, raw=raw, jobs=jobs)
+    return RateK.join([_nothing(frame_ms), *records])
+
+
+def stream_file(
+    path: PathLike,
+    *,
+    frame_ms: int = 40,
+    channel: int | str = "mix",
+    raw: bool = False,
+    jobs: int = 1,
+) -> Iterator[RateK]:
+    """Analyse a file or pipe block by block; from a pipe each frame as soon as it is complete."""
     with stream_audio(path, channel=channel, raw=raw) as blocks:
-        records = extract_blocks(blocks, frame_ms=frame_ms, jobs=jobs)
-        return RateK.join([_nothing(frame_ms), *records])
+        yield from extract_blocks(blocks, frame_ms=frame_ms, jobs=1 if is_pipe(path) else jobs)
 
 
 def extract_blocks(
@@ -108,7 +121,7 @@ def extract_blocks(
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
     With one job each block is analysed as it comes. With more, spans of 82 s are shared out to
-    threads; at most 2 spans a job are in memory. The numbers are the same for any jobs.
+    threads; one span more than there are jobs is in memory. The numbers are the same for any jobs.
     """
     step = _check_frame_ms(frame_ms) // HOP_MS
     if jobs < 1:
@@ -147,7 +160,7 @@ def _in_parallel(
         span = first
         yield _record(analyser.process(first), frame_ms)
         while True:
-            while len(pending) < 2 * jobs and (following := next(spans, None)) is not None:
+            while len(pending) <= jobs and (following := next(spans, None)) is not None:
                 guess = pool.submit(_analyse_span, span[-WARM_UP:], following, analyser.step)
                 pending.append((following, guess))
                 span = following
@@ -198,7 +211,7 @@ def _as_int16_scale(samples: NDArray[Any], gain: np.float32) -> NDArray[np.float
     if array.ndim != 1:
         raise Codec2EqError(f"samples of shape {array.shape}: expected one channel, (n_samples,)")
     if array.dtype.kind in "iu":
-        if array.dtype != np.int16 and array.size and not -32768 <= array.min() <= array.max() < 32768:
+        if array.size and not -32768 <= int(array.min()) <= int(array.max()) <= 32767:
             raise Codec2EqError(f"samples of type {array.dtype} beyond 16 bits; pass floats")
         return array.astype(np.float32)
     if array.dtype.kind != "f":

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq info: what a file of ours holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from codec2_eq.commands import options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("input", metavar="FILE", help="vectors, network, codebook, .c2 or audio")
+    options.add_format(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what there is to know, a fact a line."""
+    import json
+
+    from codec2_eq.inspection import describe_file
+
+    facts = describe_file(args.input, format=args.format)
+    if args.json:
+        print(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}  {value}")

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq models: the equalisers at hand."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a paragraph for each model."""
+    import json
+    from dataclasses import asdict
+
+    from codec2_eq.equalise import DEFAULT, available_models
+
+    for model in available_models():
+        if args.json:
+            print(json.dumps(asdict(model)))
+            continue
+        print(f"{model.name}{' (default)' if model.name == DEFAULT else ''}: {model.does}")
+        for label in ("data", "figures", "sha256"):
+            if text := getattr(model, label):
+                print(f"    {label}: {text}")

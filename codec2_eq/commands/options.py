@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Options that several commands have, declared once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def add_input(parser: argparse.ArgumentParser, what: str) -> None:
+    """IN: one file, stdin by default."""
+    parser.add_argument("input", nargs="?", default="-", metavar="IN", help=f"{what}; - is stdin")
+
+
+def add_output(parser: argparse.ArgumentParser, what: str) -> None:
+    """-o and -f: one output, stdout by default, never overwritten unasked."""
+    parser.add_argument("-o", "--output", default="-", metavar="OUT", help=f"{what}; - is stdout")
+    add_force(parser)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """-f: overwrite."""
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """--format: of vectors on a pipe."""
+    parser.add_argument(
+        "--format", choices=("f32", "npy", "npz"),
+        help="format of the vectors, if the suffix does not tell (default on a pipe: f32)",
+    )  # fmt: skip
+
+
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """--channel and --raw: how audio is read."""
+    parser.add_argument(
+        "--channel", default="mix", metavar="N|mix", help="channel, from 1, or the mean of all"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="the input is headerless 16-bit mono 8 kHz"
+    )
+
+
+def add_frame_ms(parser: argparse.ArgumentParser) -> None:
+    """--frame-ms: the frame interval."""
+    parser.add_argument(
+        "--frame-ms", type=int, choices=(10, 20, 40), default=40,
+        help="time between two vectors (default: %(default)s, as in 700C)",
+    )  # fmt: skip
+
+
+def add_model(parser: argparse.ArgumentParser, default: str = "mean_removal") -> None:
+    """-m: an equaliser."""
+    parser.add_argument(
+        "-m", "--model", default=default, metavar="MODEL",
+        help="equaliser: a name from `codec2-eq models`, or a .keras or .npz file "
+        "(default: %(default)s)",
+    )  # fmt: skip
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """--jobs: processor cores to use."""
+    parser.add_argument(
+        "--jobs", type=_count, default=len(os.sched_getaffinity(0)), metavar="N",
+        help="processor cores to use (default: all, here %(default)s)",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return count

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a person at a terminal sees of a command at work: a bar, then what was written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+LONG_S = 600.0
+"""Audio from which on a bar is shown [s]: less is done before anyone could read it."""
+
+
+def with_bar(records: Iterable[Any], path: str) -> Iterator[Any]:
+    """Pass records of an audio file on; draw a bar if it is long and a terminal shows it."""
+    duration_s = _duration_s(path) if sys.stderr.isatty() else None
+    if duration_s is None or duration_s < LONG_S:
+        yield from records
+        return
+    from tqdm import tqdm
+
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h, {remaining} left"
+    with tqdm(total=duration_s / 3600, desc=os.path.basename(path), bar_format=layout) as bar:
+        for record in records:
+            yield record
+            bar.update(len(record) * record.frame_ms / 3.6e6)
+
+
+def _duration_s(path: str) -> float | None:
+    from codec2_eq.audio import audio_duration
+    from codec2_eq.files import is_pipe
+
+    return None if is_pipe(path) else audio_duration(path)
+
+
+def tell_written(path: str, n_frames: int, frame_ms: int) -> None:
+    """Say on stderr what a file holds now; nothing for a pipe."""
+    if path != "-":
+        seconds = n_frames * frame_ms / 1000
+        print(f"{path}: {n_frames} vectors, {seconds:.2f} s", file=sys.stderr)

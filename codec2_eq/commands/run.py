@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq run: audio to equalised rate-K vectors in one pass."""
+
+from __future__ import annotations
+
+import argparse
+
+from codec2_eq.commands import extract, options, progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: those of extract, and the equaliser."""
+    extract.configure(parser)
+    options.add_model(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Extract and equalise block by block."""
+    from dataclasses import replace
+
+    from codec2_eq.equalise import load_equaliser
+    from codec2_eq.extraction import stream_file
+    from codec2_eq.vectors import VectorWriter
+
+    equaliser = load_equaliser(args.model, frame_ms=args.frame_ms)
+    stream = equaliser.stream()
+    with VectorWriter(
+        args.output, format=args.format, force=args.force,
+        model=equaliser.name, frame_ms=args.frame_ms,
+    ) as writer:  # fmt: skip
+        frames = stream_file(
+            args.input, frame_ms=args.frame_ms, channel=args.channel, raw=args.raw, jobs=args.jobs
+        )
+        for block in progress.with_bar(frames, args.input):
+            writer.write(replace(block, vectors=stream.process(block.vectors)))
+    progress.tell_written(args.output, writer.n_frames, args.frame_ms)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a file holds, told by its content: vectors, networks, codebooks, streams, audio."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from codec2_eq.files import PathLike, open_input
+from codec2_eq.records import K
+
+Facts = dict[str, Any]
+
+MAX_CODEBOOK_ENTRIES = 65536
+"""Zero-mean rows up to this many, a power of two of them, are taken for a codebook."""
+
+
+def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
+    """Return what there is to know of a file, by name of the fact; "kind" comes first.
+
+    format : of vectors whose suffix does not tell
+    Raises Codec2EqError if the file cannot be read or is none of the kinds.
+    """
+    name = os.fspath(path)
+    with open_input(path) as handle:
+        head = handle.read(16)
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(name) as archive:
+            members = set(archive.namelist())
+        if "meta.npy" in members:
+            return _describe_network(name)
+        if "config.json" in members:
+            return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
+    if format or head.startswith((b"PK", b"\x93NUMPY")) or name.lower().endswith(".f32"):
+        return _describe_vectors(name, format)
+    return _describe_audio(name)
+
+
+def _describe_network(name: str) -> Facts:
+    from codec2_eq.network import load_network
+
+    network = load_network(name)
+    return {
+        "kind": "network",
+        "name": network.name,
+        "layers": ", ".join(layer.kind for layer in network.layers),
+        "maps": f"{network.inputs} values to {network.outputs}",
+        "frame_ms": network.frame_ms,
+        "sha256": network.sha256,
+        **{key: network.card[key] for key in ("does", "data", "figures") if key in network.card},
+    }
+
+
+def _describe_vectors(name: str, format: str | None) -> Facts:
+    from codec2_eq.vectors import stream_records
+
+    n_frames, total, squares = 0, np.zeros(K), 0.0
+    low, high, mean_off = np.inf, -np.inf, 0.0
+    once: Facts = {}
+    for block in stream_records(name, format=format):
+        for key in ("frame_ms", "model"):
+            if getattr(block, key) is not None:
+                once[key] = getattr(block, key)
+        if not len(block):
+            continue
+        rows = block.vectors.astype(np.float64)
+        row_means = rows.mean(axis=1)
+        n_frames += len(rows)
+        total += rows.sum(axis=0)
+        squares += float(((rows - row_means[:, None]) ** 2).sum())
+        mean_off = max(mean_off, float(np.abs(row_means).max()))
+        low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+    zero_mean = mean_off < 0.01
+    is_codebook = zero_mean and 1 < n_frames <= MAX_CODEBOOK_ENTRIES and n_frames.bit_count() == 1
+    facts: Facts = {
+        "kind": "codebook, or vectors without their mean" if is_codebook else
+                "vectors without their mean" if n_frames and zero_mean else "vectors",
+        "frames": n_frames,
+        "bands": K,
+        **once,
+    }  # fmt: skip
+    if "frame_ms" in facts:
+        facts["duration_s"] = n_frames * facts["frame_ms"] / 1000
+    if n_frames:
+        facts["range_db"] = f"{low:.2f} to {high:.2f}"
+        facts["spread_db"] = f"{np.sqrt(squares / (n_frames * K)):.2f} about each row's mean, rms"
+        facts["mean_vector_db"] = " ".join(f"{value:.1f}" for value in total / n_frames)
+    return facts
+
+
+def _describe_audio(name: str) -> Facts:
+    from codec2_eq.audio import stream_audio
+
+    with stream_audio(name) as audio:
+        facts = {
+            "kind": "audio",
+            "rate_hz": audio.rate,
+            "channels": audio.channels,
+            "duration_s": audio.duration_s,
+        }
+    return facts
