@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Codec 2 700C streams: speech to frames of 4 bytes each 40 ms, and back, with or without header.
+
+Bits of a frame, most significant first: 9 + 9 of the two stages of the vector quantiser, 4 of the
+energy, 6 of the pitch (0 is unvoiced), 4 zeros; natural binary. A ``.c2`` file begins with 7 bytes:
+C0 DE C2, version of Codec 2 (major, minor), mode, flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser, remove_mean
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import Extractor
+from codec2_eq.level import EnergyChooser
+from codec2_eq.libcodec2 import BYTES_PER_FRAME, Decoder700C, codebook_700c
+from codec2_eq.pitchcode import encode_pitch
+from codec2_eq.records import RateK
+from codec2_eq.vq import Quantiser, VqStatistics
+
+FRAME_MS = 40
+
+MAGIC = b"\xc0\xde\xc2"
+HEADER_BYTES = 7
+MODE_700C = 8
+"""Mode in the header; codec2 CODEC2_MODE_700C."""
+
+HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
+"""What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
+
+_MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200", 8: "700C",
+               10: "450", 11: "450PWB"}
+
+_STAGE_SHAPE = (512, 20)
+_CODEC2S_OWN = ("none", "700c")
+"""Equalisers that libcodec2 has itself: what it sends with them is what we send."""
+
+
+class FrameEncoder:
+    """Rate-K frames at 40 ms to 700C frames, block by block.
+
+    equaliser : a loaded one, or its name or path
+    level : "keep" or "auto", see `codec2_eq.level`; by default "keep" for `none` and `700c`,
+        which then give the bytes of c2enc, and "auto" for all others
+    codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
+    statistics : `VqStatistics` of the frames so far
+    """
+
+    def __init__(self, equaliser: Equaliser | str = DEFAULT, *, level: str | None = None,
+                 codebooks: Sequence[np.ndarray] | None = None) -> None:
+        if isinstance(equaliser, str):
+            equaliser = load_equaliser(equaliser, frame_ms=FRAME_MS)
+        own = equaliser.name in _CODEC2S_OWN and not equaliser.version
+        level = level or ("keep" if own else "auto")
+        self.equaliser = equaliser
+        self._equalises = equaliser.name != "none" or bool(equaliser.version)
+        self._stream = equaliser.stream()
+        self._quantiser = Quantiser(_check_codebooks(codebooks))
+        self._energy = EnergyChooser(level, equalised=self._equalises and
+                                     not (own and level == "keep"))
+        self.statistics = VqStatistics(self._quantiser)
+
+    def process(self, frames: RateK) -> bytes:
+        """Return the bits of the next frames, 4 bytes each."""
+        if frames.frame_ms != FRAME_MS:
+            raise Codec2EqError(f"frames {frames.frame_ms} ms apart: 700C has one each 40 ms")
+        if not len(frames):
+            return b""
+        mean_db, plain_shapes = remove_mean(frames.vectors)
+        shapes = self._stream.process(frames.vectors) if self._equalises else plain_shapes
+        quantised, indexes = self._quantiser.quantise(shapes)
+        self.statistics.add(shapes, quantised, indexes)
+        pitch_codes = encode_pitch(frames.wo, frames.voiced)
+        plain = quantised
+        if self._energy.equalised:
+            plain = self._quantiser.quantise(plain_shapes)[0]
+        energies = self._energy.choose(mean_db, plain, quantised, pitch_codes)
+        return pack_frames(indexes, energies, pitch_codes)
+
+
+class StreamEncoder:
+    """Speech to 700C frames, chunk by chunk; the same bytes for any chunks.
+
+    equaliser, level, codebooks : as for `FrameEncoder`
+    rate : sample rate in Hz;  full_scale : value of a float sample at full scale
+    """
+
+    def __init__(self, equaliser: Equaliser | str = DEFAULT, *, rate: float = 8000,
+                 level: str | None = None, codebooks: Sequence[np.ndarray] | None = None,
+                 full_scale: float = 1.0) -> None:
+        self._extractor = Extractor(rate, frame_ms=FRAME_MS, full_scale=full_scale)
+        self._encoder = FrameEncoder(equaliser, level=level, codebooks=codebooks)
+        self.statistics = self._encoder.statistics
+
+    def process(self, samples: NDArray[Any]) -> bytes:
+        """Return the frames that the next samples complete, (n,) int16 or float."""
+        return self._encoder.process(self._extractor.process(samples))
+
+    def flush(self) -> bytes:
+        """Return the frames still held; a partial frame is dropped."""
+        return self._encoder.process(self._extractor.flush())
+
+
+def encode(samples: NDArray[Any], rate: float = 8000, *, model: Equaliser | str = DEFAULT,
+           level: str | None = None, codebooks: Sequence[np.ndarray] | None = None,
+           full_scale: float = 1.0) -> bytes:
+    """Encode a whole recording as headerless 700C frames; a partial last frame is dropped.
+
+    samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
+    model, level, codebooks : as for `FrameEncoder`
+    Put `HEADER` before the frames for a ``.c2`` file.
+    """
+    encoder = StreamEncoder(model, rate=rate, level=level, codebooks=codebooks,
+                            full_scale=full_scale)
+    return encoder.process(samples) + encoder.flush()
+
+
+def decode(stream: bytes, *, codebooks: Sequence[np.ndarray] | None = None,
+           partial: bool = False) -> NDArray[np.int16]:
+    """Decode a 700C stream, with or without header, to int16 samples at 8 kHz.
+
+    codebooks : those the stream was encoded with, if not Codec 2's own
+    partial : decode what is whole of a cut stream rather than refuse it
+    Raises Codec2EqError if the stream is of another mode or cut.
+    """
+    decoder = StreamDecoder(codebooks=codebooks)
+    speech = decoder.process(stream)
+    left_over = decoder.flush()
+    if left_over and not partial:
+        raise cut_stream("stream", left_over)
+    return speech
+
+
+class StreamDecoder:
+    """700C stream to speech, in any pieces; a header at the start is checked and skipped.
+
+    codebooks : those the stream was encoded with, if not Codec 2's own
+    header : whether there must be one; None recognises it
+    name : of the stream, for errors
+    """
+
+    def __init__(self, *, codebooks: Sequence[np.ndarray] | None = None,
+                 header: bool | None = None, name: str = "stream") -> None:
+        checked = None if codebooks is None else _check_codebooks(codebooks)
+        self._decoder = Decoder700C(checked)
+        self._header = header
+        self._name = name
+        self._held = b""
+        self._begun = header is False
+
+    def process(self, data: bytes) -> NDArray[np.int16]:
+        """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
+        held = self._held + data
+        if not self._begun:
+            if MAGIC.startswith(held[:len(MAGIC)]) and len(held) < HEADER_BYTES:
+                self._held = held
+                return np.zeros(0, dtype=np.int16)
+            held = held[header_length(held, required=bool(self._header), name=self._name):]
+            self._begun = True
+        whole = len(held) - len(held) % BYTES_PER_FRAME
+        self._held = held[whole:]
+        return self._decoder.decode(held[:whole])
+
+    def flush(self) -> int:
+        """End the stream; return how many bytes of a partial last frame are left over.
+
+        Raises Codec2EqError if it ended within its header.
+        """
+        if not self._begun:
+            if self._header or len(self._held) >= len(MAGIC):
+                raise Codec2EqError(f"{self._name}: ends within its header of {HEADER_BYTES} "
+                                    "bytes; get the file again")
+            self._begun = True
+        return len(self._held)
+
+
+def header_length(data: bytes, *, required: bool, name: str) -> int:
+    """Return the length of the header at the start of a stream, 0 if there is none.
+
+    Raises Codec2EqError if one is required and missing or cut, or is of another mode.
+    """
+    if not data.startswith(MAGIC):
+        if required:
+            raise Codec2EqError(f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
+                                "no .c2 file; for frames without header use another suffix")
+        return 0
+    if len(data) < HEADER_BYTES:
+        raise Codec2EqError(f"{name}: ends within its header of {HEADER_BYTES} bytes; get the "
+                            "file again")
+    mode = data[5]
+    if mode != MODE_700C:
+        mode_name = _MODE_NAMES.get(mode, f"number {mode}")
+        raise Codec2EqError(f"{name}: mode {mode_name}, only 700C can be decoded here; use c2dec")
+    return HEADER_BYTES
+
+
+def cut_stream(name: str, left_over: int) -> Codec2EqError:
+    """Return the error of a stream that ends within a frame."""
+    return Codec2EqError(f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
+                         "stream is cut; pass --partial to decode the frames before that")
+
+
+def pack_frames(indexes: NDArray[np.integer], energies: NDArray[np.integer],
+                pitch_codes: NDArray[np.integer]) -> bytes:
+    """Pack (n, 2) VQ indexes, (n,) energy indexes and (n,) pitch codes to frames, 4 bytes each."""
+    words = indexes[:, 0].astype(">u4") << 23
+    words |= indexes[:, 1].astype(np.uint32) << 14
+    words |= energies.astype(np.uint32) << 10
+    words |= pitch_codes.astype(np.uint32) << 4
+    return words.astype(">u4").tobytes()
+
+
+def unpack_frames(frames: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return VQ indexes (n, 2), energy indexes (n,) and pitch codes (n,) of whole frames."""
+    words = np.frombuffer(frames, ">u4").astype(np.uint32)
+    indexes = np.stack([words >> 23, words >> 14 & 511], axis=1).astype(np.int32)
+    return indexes, (words >> 10 & 15).astype(np.int32), (words >> 4 & 63).astype(np.int32)
+
+
+def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndarray]:
+    if codebooks is None:
+        return codebook_700c()
+    shapes = [np.shape(c) for c in codebooks]
+    if shapes != [_STAGE_SHAPE] * 2:
+        raise Codec2EqError(f"codebooks of shapes {shapes}: 700C has bits for two stages of "
+                            "(512, 20); train them with --sizes 512,512")
+    return codebooks
+
