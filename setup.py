@@ -12,12 +12,11 @@ EXACT = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-
 
 MODULES = {
     "codec2_eq.affine": [],
-    "codec2_eq.affine": [],
     "codec2_eq.analysis.baseline": [],
     "codec2_eq.analysis.cpu": [],
+    "codec2_eq.pitchcode": [],
     "codec2_eq.recursions": [],
     "codec2_eq.search": [],
-    "codec2_eq.recursions": [],
 }
 if platform.machine() == "x86_64":
     MODULES["codec2_eq.analysis.x86_64_v3"] = ["-march=x86-64-v3"]
