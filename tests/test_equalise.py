@@ -222,7 +222,7 @@ def test_the_models_at_hand_tell_what_they_are():
     trained = facts["mean_removal"]
     assert trained.sha256 == load_equaliser("mean_removal").version
     assert trained.data
-    assert "dB" in trained.figures
+    assert "speech_offset_db_rms" in trained.figures
 
 
 def test_an_unknown_name_is_answered_with_the_names():

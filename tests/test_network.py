@@ -81,8 +81,8 @@ def test_affine_is_the_matrix_product():
 
 def test_gru_without_weights_halves_its_memory():
     # all gates are 0.5 and the candidate is 0, so h is halved at each step
-    kernel, recurrent, bias = np.zeros((1, 6)), np.zeros((2, 6)), np.zeros((2, 6))
-    gru = GRU(np.float32(kernel), np.float32(recurrent), np.float32(bias))
+    kernel, recurrent, bias = (np.zeros((n, 6), np.float32) for n in (1, 2, 2))
+    gru = GRU(kernel, recurrent, bias)
     out, state = gru.forward(np.ones((3, 1), np.float32), {"h": np.array([8, -4], np.float32)})
     np.testing.assert_array_equal(out, [[4, -2], [2, -1], [1, -0.5]])
     np.testing.assert_array_equal(state["h"], [1, -0.5])

@@ -61,13 +61,14 @@ def add_model(parser: argparse.ArgumentParser, default: str = "mean_removal") ->
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """--jobs: processor cores to use."""
     parser.add_argument(
-        "--jobs", type=_count, default=len(os.sched_getaffinity(0)), metavar="N",
+        "--jobs", type=count, default=len(os.sched_getaffinity(0)), metavar="N",
         help="processor cores to use (default: all, here %(default)s)",
     )  # fmt: skip
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
+def count(text: str) -> int:
+    """Parse a whole number from 1."""
+    number = int(text)
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least 1")
-    return count
+    return number

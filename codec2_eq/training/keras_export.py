@@ -24,7 +24,6 @@ from codec2_eq.files import read_error
 from codec2_eq.network import GRU, Activation, Dense, Layer, Network, Scale, load_network
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
-_CONTENT = ("config.json", "model.weights.h5")  # what makes a .keras file; the rest tells the date
 
 
 def import_keras() -> Any:
@@ -40,6 +39,8 @@ def import_keras() -> Any:
         with _silent_stderr():
             import keras
             import tensorflow  # noqa: F401  # Keras puts this off, and with it the messages
+
+            keras.ops.zeros(1)  # makes TensorFlow look for a GPU, and say so, now
     except ImportError as error:
         raise Codec2EqError(
             f"TensorFlow is needed for this ({error.name or error} is not installed); "
@@ -249,24 +250,33 @@ def load_keras(path: str | Path) -> Network:
 
 
 def keras_sha256(path: str | Path) -> str:
-    """Hash of a ``.keras`` file's configuration and weights, which has no date in it.
+    """Hash of what a ``.keras`` file computes: its layers and weights.
 
+    Dates, addresses in the memory of the process that wrote it and its optimiser stay out, so
+    that training again with the same seed gives the same hash.
     Raises Codec2EqError if it is not such a file.
     """
-    digest = hashlib.sha256()
-    for name, content in _read_parts(Path(path)):
-        digest.update(f"{name} {len(content)} ".encode())
-        digest.update(content)
+    config, weights = _read_parts(Path(path))
+    digest = hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode())
+    digest.update(weights)
     return digest.hexdigest()
 
 
-def _read_parts(path: Path) -> list[tuple[str, bytes]]:
+def _essence(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {k: _essence(v) for k, v in config.items() if k != "shared_object_id"}
+    return [_essence(item) for item in config] if isinstance(config, list) else config
+
+
+def _read_parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return a ``.keras`` file's configuration and its weights, an HDF5 file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [(name, archive.read(name)) for name in _CONTENT]
+            config = json.loads(archive.read("config.json"))
+            return config["config"], archive.read("model.weights.h5")
     except OSError as error:
         raise read_error(str(path), error) from error
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise Codec2EqError(
             f"{path}: not a .keras file; write one with model.save('NAME.keras')"
         ) from error
@@ -292,11 +302,10 @@ def _convert(path: Path, digest: str) -> Network:
 
 def _require_known_classes(path: Path) -> None:
     """Name an unsupported layer before TensorFlow starts, and even where there is none."""
+    config, _ = _read_parts(path)
     try:
-        config = json.loads(dict(_read_parts(path))["config.json"])
-        layers = config["config"]["layers"]
-        kinds = [(layer["config"]["name"], layer["class_name"]) for layer in layers]
-    except (KeyError, TypeError, ValueError) as error:
+        kinds = [(layer["config"]["name"], layer["class_name"]) for layer in config["layers"]]
+    except (KeyError, TypeError) as error:
         raise Codec2EqError(
             f"{path}: not a Sequential or Functional model; only layers in a row are supported"
         ) from error

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq train: train an equaliser network with Keras."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from codec2_eq.commands import options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the networks that can be trained, each with its options."""
+    networks = parser.add_subparsers(metavar="NETWORK", title="networks", required=True)
+    _configure_mean_removal(
+        networks.add_parser(
+            "mean_removal",
+            help="one layer that subtracts a vector's mean; under a minute",
+            description="Train one Dense layer on random vectors to subtract a vector's mean.",
+        )
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the network that was named."""
+    args.train(args)
+
+
+def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument(
+        "--epochs", type=options.count, metavar="N", help="passes over the data (default: 240)"
+    )
+    parser.add_argument(
+        "--speech", nargs="+", metavar="FILE",
+        help="recordings to judge it on, not to train on (default: the samples, where there)",
+    )  # fmt: skip
+    parser.set_defaults(train=_train_mean_removal)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that every training has."""
+    parser.add_argument(
+        "-o", "--output", metavar="DIR",
+        help="folder for model, card and pictures (default: where the models are looked for)",
+    )  # fmt: skip
+    options.add_force(parser)
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N",
+        help="start of all random numbers; the same gives the same figures (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _train_mean_removal(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from codec2_eq.equalise import models_dir
+    from codec2_eq.training import mean_removal
+
+    folder = Path(args.output) if args.output else models_dir()
+    epochs = args.epochs or mean_removal.EPOCHS
+    command = ["codec2-eq train mean_removal", f"--seed {args.seed}", f"--epochs {epochs}"]
+    if args.speech:
+        command.append("--speech " + " ".join(args.speech))
+    network = mean_removal.train(
+        folder,
+        seed=args.seed,
+        epochs=epochs,
+        speech=mean_removal.read_speech(args.speech or mean_removal.sample_files()),
+        command=" ".join(command),
+        force=args.force,
+        report=_tell,
+    )
+    for name, value in network.card["figures"].items():
+        print(f"{name:44} {value}")
+    _tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pictures of a training: loss curves, vectors before and after, histograms of errors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec2_eq.files import atomic_output
+
+# five lines that stay apart on screen, on paper and for the colour-blind (after Okabe and Ito)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
+DOTS_PER_INCH = 110
+_STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "font.size": 10,
+}
+
+
+def save_picture(figure: Any, path: Path, *, force: bool = False) -> None:
+    """Write a matplotlib figure as PNG; whole or not at all."""
+    from PIL import Image
+
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
+    # a palette is a third of the size, and no line needs more colours
+    Image.open(drawn).convert("RGB").quantize(128).save(content, format="png", optimize=True)
+    with atomic_output(path, force=force) as stream:
+        stream.write(content.getbuffer())
+
+
+def panels(title: str, count: int, **options: Any) -> tuple[Any, Sequence[Any]]:
+    """Make a figure with `count` panels side by side; no display is needed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6 * max(count, 1.6), 4.2), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        axes = figure.subplots(1, count, squeeze=False, **options)[0]
+    return figure, axes
+
+
+def loss_curves(title: str, curves: Mapping[str, Sequence[float]], unit: str) -> Any:
+    """Draw one line per curve over the epochs, both on logarithmic scales."""
+    figure, (axis,) = panels(title, 1)
+    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
+        epochs = np.arange(1, len(values) + 1)
+        axis.loglog(epochs, values, color=colour, label=name, linewidth=1.6)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(f"loss [{unit}]")
+    axis.legend(frameon=False)
+    return figure
+
+
+def before_and_after(
+    title: str,
+    positions: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    wanted: np.ndarray,
+    *,
+    xlabel: str,
+    xticks: Sequence[float],
+) -> Any:
+    """Draw vectors at the input (left) and output (right) of an equaliser, one colour each.
+
+    before, after, wanted : (n, K) dB with n up to 5; positions : (K,).
+    """
+    figure, (left, right) = panels(title, 2, sharey=True)
+    left.set_xticks(xticks)
+    right.set_xticks(xticks)
+    for colour, row_before, row_after, row_wanted in zip(
+        COLOURS, before, after, wanted, strict=False
+    ):
+        left.plot(positions, row_before, color=colour, linewidth=1.6)
+        left.axhline(row_before.mean(), color=colour, linewidth=1, linestyle=":")
+        right.plot(positions, row_wanted, color=colour, linewidth=1)
+        right.plot(positions, row_after, "o", color=colour, markersize=4)
+    left.plot([], [], color="#555555", linewidth=1, linestyle=":", label="mean of the vector")
+    right.plot([], [], "o", color="#555555", markersize=4, label="network")
+    right.plot([], [], color="#555555", linewidth=1, label="exact")
+    low, high = left.get_ylim()
+    left.set_ylim(low - 0.12 * (high - low), high)  # room for the legend
+    for axis, name, place in ((left, "in", "lower left"), (right, "out", "upper right")):
+        axis.set_title(name, loc="left")
+        axis.set_xlabel(xlabel)
+        axis.legend(loc=place, frameon=False)
+    left.set_ylabel("level [dB]")
+    return figure
+
+
+def error_histograms(title: str, errors: Mapping[str, Mapping[str, np.ndarray]], unit: str) -> Any:
+    """Draw one panel per kind of error, in it one outline per data set, as shares of the data."""
+    figure, axes = panels(title, len(errors))
+    for axis, (kind, sets) in zip(axes, errors.items(), strict=True):
+        limit = max(np.percentile(np.abs(values), 99.8) for values in sets.values())
+        edges = np.linspace(-limit, limit, 61)
+        for colour, (name, values) in zip(COLOURS, sets.items(), strict=False):
+            rms = np.sqrt(np.mean(np.square(values, dtype=float)))
+            counts = np.histogram(values, edges)[0] / values.size
+            label = f"{name}: {rms:.3g} {unit} rms"
+            axis.stairs(100 * counts, edges, color=colour, linewidth=1.4, label=label)
+            axis.stairs(100 * counts, edges, color=colour, fill=True, alpha=0.15)
+        axis.set_title(kind, loc="left")
+        axis.set_xlabel(f"error [{unit}]")
+        axis.set_ylim(0, axis.get_ylim()[1] * 1.2)  # room for the legend
+        axis.legend(loc="upper left", frameon=False)
+    axes[0].set_ylabel("share [%]")
+    return figure
