@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The bench: recordings x filters x equalisers, measured as `quality` defines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import quality
+from .equalise import CODEBOOK_MEAN_DB
+from .errors import Codec2EqError
+from .quality import Floats, Quantise, Reference, Sums
+from .shaping import Shaping
+
+RATE_HZ = 8000
+HOP = RATE_HZ * quality.FRAME_MS // 1000
+LONGEST_S = 96.0  # of one recording: eight cold segments
+SHORTEST_S = 12.0
+PER_SPEAKER = 2  # recordings, so that no speaker with many hours outweighs the others
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".raw", ".sw", ".s16", ".aiff", ".au", ".gsm"}
+FILE_SHORTEST = 5 * HOP
+
+Analyse = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """One recording: one speaker, one microphone. samples : (n,) 8 kHz, int16 scale."""
+
+    speaker: str
+    name: str
+    samples: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A recording and what its filters made of it: rate-K vectors, mean included, by shaping."""
+
+    speaker: str
+    name: str
+    reference: Reference
+    shaped: Mapping[str, Floats]
+
+
+def analyse(samples: Floats) -> Floats:
+    """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, rounded as a file would be."""
+    from .extraction import extract
+
+    pcm = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
+    return extract(pcm, RATE_HZ, frame_ms=quality.FRAME_MS).vectors
+
+
+def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[str, list[Path]]:
+    """Audio files by speaker.
+
+    inputs : audio files, folders, or folders with a `manifest.jsonl` that names the speakers; of
+    such a one only the entries of `use` ("validate") are taken. Elsewhere the folder that holds a
+    file is its speaker. Raises Codec2EqError if nothing is found.
+    """
+    speakers: dict[str, list[Path]] = {}
+    for entry in map(Path, inputs):
+        manifest = entry / "manifest.jsonl"
+        if manifest.is_file():
+            for line in manifest.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                if use is None or row.get("use") == use:
+                    speakers.setdefault(row["speaker"], []).append(entry / row["path"])
+            continue
+        if not entry.exists():
+            raise Codec2EqError(f"{entry}: not found; name audio files or folders")
+        files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        for path in files:
+            if not entry.is_dir() or path.suffix.lower() in AUDIO_SUFFIXES:
+                speakers.setdefault(path.resolve().parent.name, []).append(path)
+    if not speakers:
+        raise Codec2EqError(f"{', '.join(map(str, inputs))}: no audio files found")
+    return {speaker: sorted(paths) for speaker, paths in sorted(speakers.items())}
+
+
+def read_clip(path: Path, analyse: Analyse = analyse) -> Floats:
+    """One file, its pauses cut to 0.4 s, whole 40 ms frames."""
+    from .audio import read_audio
+
+    samples = read_audio(path)
+    if len(samples) < FILE_SHORTEST:
+        return samples[:0]
+    return quality.cut_silences(samples, analyse(samples).mean(axis=1))
+
+
+def join_recordings(
+    speaker: str, paths: Sequence[Path], analyse: Analyse = analyse
+) -> list[Speech]:
+    """Files of one speaker joined to recordings of one session each.
+
+    Files of one folder are one session; folders too short for a recording are joined to one.
+    The longest sessions are taken, at most PER_SPEAKER, of each the first LONGEST_S.
+    """
+    sessions: dict[str, list[Floats]] = {}
+    limit = int(LONGEST_S * RATE_HZ)
+    for path in paths:
+        clips = sessions.setdefault(path.parent.name, [])
+        if sum(map(len, clips)) < limit:
+            clips.append(read_clip(path, analyse))
+    joined = {name: np.concatenate(clips)[:limit] for name, clips in sessions.items()}
+    enough = int(SHORTEST_S * RATE_HZ)
+    rest = [samples for samples in joined.values() if len(samples) < enough]
+    whole = {name: samples for name, samples in joined.items() if len(samples) >= enough}
+    if rest and sum(map(len, rest)) >= enough:
+        whole["rest"] = np.concatenate(rest)[:limit]
+    longest = sorted(whole, key=lambda name: -len(whole[name]))[:PER_SPEAKER]
+    return [Speech(speaker, name, whole[name]) for name in longest]
+
+
+def load_speech(speakers: Mapping[str, Sequence[Path]], analyse: Analyse = analyse) -> list[Speech]:
+    """All recordings of all speakers; raises Codec2EqError if none has 12 s of speech."""
+    speech = [r for name, paths in speakers.items() for r in join_recordings(name, paths, analyse)]
+    if not speech:
+        raise Codec2EqError(f"no speaker has {SHORTEST_S:g} s of speech; give more recordings")
+    return speech
+
+
+def shape_recording(
+    speech: Speech, shapings: Sequence[Shaping], quantise: Quantise, analyse: Analyse = analyse
+) -> Case:
+    """Analyse a recording plain and through each filter."""
+    reference = Reference.of(analyse(speech.samples), quantise)
+    shaped = {s.name: analyse(s(speech.samples)) for s in shapings}
+    return Case(speech.speaker, speech.name, reference, shaped)
+
+
+def run_case(
+    case: Case, models: Mapping[str, quality.Equalise], quantise: Quantise
+) -> dict[tuple[str, str], Sums]:
+    """Measure every model on every shaping of a recording: sums by (model, shaping).
+
+    Beside the models stand "oracle", and "utterance mean", which sees the future but not c*.
+    """
+    table: dict[tuple[str, str], Sums] = {}
+    for shaping, vectors in case.shaped.items():
+        for model, equalise in models.items():
+            table[model, shaping] = quality.score(equalise, vectors, case.reference, quantise)
+        parts = quality.cold_segments(len(vectors))
+        for name, output in (
+            ("utterance mean", [_utterance_mean(case, vectors, part) for part in parts]),
+            ("oracle", [case.reference.oracle(vectors)[part] for part in parts]),
+        ):
+            table[name, shaping] = sum(
+                (
+                    quality.measure(out, case.reference.part(part), quantise)
+                    for out, part in zip(output, parts, strict=True)
+                ),
+                Sums(),
+            )
+    return table
+
+
+def _utterance_mean(case: Case, vectors: Floats, part: slice) -> Floats:
+    """Not causal: the segment's own mean over active frames becomes that of the codebook."""
+    shapes = quality.remove_mean(vectors[part])
+    active = case.reference.active[part]
+    if not active.any():
+        return shapes
+    return shapes - shapes[active].mean(axis=0) + CODEBOOK_MEAN_DB.astype(np.float32)
+
+
+class KalmanMean:
+    """Kalman-CMN: the best linear estimate of the channel, with full covariances.
+
+    The channel is constant with covariance `prior`, speech about its mean has covariance
+    `speech`, and active frames of it count as independent once every `spacing` frames.
+    A baseline: what can be had without learning more than second-order statistics.
+    """
+
+    def __init__(
+        self, speech: np.ndarray, prior: np.ndarray, start: np.ndarray, *, spacing: float = 4.0
+    ):
+        self._noise = np.asarray(speech, np.float64) * spacing
+        self._prior = np.asarray(prior, np.float64)
+        self._start = np.asarray(start, np.float64)
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Whole file from a cold start: (n, K) dB to shapes (n, K) dB."""
+        shapes = quality.remove_mean(vectors).astype(np.float64)
+        levels = vectors.mean(axis=1)
+        channel, covariance = self._start.copy(), self._prior.copy()
+        out = np.empty_like(shapes)
+        peak = -np.inf
+        for i, shape in enumerate(shapes):
+            peak = max(peak - 0.02, levels[i])
+            if levels[i] > peak - quality.ACTIVE_RANGE_DB:
+                gain = np.linalg.solve((covariance + self._noise).T, covariance.T).T
+                channel += gain @ (shape - CODEBOOK_MEAN_DB - channel)
+                covariance -= gain @ covariance
+            out[i] = shape - channel
+        return quality.remove_mean(out.astype(np.float32))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Speech to train on: recordings per speaker, warped voices, and shaped twins of them.
+
+Shaping happens in two places. Here, slowly and once, in the time domain: filters, noise, codecs,
+clipping, with all that the analysis makes of them. And at every draw, quickly, in dB: a channel
+added to vectors that exist already (`draw_channels`). The features are cached in one file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq import quality, shaping
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import atomic_output
+
+RATE_HZ = 8000
+HOP = RATE_HZ * quality.FRAME_MS // 1000
+RECORDING_S = 96.0  # one reference curve each: long enough to know it, short enough to be one room
+SHORTEST_RECORDING_S = 8.0
+MOST_PER_SPEAKER_S = 600.0  # more minutes of one voice teach less than they cost
+WARPED_PER_SPEAKER_S = 300.0
+WARPS = (0.86, 1.16)  # speed factors: formants move as between a large and a small speaker
+TWINS = 2  # shaped versions of each recording in the time domain
+
+Floats = NDArray[np.float32]
+Analyse = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Speech of one speaker and room, and shaped twins of it, as rate-K vectors at 40 ms.
+
+    speaker : name; plain : (n, K) dB; twins : (t, n, K) dB; active : (n,) bool;
+    offset : (K,) canonical offset of `plain`, dB.
+    """
+
+    speaker: str
+    plain: Floats
+    twins: Floats
+    active: NDArray[np.bool_]
+    offset: Floats
+
+
+def analyse(samples: Floats) -> Floats:
+    """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, after rounding as a WAV would."""
+    from codec2_eq.extraction import extract
+
+    pcm = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
+    return extract(pcm, RATE_HZ, frame_ms=quality.FRAME_MS).vectors
+
+
+def read_manifest(folder: str | Path, use: str) -> dict[str, list[Path]]:
+    """Recordings by speaker from the `manifest.jsonl` that fetch_speech.py writes.
+
+    use : "train", "validate" or "classic". Raises Codec2EqError if there is none of that.
+    """
+    manifest = Path(folder) / "manifest.jsonl"
+    if not manifest.is_file():
+        raise Codec2EqError(f"{manifest}: not found; fetch speech with scripts/fetch_speech.py")
+    speakers: dict[str, list[Path]] = {}
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["use"] == use:
+            speakers.setdefault(entry["speaker"], []).append(Path(folder) / entry["path"])
+    if not speakers:
+        raise Codec2EqError(f"{manifest}: no speech for {use!r}")
+    return dict(sorted(speakers.items()))
+
+
+def read_speech(paths: Sequence[Path], limit_s: float, analyse: Analyse) -> Floats:
+    """Files of one speaker, pauses cut to 0.4 s, joined up to `limit_s`; int16 scale at 8 kHz.
+
+    Files are taken in an order that depends on their names alone, so that every part of a pack
+    is heard however short the limit.
+    """
+    from codec2_eq.audio import read_audio
+
+    parts: list[Floats] = []
+    wanted = int(limit_s * RATE_HZ)
+    for path in sorted(paths):
+        if wanted <= 0:
+            break
+        samples = read_audio(path)
+        if len(samples) < 5 * HOP:
+            continue
+        part = quality.cut_silences(samples, analyse(samples).mean(axis=1))[:wanted]
+        parts.append(part)
+        wanted -= len(part)
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def warp(samples: Floats, factor: float) -> Floats:
+    """Play faster: pitch and formants rise by `factor`, as with a shorter vocal tract."""
+    import soxr
+
+    return np.asarray(soxr.resample(samples, RATE_HZ * factor, RATE_HZ), np.float32)
+
+
+def random_channel(rng: np.random.Generator) -> shaping.Shaping:
+    """A filter for training: microphones, tilts and skirts beyond what the bench holds."""
+    parts = [shaping.random_microphone(rng)]
+    if rng.random() < 0.5:
+        parts.append(shaping.tilt(rng.uniform(-6, 6)))
+    if rng.random() < 0.25:
+        parts.append(shaping.high_pass(rng.uniform(200, 600), int(rng.integers(1, 5))))
+    if rng.random() < 0.25:
+        parts.append(shaping.low_pass(rng.uniform(1600, 3600), int(rng.integers(1, 5))))
+    return shaping.Shaping("random", shaping.minimum_phase(shaping.cascade(*parts)))
+
+
+def _add_noise(samples: Floats, rng: np.random.Generator) -> Floats:
+    noise = shaping.Shaping("noise", shaping.minimum_phase(shaping.tilt(rng.uniform(-6, 1))))
+    hiss = noise(rng.standard_normal(len(samples)))
+    ratio_db = rng.uniform(15, 40)
+    gain = np.sqrt(np.mean(np.square(samples)) * 10 ** (-ratio_db / 10))
+    return np.asarray(samples + gain * hiss, np.float32)
+
+
+def _through_codec(samples: Floats, rng: np.random.Generator) -> Floats:
+    import soundfile
+
+    subtype = str(rng.choice(["GSM610", "ALAW", "ULAW"]))
+    stream = io.BytesIO()
+    soundfile.write(stream, samples / 32768, RATE_HZ, format="WAV", subtype=subtype)
+    stream.seek(0)
+    coded, _ = soundfile.read(stream, dtype="float32")
+    out = np.zeros_like(samples)
+    n = min(len(coded), len(out))
+    out[:n] = coded[:n] * 32768
+    return out
+
+
+def _clip(samples: Floats, rng: np.random.Generator) -> Floats:
+    limit = np.abs(samples).max() * rng.uniform(0.15, 0.5)
+    return np.asarray(np.clip(samples, -limit, limit), np.float32)
+
+
+def shaped_twin(samples: Floats, rng: np.random.Generator) -> Floats:
+    """The same speech through another microphone, sometimes noisy, coded or clipped."""
+    twin = random_channel(rng)(samples)
+    if rng.random() < 0.25:
+        twin = _add_noise(twin, rng)
+    if rng.random() < 0.1:
+        twin = _clip(twin, rng)
+    if rng.random() < 0.15:
+        twin = _through_codec(twin, rng)
+    return twin * np.float32(10 ** (rng.uniform(-20, 0) / 20))
+
+
+def _recordings_of(
+    speaker: str, speech: Floats, analyse: Analyse, quantise: quality.Quantise
+) -> Iterator[Recording]:
+    for start in range(0, len(speech), int(RECORDING_S * RATE_HZ)):
+        samples = speech[start : start + int(RECORDING_S * RATE_HZ)]
+        if len(samples) < SHORTEST_RECORDING_S * RATE_HZ:
+            continue
+        rng = np.random.default_rng([zlib.crc32(speaker.encode()), start])
+        plain = analyse(samples)
+        reference = quality.Reference.of(plain, quantise)
+        twins = np.stack([analyse(shaped_twin(samples, rng)) for _ in range(TWINS)])
+        yield Recording(speaker, plain, twins, reference.active, reference.offset)
+
+
+def prepare(
+    speakers: dict[str, list[Path]],
+    *,
+    analyse: Analyse = analyse,
+    quantise: quality.Quantise,
+    progress: Callable[[str], object] = lambda text: None,
+) -> list[Recording]:
+    """All recordings to train on: each speaker as is and at two other speeds."""
+    recordings: list[Recording] = []
+    for speaker, paths in speakers.items():
+        progress(speaker)
+        speech = read_speech(paths, MOST_PER_SPEAKER_S, analyse)
+        recordings += _recordings_of(speaker, speech, analyse, quantise)
+        short = speech[: int(WARPED_PER_SPEAKER_S * RATE_HZ)]
+        for factor in WARPS:
+            warped = warp(short, factor)
+            recordings += _recordings_of(f"{speaker}*{factor}", warped, analyse, quantise)
+    return recordings
+
+
+def save(recordings: Sequence[Recording], path: str | Path) -> None:
+    """Cache recordings in one `.npz` file."""
+    arrays: dict[str, np.ndarray] = {"speakers": np.array([r.speaker for r in recordings])}
+    for i, recording in enumerate(recordings):
+        arrays[f"{i}.plain"] = recording.plain
+        arrays[f"{i}.twins"] = recording.twins
+        arrays[f"{i}.active"] = recording.active
+        arrays[f"{i}.offset"] = recording.offset
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_output(path, force=True) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: str | Path) -> list[Recording]:
+    """Read what `save` wrote."""
+    with np.load(path) as arrays:
+        return [
+            Recording(
+                str(speaker), *(arrays[f"{i}.{name}"] for name in
+                                ("plain", "twins", "active", "offset"))
+            )
+            for i, speaker in enumerate(arrays["speakers"])
+        ]  # fmt: skip

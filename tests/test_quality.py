@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import numpy as np
+import pytest
+
+from codec2_eq import bench, quality, shaping
+from codec2_eq.equalise import load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.quality import Reference, Sums
+
+
+@pytest.fixture(scope="module")
+def quantise():
+    return quality.quantise_700c()
+
+
+@pytest.fixture(scope="module")
+def cases(samples_dir, quantise):
+    """Synthetic speakers through three filters: real vectors, real codebook."""
+    paths = sorted(samples_dir.glob("espeak_*.wav"))
+    assert paths
+    speech = bench.load_speech({"synthetic": paths})
+    shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3", "handset")]
+    return [bench.shape_recording(s, shapings, quantise) for s in speech]
+
+
+@pytest.fixture(scope="module")
+def vectors(cases):
+    case = cases[0]
+    return case.reference, case.shaped["boom"]
+
+
+def measures(output, reference, quantise):
+    return quality.measure(output, reference, quantise).measures()
+
+
+def test_canonical_speech_itself_is_undisturbed(vectors, quantise):
+    reference, _ = vectors
+    found = measures(reference.canonical, reference, quantise)
+    assert found.residual[0] == pytest.approx(0, abs=1e-6)
+    assert found.f0 == pytest.approx(found.d)
+    assert found.variance_ratio == pytest.approx(1)
+    assert found.fv <= found.f0
+    assert found.frames == reference.active.sum()
+
+
+def test_offset_is_a_fixed_point(vectors, quantise):
+    reference, _ = vectors
+    canonical = reference.canonical[reference.active]
+    error = canonical - quantise(canonical)
+    assert np.square(error.mean(axis=0)).mean() < 0.05
+    for curve in np.eye(20, dtype=np.float32)[::4] * 2:  # no move of a band is for the better
+        moved = canonical + curve - curve.mean()
+        assert np.square(moved - quantise(moved)).mean() > np.square(error).mean()
+
+
+def test_canonical_speech_does_not_depend_on_the_recordings_own_curve(vectors, quantise):
+    reference, _ = vectors
+    curve = np.linspace(-15, 15, 20, dtype=np.float32)
+    shapes = reference.shapes[reference.active]
+    moved = quality.canonical_offset(shapes + curve, quantise)
+    np.testing.assert_allclose(moved - reference.offset, curve, atol=0.05)
+
+
+def test_oracle_closes_all_and_none_nothing(cases, quantise):
+    table = sum_tables(cases, {"none": load_equaliser("none")}, quantise)
+    none, oracle = table["none"].measures(), table["oracle"].measures()
+    assert quality.closed(none.f0, oracle.f0, oracle.f0) == 1
+    assert quality.closed(none.f0, none.f0, oracle.f0) == 0
+    assert none.f0 > 2 * oracle.f0
+    assert none.fv > oracle.fv
+    assert none.residual[0] > 4 * oracle.residual[0]
+
+
+def test_known_methods_stand_in_order(cases, quantise):
+    models = {name: load_equaliser(name) for name in ("none", "700c", "cmn")}
+    f0 = {name: sums.measures().f0 for name, sums in sum_tables(cases, models, quantise).items()}
+    assert f0["oracle"] < f0["utterance mean"] < f0["cmn"] < f0["700c"] < f0["none"]
+
+
+def sum_tables(cases, models, quantise):
+    total: dict[str, Sums] = {}
+    for case in cases:
+        for (model, _), sums in bench.run_case(case, models, quantise).items():
+            total[model] = total.get(model, Sums()) + sums
+    return total
+
+
+def test_collapse_is_caught(vectors, quantise):
+    reference, shaped = vectors
+    entry = quantise(reference.canonical[:1])
+    collapsed = measures(np.repeat(entry, len(shaped), 0), reference, quantise)
+    honest = measures(reference.oracle(shaped), reference, quantise)
+    assert collapsed.d < 1e-6 < honest.d  # the diagnostic alone is deceived
+    assert collapsed.variance_ratio < 0.01 < 0.7 < honest.variance_ratio
+    assert collapsed.slope == pytest.approx(0, abs=1e-6)
+    assert collapsed.fv > 2 * honest.fv
+    assert collapsed.f0 > 2 * honest.f0
+
+
+def test_putting_out_codebook_entries_is_caught(vectors, quantise):
+    """Moving each frame to its codebook entry lowers D, and what is decoded stays."""
+    reference, shaped = vectors
+    honest = reference.oracle(shaped)
+    gamed = measures(quantise(honest), reference, quantise)
+    assert gamed.d < 0.01 * measures(honest, reference, quantise).d
+    assert gamed.f0 == pytest.approx(measures(honest, reference, quantise).f0, rel=0.02)
+    assert gamed.variance_ratio < 0.96
+
+
+def test_a_constant_curve_costs_f0_but_not_fv(vectors, quantise):
+    """Fv forgives a constant: exactly where the decoder's cells move along with the speech."""
+    reference, _ = vectors
+    moved = quantise(reference.canonical) + np.float32(3) * np.cos(np.arange(20, dtype=np.float32))
+    plain = measures(reference.canonical, reference, quantise)
+    curve = measures(moved, reference, lambda shapes: shapes)
+    still = measures(quantise(reference.canonical), reference, lambda shapes: shapes)
+    assert curve.fv == pytest.approx(still.fv, rel=1e-4)
+    assert curve.fv == pytest.approx(plain.fv, rel=1e-4)
+    assert curve.f0 > still.f0 + 2
+
+
+def test_wander_costs_fv(vectors, quantise):
+    reference, shaped = vectors
+    honest = reference.oracle(shaped)
+    drift = np.linspace(-5, 5, len(honest), dtype=np.float32)[:, None] * np.linspace(-1, 1, 20)
+    wandering = measures((honest + drift).astype(np.float32), reference, quantise)
+    assert wandering.fv > measures(honest, reference, quantise).fv + 1
+
+
+def test_residual_is_told_by_active_time(quantise):
+    shapes = np.zeros((60, 20), np.float32)
+    active = np.ones(60, bool)
+    active[:20] = False  # silence first: time starts with speech
+    output = shapes.copy()
+    output[20:26] += np.tile([4, -4], 10)  # its first 0.24 s
+    reference = Reference(shapes, active, np.zeros(20, np.float32))
+    residual = measures(output, reference, quantise).residual
+    assert residual[0] == pytest.approx(16 * 6 / 7)
+    assert residual[1:4] == (0, 0, 0)
+    assert np.isnan(residual[4])
+
+
+def test_mean_of_the_output_does_not_count(vectors, quantise):
+    reference, shaped = vectors
+    honest = reference.oracle(shaped)
+    assert measures(honest + 7, reference, quantise).d == pytest.approx(
+        measures(honest, reference, quantise).d, rel=1e-3
+    )
+
+
+def test_activity_and_silences():
+    mean_db = np.full(100, 40.0)
+    mean_db[30:60] = 10.0
+    mean_db[80] = 20.5
+    active = quality.speech_activity(mean_db)
+    assert active.sum() == 70
+    assert active[80]
+    keep = quality.frames_to_keep(active)
+    assert keep.sum() == 80  # 0.4 s of the pause stay
+    assert keep[30:40].all()
+    samples = np.arange(100 * 320, dtype=np.float32)
+    cut = quality.cut_silences(samples, mean_db)
+    assert cut.shape == (80 * 320,)
+    assert cut[40 * 320] == 60 * 320
+
+
+def test_segments_are_cold_and_leave_little():
+    parts = quality.cold_segments(780)
+    assert [(p.start, p.stop) for p in parts] == [(0, 300), (300, 600), (600, 780)]
+    assert len(quality.cold_segments(700)) == 2
+    assert quality.cold_segments(40) == [slice(0, 40)]
+    calls = []
+
+    def equalise(block):
+        calls.append(len(block))
+        return block
+
+    shapes = np.zeros((700, 20), np.float32)
+    reference = Reference(shapes, np.ones(700, bool), np.zeros(20, np.float32))
+    quality.score(equalise, shapes, reference, lambda shapes: shapes)
+    assert calls == [300, 300]
+
+
+def test_sums_add_up(vectors, quantise):
+    reference, shaped = vectors
+    one = quality.measure(shaped, reference, quantise)
+    two = one + one
+    assert two.measures() == one.measures() or two.count == 2 * one.count
+    assert two.measures().f0 == pytest.approx(one.measures().f0)
+
+
+def test_bootstrap_covers_the_speakers():
+    speakers = [Sums(count=100, f0=100 * f) for f in (8.0, 10, 12, 14)]
+    low, high = quality.bootstrap_interval(speakers, lambda m: m.f0)
+    assert 8 <= low < 11 < high <= 14
+    same = [Sums(count=100, f0=900.0)] * 4
+    assert quality.bootstrap_interval(same, lambda m: m.f0) == (9, 9)
+
+
+def test_kalman_mean_finds_a_constant_curve():
+    rng = np.random.default_rng(1)
+    curve = 6 * np.cos(np.arange(20) / 3)
+    curve -= curve.mean()
+    speech = rng.normal(0, 5, (2000, 20)) + bench.CODEBOOK_MEAN_DB
+    kalman = bench.KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
+    out = kalman((speech + curve).astype(np.float32))
+    left = out[-500:].mean(axis=0) - quality.remove_mean(speech.astype(np.float32))[-500:].mean(0)
+    assert np.square(left).mean() < 0.1
+
+
+def test_lengths_must_agree(vectors, quantise):
+    reference, shaped = vectors
+    with pytest.raises(Codec2EqError, match="equalised segment"):
+        quality.measure(shaped[:-1], reference, quantise)
+
+
+def test_silence_has_no_measures(quantise):
+    with pytest.raises(Codec2EqError, match="no active speech"):
+        Sums().measures()
+    with pytest.raises(Codec2EqError, match="no active speech"):
+        quality.canonical_offset(np.zeros((0, 20), np.float32), quantise)
