@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, is_pipe, open_input
+from codec2_eq.messages import warn
 from codec2_eq.wav import (
     FULL_SCALE,
     READ_BYTES,
@@ -45,8 +46,9 @@ MAX_RATE_HZ = 10_000_000
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
 """Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
 
-BLOCK_S = 5.0
-"""Longest block handed on from a file [s]; from a pipe blocks are as they arrive."""
+BLOCK_S = 5.12
+"""Longest block handed on from a file [s], a full block of the analysis; from a pipe blocks are as
+they arrive."""
 
 CLIPPED_SHARE = 0.001
 """Share of samples at full scale that is worth a warning; normalised recordings stay below."""
@@ -227,7 +229,7 @@ class AudioStream:
     def _report_cut(self, source: _Source, n_frames: int) -> None:
         told = source.told_frames
         if told is not None and told - n_frames > source.slack_frames:
-            _warn(
+            warn(
                 f"{self.name}: ends after {n_frames / self.rate:.3f} s, its header tells "
                 f"{told / self.rate:.3f} s; processed as far as it goes"
             )
@@ -298,21 +300,15 @@ class _LevelMonitor:
     def report(self) -> None:
         """Log a warning if the recording seems clipped or wrongly scaled."""
         if self.peak > 16 * FULL_SCALE:
-            _warn(
+            warn(
                 f"{self.name}: float samples reach {self.peak / FULL_SCALE:.0f} times full scale; "
                 "1.0 is full scale, scale them down if they were made from integers"
             )
         elif self.n_clipped > CLIPPED_SHARE * self.n_samples:
-            _warn(
+            warn(
                 f"{self.name}: {self.n_clipped / self.n_samples:.1%} of the samples are at full "
                 "scale or beyond; the recording seems clipped, which distorts its spectra"
             )
-
-
-def _warn(message: str) -> None:
-    import logging
-
-    logging.getLogger("codec2_eq").warning(message)
 
 
 # Sources: where samples come from.

@@ -11,8 +11,10 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
+from codec2_eq import messages
 from codec2_eq.errors import Codec2EqError
 
 COMMANDS = {
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         parser.print_help(sys.stderr)
         return 2
+    messages.show_on_stderr("codec2-eq: warning: ")
+    _end_cleanly_on_sigterm()
     try:
         return args.run(args) or 0
     except Codec2EqError as error:
@@ -55,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"{error.filename or 'input or output'}: {error.strerror}", args.debug)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """Let a polite kill unwind the stack, so that no temporary file stays behind."""
+    def leave(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ cdef enum:
     IF_NEAR = 2
 
 
-def _design_low_pass():
+def low_pass_taps():
     """Hamming-windowed sinc, 600 Hz, unity gain at 0 Hz, kept to 8 digits as codec2 tabulates it."""
     import math
 
@@ -55,7 +55,7 @@ def _design_low_pass():
 
 cdef void init_pitch():
     cdef int i
-    for i, tap in enumerate(_design_low_pass()):
+    for i, tap in enumerate(low_pass_taps()):
         FIR[i] = tap
     for i in range(N_DECIMATED):
         PITCH_WINDOW[i] = <float>(0.5 - 0.5 * cosf(<float>(2 * PI * i / (N_DECIMATED - 1))))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# make demo: set up and run the main job on a sample. make test: set up and pass all tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= build/demo
+SPEECH ?= .speech
+SOURCES := setup.cfg setup.py pyproject.toml $(wildcard codec2_eq/*.pyx codec2_eq/*/*.p[yx]x*)
+CLIPS := $(wildcard samples/*.wav)
+
+.PHONY: demo test check speech bench clean
+
+demo: $(VENV)/ready
+	@mkdir -p $(OUT)
+	$(BIN)/codec2-eq run samples/espeak_male_1.wav -o $(OUT)/espeak_male_1.f32 -f
+	$(BIN)/codec2-eq info $(OUT)/espeak_male_1.f32
+	@echo "Equalised rate-K vectors, frames x 20 float32, are in $(OUT)/espeak_male_1.f32"
+
+test: $(VENV)/ready-for-tests speech
+	$(BIN)/python -m pytest --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(VENV)/ready-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Real recordings and Codec 2's own encoder, to compare with; needs no root.
+speech: $(VENV)/ready
+	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --use classic parity --tools
+	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
+
+bench: $(VENV)/ready-for-tests speech
+	$(BIN)/python scripts/bench.py
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "No virtual environment: apt install python3-venv python3-dev build-essential" >&2; \
+	  rm -rf $(VENV); exit 1; }
+
+$(VENV)/ready: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/ready-for-tests: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf build $(VENV) codec2_eq.egg-info
+	find codec2_eq -name '*.so' -delete

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Compare our analysis with libcodec2's own, frame by frame, on any speech files.
+
+Prints for each file and in all how many 40 ms frames are bit-equal in mean, the 20 shape values,
+Wo, number of harmonics and voicing. Exits with 1 if any frame differs.
+
+    python scripts/check_parity.py .speech/audio/codec2-examples samples/*.wav
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.analysis import ISA
+from codec2_eq.audio import read_audio
+from codec2_eq.equalise import remove_mean
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
+from codec2_eq.libcodec2 import oracle_mlfeat
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".raw", ".sw", ".s16"}
+
+
+def unequal_frames(samples: NDArray[np.int16], *, jobs: int = 1) -> NDArray[np.bool_]:
+    """Return for each 40 ms frame whether anything differs from libcodec2: (n,) bool."""
+    oracle = oracle_mlfeat(samples)
+    ours = extract(samples, jobs=jobs)
+    n_frames = len(oracle.mean_db)
+    if len(ours) != n_frames:
+        raise Codec2EqError(f"{len(ours)} frames, but libcodec2 has {n_frames}")
+    return (
+        (ours.mean_db != oracle.mean_db)
+        | (remove_mean(ours.vectors)[1] != oracle.shapes).any(axis=1)
+        | (ours.wo != oracle.wo)
+        | (ours.n_harm != oracle.n_harm)
+        | (ours.voiced != oracle.voiced)
+    )
+
+
+def audio_files(paths: Sequence[str]) -> Iterator[Path]:
+    """Yield the files named, and those with an audio suffix in the folders named."""
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        else:
+            yield path
+
+
+def read_int16(path: Path) -> NDArray[np.int16]:
+    """Read a file as what libcodec2 would be given: mono 8 kHz, rounded to 16 bits."""
+    return np.clip(np.rint(read_audio(path)), -32768, 32767).astype(np.int16)
+
+
+def main() -> int:
+    """Compare the files of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("paths", nargs="+", metavar="FILE|DIR")
+    parser.add_argument("--jobs", type=int, default=1, help="threads that share one file")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only files that differ")
+    args = parser.parse_args()
+    n_files = n_equal = n_unequal = 0
+    for path in audio_files(args.paths):
+        try:
+            unequal = unequal_frames(read_int16(path), jobs=args.jobs)
+        except Codec2EqError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+        n_files += 1
+        n_equal += int((~unequal).sum())
+        n_unequal += int(unequal.sum())
+        if unequal.any() or not args.quiet:
+            print(f"{path}: {(~unequal).sum()} equal, {unequal.sum()} unequal")
+    print(f"{n_files} files, {n_equal} frames equal, {n_unequal} unequal ({ISA})")
+    return int(n_unequal > 0 or n_files == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Speech for the tests: clips of the repository, and real recordings that a script fetched."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec2_eq.audio import read_audio
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
+IN_CI = bool(os.environ.get("CI"))
+
+
+def missing(what: str) -> None:
+    """An oracle that is missing is a failure in CI, and elsewhere said."""
+    message = f"{what} is missing: run scripts/fetch_speech.py --use classic parity --tools"
+    if IN_CI:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def speech_dir() -> Path:
+    """Folder of the fetched recordings."""
+    if not (SPEECH / "manifest.jsonl").is_file():
+        missing(f"real speech in {SPEECH}")
+    return SPEECH
+
+
+@pytest.fixture(scope="session")
+def codec2_examples(speech_dir) -> list[Path]:
+    """Every speech file of codec2-examples, 8 kHz mono."""
+    files = sorted((speech_dir / "audio" / "codec2-examples").rglob("*.wav"))
+    if len(files) < 20:
+        missing(f"codec2-examples ({len(files)} of its files found)")
+    return files
+
+
+def find_tool(name: str) -> str:
+    """Path of c2enc or c2dec: the system's, else the fetched one."""
+    fetched = SPEECH / "tools" / "bin" / name
+    found = shutil.which(name) or (str(fetched) if fetched.is_file() else None)
+    if found is None:
+        missing(name)
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def c2enc() -> str:
+    return find_tool("c2enc")
+
+
+@pytest.fixture(scope="session")
+def c2dec() -> str:
+    return find_tool("c2dec")
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """Synthetic speech of the repository."""
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def sample_files(samples_dir) -> list[Path]:
+    files = sorted(samples_dir.glob("*.wav"))
+    assert len(files) >= 10
+    return files
+
+
+@pytest.fixture(scope="session")
+def speech(samples_dir) -> np.ndarray:
+    """3.5 s of synthetic speech, int16 at 8 kHz."""
+    return read_audio(samples_dir / "espeak_male_1.wav").astype(np.int16)

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+import codec2_eq as ce
+from codec2_eq import cli
+from codec2_eq.commands import progress
+from codec2_eq.equalise import remove_mean
+
+COMMAND = [sys.executable, "-m", "codec2_eq"]
+CLASSIC = ["none", "mean", "mean_removal", "700c", "cmn"]
+
+
+def run(*words, stdin=None, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], input=stdin, capture_output=True, check=False, **options
+    )
+
+
+def rows(data):
+    return np.frombuffer(data, "<f4").reshape(-1, 20)
+
+
+@pytest.fixture
+def wav(samples_dir):
+    return samples_dir / "espeak_male_1.wav"
+
+
+# -- the commands do what the library does
+
+
+@pytest.mark.parametrize("frame_ms", [10, 20, 40])
+def test_extract_writes_what_extract_returns(tmp_path, speech, wav, frame_ms, capsys):
+    out = tmp_path / "a.f32"
+    assert cli.main(["extract", str(wav), "-o", str(out), "--frame-ms", str(frame_ms)]) == 0
+    expected = ce.extract(speech, frame_ms=frame_ms)
+    np.testing.assert_array_equal(ce.read_vectors(out), expected.vectors)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{out}: {len(expected)} vectors, {len(expected) * frame_ms / 1000:.2f} s" in told.err
+
+
+@pytest.mark.parametrize("model", CLASSIC)
+def test_run_is_extract_then_equalise(tmp_path, speech, wav, model):
+    raw, two, one = (str(tmp_path / name) for name in ("raw.f32", "two.f32", "one.f32"))
+    assert cli.main(["extract", str(wav), "-o", raw]) == 0
+    assert cli.main(["equalise", raw, "-o", two, "-m", model]) == 0
+    assert cli.main(["run", str(wav), "-o", one, "-m", model]) == 0
+    expected = ce.load_equaliser(model)(ce.extract(speech).vectors)
+    np.testing.assert_array_equal(ce.read_vectors(one), expected)
+    np.testing.assert_array_equal(ce.read_vectors(two), expected)
+
+
+def test_npz_tells_all_and_its_frame_interval_is_kept(tmp_path, speech, wav):
+    raw, out = str(tmp_path / "raw.npz"), str(tmp_path / "out.npz")
+    assert cli.main(["extract", str(wav), "-o", raw, "--frame-ms", "10"]) == 0
+    assert cli.main(["equalise", raw, "-o", out, "-m", "700c"]) == 0
+    expected = ce.extract(speech, frame_ms=10)
+    with np.load(out) as held:
+        assert set(held) == {"vectors", "mean_db", "f0_hz", "voiced", "freqs_hz", "frame_ms",
+                             "model"}  # fmt: skip
+        np.testing.assert_array_equal(held["f0_hz"], expected.f0_hz)
+        np.testing.assert_array_equal(held["mean_db"], expected.mean_db)
+        equaliser = ce.load_equaliser("700c", frame_ms=10)
+        np.testing.assert_array_equal(held["vectors"], equaliser(expected.vectors))
+        assert held["frame_ms"] == 10 and held["model"] == "700c"
+
+
+def test_channel_and_rate(tmp_path, samples_dir):
+    stereo = str(samples_dir / "dialogue_stereo_16k.wav")
+    samples, rate = soundfile.read(stereo, dtype="float32")
+    assert (rate, samples.shape[1]) == (16000, 2)
+    for channel, expected in (("mix", samples.mean(axis=1)), ("2", samples[:, 1])):
+        out = str(tmp_path / f"{channel}.npy")
+        assert cli.main(["extract", stereo, "-o", out, "--channel", channel]) == 0
+        close = ce.extract(expected.astype(np.float32), rate).vectors
+        # the command scales and mixes in another order: an ulp, which a near tie may enlarge
+        assert np.mean(np.abs(np.load(out) - close) < 1e-3) > 0.99
+
+
+def test_jobs_and_formats_do_not_change_the_numbers(tmp_path, wav, speech):
+    expected = ce.extract(speech).vectors
+    for name in ("a.f32", "b.npy", "c.npz", "d.bin"):
+        out = str(tmp_path / name)
+        words = ["extract", str(wav), "-o", out, "--jobs", "2"]
+        assert cli.main(words + ["--format", "f32"] * (name == "d.bin")) == 0
+        if name == "d.bin":
+            os.rename(out, out := str(tmp_path / "d.f32"))
+        np.testing.assert_array_equal(ce.read_vectors(out), expected)
+
+
+def test_models_are_listed(capsys):
+    assert cli.main(["models"]) == 0
+    text = capsys.readouterr().out
+    for name in CLASSIC:
+        assert f"\n{name}" in "\n" + text
+    assert "mean_removal (default)" in text
+    assert cli.main(["models", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    network = next(m for m in listed if m["name"] == "mean_removal")
+    assert len(network["sha256"]) == 64 and network["figures"] and network["data"]
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("codec2-eq 0.")
+
+
+def test_every_command_has_a_module_and_help(capsys):
+    for name, does in cli.COMMANDS.items():
+        with pytest.raises(SystemExit) as left:
+            cli.main([name, "--help"])
+        assert left.value.code == 0
+        assert does[1:20] in " ".join(capsys.readouterr().out.split())
+
+
+# -- libcodec2's own numbers
+
+
+@pytest.mark.oracle
+def test_700c_equals_c2enc_with_eq(tmp_path, c2enc, codec2_examples):
+    for path in codec2_examples[:6]:
+        samples, rate = soundfile.read(path, dtype="int16")
+        assert rate == 8000
+        samples.tofile(tmp_path / "a.raw")
+        subprocess.run([c2enc, "700C", tmp_path / "a.raw", tmp_path / "a.c2", "--eq",
+                        "--mlfeat", tmp_path / "feat", tmp_path / "model"],
+                       check=True, capture_output=True)  # fmt: skip
+        theirs = np.fromfile(tmp_path / "feat", "<f4").reshape(-1, 201)[:, 1:21]
+        done = run("run", path, "-m", "700c")
+        assert done.returncode == 0
+        np.testing.assert_allclose(rows(done.stdout)[: len(theirs)], theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.oracle
+def test_mean_removal_on_real_speech_is_the_mean(codec2_examples):
+    off, shapes = [], []
+    for path in codec2_examples:
+        vectors = ce.extract_file(path).vectors
+        flat = ce.load_equaliser("mean_removal")(vectors)
+        off.append(np.abs(flat.mean(axis=1)).max())
+        shapes.append(flat - remove_mean(vectors)[1])
+    assert max(off) < 0.01
+    assert np.sqrt(np.mean(np.concatenate(shapes) ** 2)) < 0.01
+
+
+# -- pipes
+
+
+@pytest.mark.parametrize("model", ["none", "700c", "mean_removal"])
+def test_pipes_give_the_bytes_of_the_file(wav, speech, model):
+    expected = ce.load_equaliser(model)(ce.extract(speech).vectors).tobytes()
+    whole = wav.read_bytes()
+    assert run("run", wav, "-m", model).stdout == expected
+    assert run("run", "-", "-m", model, stdin=whole).stdout == expected
+    assert run("run", "--raw", "-m", model, stdin=speech.tobytes()).stdout == expected
+    extracted = run("extract", "-", stdin=whole).stdout
+    assert run("equalise", "-m", model, stdin=extracted).stdout == expected
+
+
+def read_within(stream, n_bytes, seconds):
+    """Read exactly n_bytes from a pipe that stays open, or fail."""
+    data = b""
+    until = time.monotonic() + seconds
+    while len(data) < n_bytes:
+        ready, _, _ = select.select([stream], [], [], max(0, until - time.monotonic()))
+        assert ready, f"{len(data)} of {n_bytes} bytes came within {seconds} s"
+        data += os.read(stream.fileno(), n_bytes - len(data))
+    return data
+
+
+@pytest.mark.parametrize("header", [False, True], ids=["raw", "wav"])
+def test_a_vector_leaves_before_the_next_frame_is_sent(tmp_path, speech, header):
+    expected = ce.load_equaliser("700c")(ce.extract(speech).vectors)
+    head = b""
+    if header:  # as arecord writes it: of a length that it does not know yet
+        soundfile.write(tmp_path / "a.wav", speech[:0], 8000)
+        head = (tmp_path / "a.wav").read_bytes()[:40] + b"\xff\xff\xff\xff"
+    words = ["run", "-", "-m", "700c", *["--raw"] * (not header)]
+    with subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          bufsize=0) as process:  # fmt: skip
+        process.stdin.write(head)
+        for frame in range(20):
+            process.stdin.write(speech[320 * frame : 320 * (frame + 1)].tobytes())
+            vector = np.frombuffer(read_within(process.stdout, 80, 20), "<f4")
+            np.testing.assert_array_equal(vector, expected[frame])
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(20) == 0
+
+
+def test_a_broken_pipe_ends_quietly(speech):
+    loop = np.tile(speech, 200).tobytes()
+    with subprocess.Popen([*COMMAND, "run", "--raw"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+        process.stdin.write(loop[:64000])
+        process.stdin.flush()
+        assert len(process.stdout.read(80)) == 80
+        process.stdout.close()
+        try:
+            process.stdin.write(loop)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        assert process.wait(20) == cli.EXIT_BROKEN_PIPE
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
+    out = tmp_path / "a.f32"
+    with subprocess.Popen([*COMMAND, "run", "--raw", "-o", str(out)], stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        process.stdin.write(speech.tobytes())
+        process.stdin.flush()
+        until = time.monotonic() + 20
+        while not any(path.stat().st_size for path in tmp_path.iterdir()):
+            assert time.monotonic() < until, "nothing was written"
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stderr.read() == b""
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- errors: one line, exit 1, nothing lost
+
+
+def fails(capsys, *words):
+    """Run a command line that must fail; return its one line."""
+    assert cli.main([str(word) for word in words]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("codec2-eq: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["extract", "DIR/missing.wav"], "missing.wav: no such file"),
+        (["extract", "DIR"], "is a directory"),
+        (["extract", "DIR/text.wav"], "not audio"),
+        (["extract", "DIR/empty.wav"], "empty.wav: "),
+        (["extract", "DIR/ok.wav", "--channel", "3"], "channel 3 asked for, has 1 channel"),
+        (["extract", "DIR/ok.wav", "--channel", "left"], "expected 'mix' or a number"),
+        (["extract", "DIR/nan.wav"], "sample 1000 (at 0.125 s) is NaN or infinite"),
+        (["extract", "DIR/slow.wav"], "sample rate 4000 Hz: at least 8000"),
+        (["extract", "DIR/ok.wav", "-o", "DIR/a.xyz"], "suffix '.xyz' names no vector format"),
+        (["extract", "DIR/ok.wav", "-o", "DIR/none/a.f32"], "its folder does not exist"),
+        (["extract", "DIR/ok.wav", "-o", "DIR/there.f32"], "exists already; pass -f"),
+        (["run", "DIR/ok.wav", "-m", "nosuch"], "no equaliser 'nosuch'; there are none, mean"),
+        (["run", "DIR/ok.wav", "-m", "DIR/text.npz"], "text.npz: "),
+        (["equalise", "DIR/cut.f32"], "81 bytes are no whole number of rows"),
+        (["info", "DIR/missing"], "missing: no such file"),
+    ],
+)
+def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):
+    soundfile.write(tmp_path / "ok.wav", speech, 8000)
+    soundfile.write(tmp_path / "slow.wav", speech, 4000)
+    broken = (speech / 32768).astype(np.float32)
+    broken[1000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", broken, 8000, subtype="FLOAT")
+    for name in ("text.wav", "text.npz"):
+        (tmp_path / name).write_text("not what the name says, by far" * 10)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "cut.f32").write_bytes(bytes(81))
+    (tmp_path / "there.f32").write_bytes(b"precious")
+    before = sorted(tmp_path.rglob("*"))
+    words = [word.replace("DIR", str(tmp_path)) for word in words]
+    if words[0] != "info" and "-o" not in words:
+        words += ["-o", str(tmp_path / "out.f32")]
+    assert message in fails(capsys, *words)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "there.f32").read_bytes() == b"precious"
+
+
+def test_force_overwrites(tmp_path, wav):
+    out = tmp_path / "a.f32"
+    out.write_bytes(b"old")
+    assert cli.main(["extract", str(wav), "-o", str(out), "-f"]) == 0
+    assert out.stat().st_size > 3
+
+
+def test_a_full_disk_is_told(wav):
+    done = run("extract", wav, "-o", "/dev/full", "--format", "f32")
+    assert done.returncode == 1
+    assert done.stderr == b"codec2-eq: error: /dev/full: disk full; free some space or write " \
+                          b"elsewhere\n"  # fmt: skip
+
+
+def test_newlines_in_names_stay_in_one_line(tmp_path, capsys):
+    assert r"a\nb.wav: no such file" in fails(capsys, "extract", tmp_path / "a\nb.wav")
+
+
+def test_debug_shows_the_traceback(capsys, tmp_path):
+    assert cli.main(["extract", str(tmp_path / "no.wav"), "--debug"]) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told and told.splitlines()[-1].startswith("codec2-eq: error: ")
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["extract", "--frame-ms", "30"],
+                                   ["extract", "--jobs", "0"], ["run", "a", "b"]])  # fmt: skip
+def test_usage_errors_exit_with_2(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 2
+    assert "usage: codec2-eq" in capsys.readouterr().err
+
+
+def test_no_command_prints_the_help(capsys):
+    assert cli.main([]) == 2
+    assert "extract" in capsys.readouterr().err
+
+
+# -- terminals
+
+
+def on_terminal(words, stdin=subprocess.DEVNULL):
+    """Run a command with stdout and stderr on a terminal; return code and what it showed."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with subprocess.Popen([*COMMAND, *words], stdin=stdin, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while select.select([ours], [], [], 20)[0]:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:
+                break
+        code = process.wait(20)
+    os.close(ours)
+    return code, shown.decode()
+
+
+def test_binary_output_is_refused_on_a_terminal(wav):
+    code, shown = on_terminal(["extract", str(wav)])
+    assert code == 1
+    assert "stdout: is a terminal, and the output is binary" in shown
+
+
+def test_long_work_draws_a_bar_and_short_work_none(tmp_path, speech):
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.resize(speech, int(8000 * (progress.LONG_S + 1))), 8000)
+    code, shown = on_terminal(["extract", str(long), "-o", str(tmp_path / "a.f32")])
+    assert code == 0 and "100%|" in shown and "/0.17 h" in shown
+    short = tmp_path / "short.wav"
+    soundfile.write(short, speech, 8000)
+    code, shown = on_terminal(["extract", str(short), "-o", str(tmp_path / "b.f32")])
+    assert code == 0 and "%|" not in shown
+
+
+def test_warnings_go_to_stderr_under_our_name(tmp_path, speech, wav):
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(wav.read_bytes()[:20_000])
+    done = run("extract", cut, "-o", tmp_path / "a.f32")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"codec2-eq: warning: {cut}: ends after ".encode())
