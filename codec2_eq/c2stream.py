@@ -8,17 +8,27 @@ C0 DE C2, version of Codec 2 (major, minor), mode, flags.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio import RATE_HZ
 from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser, remove_mean
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.extraction import Extractor
+from codec2_eq.extraction import Extractor, extract_blocks
+from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
 from codec2_eq.level import EnergyChooser
-from codec2_eq.libcodec2 import BYTES_PER_FRAME, Decoder700C, codebook_700c
+from codec2_eq.libcodec2 import (
+    BYTES_PER_FRAME,
+    SAMPLES_PER_FRAME,
+    Decoder700C,
+    codebook_700c,
+)
 from codec2_eq.pitchcode import encode_pitch
 from codec2_eq.records import RateK
 from codec2_eq.vq import Quantiser, VqStatistics
@@ -36,6 +46,9 @@ HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
 _MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200", 8: "700C",
                10: "450", 11: "450PWB"}
 
+_RAW_SUFFIXES = (".raw", ".sw", ".s16")
+_READ_BYTES = 1 << 16
+_WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _STAGE_SHAPE = (512, 20)
 _CODEC2S_OWN = ("none", "700c")
 """Equalisers that libcodec2 has itself: what it sends with them is what we send."""
@@ -49,6 +62,7 @@ class FrameEncoder:
         which then give the bytes of c2enc, and "auto" for all others
     codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
     statistics : `VqStatistics` of the frames so far
+    dropped_samples : length of the partial last frame that `encode_blocks` left out
     """
 
     def __init__(self, equaliser: Equaliser | str = DEFAULT, *, level: str | None = None,
@@ -64,6 +78,7 @@ class FrameEncoder:
         self._energy = EnergyChooser(level, equalised=self._equalises and
                                      not (own and level == "keep"))
         self.statistics = VqStatistics(self._quantiser)
+        self.dropped_samples = 0
 
     def process(self, frames: RateK) -> bytes:
         """Return the bits of the next frames, 4 bytes each."""
@@ -104,6 +119,23 @@ class StreamEncoder:
     def flush(self) -> bytes:
         """Return the frames still held; a partial frame is dropped."""
         return self._encoder.process(self._extractor.flush())
+
+
+def encode_blocks(blocks: Iterable[NDArray[np.float32]], encoder: FrameEncoder, *,
+                  jobs: int = 1) -> Iterator[bytes]:
+    """Encode mono 8 kHz blocks in the scale of int16 as they come; `jobs` threads analyse."""
+    n_samples = 0
+
+    def counted() -> Iterator[NDArray[np.float32]]:
+        nonlocal n_samples
+        for block in blocks:
+            n_samples += len(block)
+            yield block
+
+    for frames in extract_blocks(counted(), frame_ms=FRAME_MS, jobs=jobs):
+        if bits := encoder.process(frames):
+            yield bits
+    encoder.dropped_samples = n_samples % SAMPLES_PER_FRAME
 
 
 def encode(samples: NDArray[Any], rate: float = 8000, *, model: Equaliser | str = DEFAULT,
@@ -177,6 +209,66 @@ class StreamDecoder:
                                     "bytes; get the file again")
             self._begun = True
         return len(self._held)
+
+
+def decode_file(path: PathLike, output: PathLike, *,
+                codebooks: Sequence[np.ndarray] | None = None, partial: bool = False,
+                force: bool = False) -> tuple[int, int]:
+    """Decode a stream, or stdin (`-`), to a .wav file, or to raw 16-bit samples (`-` is stdout).
+
+    A name that ends in .c2 must have a header; in any other stream one is recognised.
+    codebooks, partial : as for `decode`;  force : overwrite
+    Returns the number of frames, and of bytes of a partial last one that were left out.
+    Raises Codec2EqError if the stream is empty, cut, of another mode, or no .c2 file.
+    """
+    name = display_name(path)
+    decoder = StreamDecoder(codebooks=codebooks, name=name,
+                            header=True if name.lower().endswith(".c2") else None)
+    n_samples = 0
+    with open_input(path) as source, _open_speech(output, force) as write:
+        while data := source.read1(_READ_BYTES):
+            speech = decoder.process(data)
+            write(speech)
+            n_samples += len(speech)
+        left_over = decoder.flush()
+        if left_over and not partial:
+            raise cut_stream(name, left_over)
+        if not n_samples:
+            raise Codec2EqError(f"{name}: holds no frame; is it a 700C stream?")
+    return n_samples // SAMPLES_PER_FRAME, left_over
+
+
+@contextmanager
+def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], None]]:
+    """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in (".wav", *_RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
+        raise Codec2EqError(f"{os.fspath(path)}: suffix '{suffix}' names no speech format to write;"
+                            f" use .wav, or {', '.join(_RAW_SUFFIXES)} for raw 16-bit samples")
+    with open_output(path, force=force) as out:
+        n_bytes = 0
+
+        def write(samples: NDArray[np.int16]) -> None:
+            nonlocal n_bytes
+            data = samples.astype("<i2").tobytes()
+            n_bytes += len(data)
+            out.write(data)
+
+        if suffix != ".wav":
+            yield write
+            return
+        out.write(_wav_header(_WAV_UNKNOWN))
+        yield write
+        if out.seekable():
+            out.seek(0)
+            out.write(_wav_header(n_bytes))
+
+
+def _wav_header(n_bytes: int) -> bytes:
+    """Return the header of a 16-bit mono WAV file at 8 kHz with n_bytes of samples."""
+    riff_bytes, data_bytes = (min(n, _WAV_UNKNOWN) for n in (n_bytes + 36, n_bytes))
+    return struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", riff_bytes, b"WAVEfmt ", 16, 1, 1, RATE_HZ,
+                       2 * RATE_HZ, 2, 16, b"data", data_bytes)
 
 
 def header_length(data: bytes, *, required: bool, name: str) -> int:

@@ -8,9 +8,11 @@ those of ``c2enc 700C`` and ``vq_mbest``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +129,40 @@ class VqStatistics:
         which no entry could avoid and which is not heard: the level is sent on its own.
         """
         return self._squares_without_mean / self.n_vectors if self.n_vectors else 0.0
+
+
+class IndexWriter:
+    """Context manager that writes VQ indexes: .npy, (n, n_stages) int32, or a line a vector.
+
+    path : None writes nothing;  force : overwrite
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, *, force: bool = False):
+        self._path = path
+        self._force = force
+        self._blocks: list[Ints] = []
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> IndexWriter:
+        if self._path is not None:
+            output = atomic_output(self._path, force=self._force)
+            self._handle = self._resources.enter_context(output)
+        return self
+
+    def write(self, indexes: Ints) -> None:
+        """Write the indexes (n, n_stages) of the next vectors."""
+        if self._path is None:
+            return
+        if os.fspath(self._path).endswith(".npy"):  # its header tells the length
+            self._blocks.append(indexes)
+        else:
+            lines = (" ".join(map(str, row)) + "\n" for row in indexes.tolist())
+            self._handle.write("".join(lines).encode())
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None and self._blocks:
+            np.save(self._handle, np.concatenate(self._blocks))
+        self._resources.__exit__(kind, error, traceback)
 
 
 def zero_mean(vectors: Floats) -> Floats:

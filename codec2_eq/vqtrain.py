@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import Codec2EqError
+from .files import PathLike, is_pipe
+from .records import K
+from .vectors import read_vectors, stream_records, vector_format
 from .vq import Floats, Quantiser, zero_mean
 
 ITERATIONS = 20
@@ -49,12 +52,14 @@ class Iteration:
         return float(np.sqrt(self.distortion))
 
 
-def train_codebooks(vectors: Floats, sizes: Sequence[int], *, seed: int = 0,
+def train_codebooks(vectors: Floats | Sequence[Floats], sizes: Sequence[int], *, seed: int = 0,
                     iterations: int = ITERATIONS, survivors: int = 1, sample: int | None = None,
-                    progress: Callable[[Iteration], None] | None = None) -> tuple[Floats, ...]:
+                    progress: Callable[[Iteration], None] | None = None,
+                    names: Sequence[str] = ()) -> tuple[Floats, ...]:
     """Train the stages of a vector quantiser, each on the residual of those before it.
 
-    vectors : (n, n_bands) float32 in dB, a memory map if they exceed memory; means are removed
+    vectors : (n, n_bands) float32 in dB, or several such arrays, which may be memory maps and
+        together exceed memory; means are removed
     sizes : entries of each stage
     seed : of the first entries, which are vectors drawn at random, and of `sample`
     survivors : 1 trains each stage on what the nearest entries before it leave; more, on what the
@@ -62,11 +67,13 @@ def train_codebooks(vectors: Floats, sizes: Sequence[int], *, seed: int = 0,
         training, which suits a quantiser that will search so
     sample : train on so many vectors, drawn at random, rather than on all
     progress : called with an `Iteration` each time all vectors were assigned
+    names : of the arrays, for errors
     Returns one (size, n_bands) float32 array for each stage, the same for the same seed.
     Raises Codec2EqError if there are fewer vectors than entries, or they are not finite.
     """
-    _check_options(vectors, sizes, iterations, survivors, sample)
-    shapes = _working_copy(vectors, sample, np.random.default_rng(seed))
+    parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
+    _check_options(parts, sizes, iterations, survivors, sample)
+    shapes = _working_copy(parts, sample, np.random.default_rng(seed), names)
     codebooks: list[Floats] = []
     for stage, size in enumerate(sizes, start=1):
         rng = np.random.default_rng([seed, stage])
@@ -198,45 +205,73 @@ def _draw(shapes: Floats, size: int, rng: np.random.Generator) -> Floats:
     return np.array(shapes[np.sort(rng.choice(len(shapes), size, replace=False))])
 
 
-def _blocks(array: Floats) -> Iterator[Floats]:
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     for first in range(0, len(array), BLOCK_ROWS):
         yield array[first:first + BLOCK_ROWS]
 
 
-def _working_copy(vectors: Floats, sample: int | None, rng: np.random.Generator) -> Floats:
+def _working_copy(parts: Sequence[Floats], sample: int | None, rng: np.random.Generator,
+                  names: Sequence[str]) -> Floats:
     """Return the shapes to train on, in memory or, if they are too many, in a temporary file."""
-    chosen: Any = None
-    n, n_bands = vectors.shape
-    if sample is not None and sample < n:
-        n, chosen = sample, np.sort(rng.choice(n, sample, replace=False))
+    total, n_bands = sum(map(len, parts)), parts[0].shape[1]
+    chosen = None
+    if sample is not None and sample < total:
+        chosen = np.sort(rng.choice(total, sample, replace=False))
+    n = total if chosen is None else len(chosen)
     copy: Floats
     if n * n_bands * 4 <= MEMORY_BYTES:
         copy = np.empty((n, n_bands), dtype=np.float32)
     else:
         with tempfile.TemporaryFile() as handle:  # the map keeps the file until it goes itself
             copy = np.memmap(handle, dtype=np.float32, mode="w+", shape=(n, n_bands))
-    for first in range(0, n, BLOCK_ROWS):
-        rows = slice(first, min(first + BLOCK_ROWS, n))
-        block = np.asarray(vectors[rows if chosen is None else chosen[rows]], dtype=np.float32)
-        bad = ~np.isfinite(block).all(axis=1)
-        if bad.any():
-            row = first + int(np.argmax(bad))
-            row = row if chosen is None else int(chosen[row])
-            raise Codec2EqError(f"vector {row} holds NaN or infinity; only finite vectors train "
-                                "a codebook")
-        copy[rows] = zero_mean(block)
+    filled = first_row = 0
+    for i, part in enumerate(parts):
+        rows = np.arange(len(part)) if chosen is None else \
+            chosen[(chosen >= first_row) & (chosen < first_row + len(part))] - first_row
+        for block_rows in _blocks(rows):
+            block = np.asarray(part[block_rows], dtype=np.float32)
+            _check_finite(block, block_rows, names[i] if names else "vectors")
+            copy[filled:filled + len(block)] = zero_mean(block)
+            filled += len(block)
+        first_row += len(part)
     return copy
 
 
-def _check_options(vectors: Floats, sizes: Sequence[int], iterations: int, survivors: int,
-                   sample: int | None) -> None:
-    if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise Codec2EqError(f"vectors of shape {vectors.shape}: expected (n, bands)")
+def _check_finite(block: Floats, rows: NDArray[np.int64], name: str) -> None:
+    bad = ~np.isfinite(block).all(axis=1)
+    if bad.any():
+        raise Codec2EqError(f"{name}: row {int(rows[np.argmax(bad)])} (counted from 0) is not "
+                            "finite; only finite vectors train a codebook")
+
+
+def _check_options(parts: Sequence[Floats], sizes: Sequence[int], iterations: int,
+                   survivors: int, sample: int | None) -> None:
+    shapes = [part.shape for part in parts]
+    if not shapes or any(len(s) != 2 or s[1:] != shapes[0][1:] or s[1] == 0 for s in shapes):
+        raise Codec2EqError(f"vectors of shapes {shapes}: expected (n, bands), all alike")
     if not sizes or min(sizes) < 1:
         raise Codec2EqError(f"sizes {list(sizes)}: each stage needs at least one entry")
     if iterations < 1 or survivors < 1:
         raise Codec2EqError(f"iterations {iterations}, survivors {survivors}: at least 1 each")
-    n = len(vectors) if sample is None else min(sample, len(vectors))
+    n = sum(map(len, parts))
+    n = n if sample is None else min(sample, n)
     if n < max(sizes):
         raise Codec2EqError(f"{n} vectors, fewer than the {max(sizes)} entries wanted; give more "
                             "vectors or smaller sizes")
+
+
+def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
+    """Open a vector file as a (n, K) float32 array without reading it, where its format allows.
+
+    .npz files and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors` does,
+    but for values that are not finite, which training finds.
+    """
+    chosen = vector_format(path, format)
+    if is_pipe(path) or chosen == "npz":
+        return read_vectors(path, format=chosen)
+    next(stream_records(path, format=chosen))  # checks what can be told without reading it all
+    if os.path.getsize(path) == 0:
+        return np.empty((0, K), dtype=np.float32)
+    if chosen == "npy":
+        return np.load(path, mmap_mode="r")
+    return np.memmap(path, dtype="<f4", mode="r").reshape(-1, K)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq decode: a 700C stream to speech."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from codec2_eq.commands import options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_input(parser, "700C stream; .c2 has a header, any other may have none")
+    options.add_output(parser, "speech at 8 kHz: .wav, or raw 16-bit samples")
+    parser.add_argument(
+        "--codebook", default="700c", metavar="A.f32,B.f32",
+        help="the two stages that the stream was encoded with, as c2dec --loadcb",
+    )  # fmt: skip
+    parser.add_argument(
+        "--partial", action="store_true", help="decode what is whole of a stream that is cut"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Decode block by block."""
+    from codec2_eq.c2stream import decode_file
+    from codec2_eq.vq import load_codebooks
+
+    codebooks = None if args.codebook == "700c" else load_codebooks(args.codebook)
+    n_frames, left_over = decode_file(
+        args.input, args.output, codebooks=codebooks, partial=args.partial, force=args.force
+    )
+    print(f"{args.output}: {n_frames} frames, {n_frames * 0.04:.2f} s", file=sys.stderr)
+    if left_over:
+        print(f"{args.input}: dropped the last {left_over} bytes, a partial frame of 4",
+              file=sys.stderr)

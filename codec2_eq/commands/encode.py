@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq encode: speech to a 700C stream."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from codec2_eq.c2stream import FrameEncoder
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_input(parser, "speech: audio of any rate from 8 kHz")
+    options.add_output(parser, "700C stream, with a header if the name ends in .c2")
+    options.add_audio(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--level", choices=("keep", "auto"),
+        help="level of the speech: as it is, or brought to what 700C serves best (default: keep "
+        "for the models none and 700c, auto for all others)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--codebook", default="700c", metavar="A.f32,B.f32",
+        help="two stages of 512 entries in place of Codec 2's own, as c2enc --loadcb",
+    )  # fmt: skip
+    options.add_jobs(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Extract, equalise, quantise and pack block by block."""
+    from codec2_eq.audio import stream_audio
+    from codec2_eq.c2stream import HEADER, FrameEncoder, encode_blocks
+    from codec2_eq.files import is_pipe, open_output
+    from codec2_eq.vq import load_codebooks
+
+    encoder = FrameEncoder(args.model, level=args.level, codebooks=load_codebooks(args.codebook))
+    jobs = 1 if is_pipe(args.input) else args.jobs
+    with (
+        stream_audio(args.input, channel=args.channel, raw=args.raw) as audio,
+        open_output(args.output, force=args.force) as out,
+    ):
+        if args.output.lower().endswith(".c2"):
+            out.write(HEADER)
+        for bits in encode_blocks(audio, encoder, jobs=jobs):
+            out.write(bits)
+    _tell(args, encoder)
+
+
+def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
+    statistics = encoder.statistics
+    print(f"{args.output}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
+          f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
+          f"{statistics.variance:.2f} dB^2 as c2enc --var", file=sys.stderr)
+    if encoder.dropped_samples:
+        print(f"{args.input}: dropped the last {encoder.dropped_samples} samples, "
+              "a partial frame of 320", file=sys.stderr)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq vq: train multi-stage vector quantisers, and quantise with them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from codec2_eq.vq import VqStatistics
+    from codec2_eq.vqtrain import Iteration
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the two tasks and their options."""
+    tasks = parser.add_subparsers(metavar="TASK", required=True, dest="task")
+    _configure_train(tasks.add_parser("train", help="multi-stage codebooks from vectors"))
+    _configure_quantise(tasks.add_parser("quantise", help="vectors to quantised vectors"))
+
+
+def _configure_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "input", nargs="+", metavar="VECTORS", help="vectors: .f32, .npy or .npz"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32…"
+    )
+    options.add_force(parser)
+    options.add_format(parser)
+    parser.add_argument(
+        "--sizes", type=_sizes, default=[512, 512], metavar="N,N",
+        help="entries of each stage (default: 512,512, as 700C has)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the start (default: %(default)s)")
+    parser.add_argument(
+        "--iterations", type=options.count, default=20, metavar="N",
+        help="passes over all vectors for each stage (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--survivors", type=options.count, default=1, metavar="N",
+        help="train each stage on what an m-best search with N survivors leaves, slower and "
+        "better for a search with as many (default: 1, on what the nearest entries leave)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
+    )
+
+
+def _configure_quantise(parser: argparse.ArgumentParser) -> None:
+    options.add_input(parser, "vectors: .f32, .npy or .npz")
+    options.add_output(parser, "quantised vectors, their means removed")
+    options.add_format(parser)
+    parser.add_argument(
+        "--codebook", default="700c", metavar="700c|A.f32,B.f32",
+        help="the stages (default: Codec 2's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--survivors", type=options.count, default=5, metavar="N",
+        help="sums kept from stage to stage (default: %(default)s, as 700C)",
+    )  # fmt: skip
+    parser.add_argument("--st", type=int, default=0, metavar="K", help="first band searched (0)")
+    parser.add_argument("--en", type=int, default=19, metavar="K", help="last band searched (19)")
+    parser.add_argument(
+        "--indexes", metavar="FILE",
+        help="write the index of each stage: one line a vector, or .npy (frames x stages, int32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--usage", action="store_true", help="print how often each entry of each stage was used"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the task."""
+    (_train if args.task == "train" else _quantise)(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from codec2_eq.errors import Codec2EqError
+    from codec2_eq.vq import save_codebook
+    from codec2_eq.vqtrain import map_vectors, train_codebooks
+
+    paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
+    for path in paths:
+        if os.path.exists(path) and not args.force:  # rather than after the work
+            raise Codec2EqError(f"{path}: exists already; pass -f to overwrite it")
+    codebooks = train_codebooks(
+        [map_vectors(path, format=args.format) for path in args.input], args.sizes,
+        seed=args.seed, iterations=args.iterations, survivors=args.survivors, sample=args.sample,
+        progress=_print_iteration, names=args.input,
+    )  # fmt: skip
+    for path, codebook in zip(paths, codebooks, strict=True):
+        save_codebook(path, codebook, force=args.force)
+
+
+def _print_iteration(i: Iteration) -> None:
+    if i.iteration == 0:
+        print(f"stage {i.stage}\niteration  dB^2     std dB  >1 dB  >2 dB  >3 dB  least  most used",
+              file=sys.stderr)
+    shares = "  ".join(f"{100 * share:4.0f}%" for share in i.outliers)
+    print(f"{i.iteration:9}  {i.distortion:7.3f}  {i.deviation_db:6.3f}  {shares}  "
+          f"{i.least_used:5}  {i.most_used:4}", file=sys.stderr)
+
+
+def _quantise(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from codec2_eq.vectors import VectorWriter, stream_records
+    from codec2_eq.vq import IndexWriter, Quantiser, VqStatistics, load_codebooks, zero_mean
+
+    quantiser = Quantiser(
+        load_codebooks(args.codebook), survivors=args.survivors, start=args.st, end=args.en + 1
+    )
+    statistics = VqStatistics(quantiser)
+    with (
+        VectorWriter(args.output, format=args.format, force=args.force) as writer,
+        IndexWriter(args.indexes, force=args.force) as indexes_out,
+    ):
+        for block in stream_records(args.input, format=args.format):
+            shapes = zero_mean(block.vectors)
+            quantised, indexes = quantiser.quantise(shapes)
+            statistics.add(shapes, quantised, indexes)
+            writer.write(replace(block, vectors=quantised))
+            indexes_out.write(indexes)
+    _print_statistics(args, statistics)
+
+
+def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
+    print(f"{args.input}: {statistics.n_vectors} vectors, distortion "
+          f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB",
+          file=sys.stderr)
+    for stage, usage in enumerate(statistics.usage, start=1):
+        print(f"stage {stage}: {len(usage)} entries, used {usage.min()} to {usage.max()} times, "
+              f"{(usage == 0).sum()} never", file=sys.stderr)
+        if args.usage:
+            for entry, times in enumerate(usage):
+                print(f"{stage} {entry} {times}", file=sys.stderr)
+
+
+def _sizes(text: str) -> list[int]:
+    return [options.count(size) for size in text.split(",")]
