@@ -14,6 +14,8 @@ MODULES = {
     "codec2_eq.affine": [],
     "codec2_eq.analysis.baseline": [],
     "codec2_eq.analysis.cpu": [],
+    "codec2_eq.decoded_level": [],
+    "codec2_eq.level_control": [],
     "codec2_eq.pitchcode": [],
     "codec2_eq.recursions": [],
     "codec2_eq.search": [],
