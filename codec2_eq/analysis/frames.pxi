@@ -99,8 +99,7 @@ cdef void estimate_pitch(Workspace *w, Memory *memory, Block block) noexcept nog
     """Pitch bin of every hop of the block."""
     cdef int n_rows = block.segment * HOP
     cdef int h, l, g, n_hops = block.segment if block.n_lanes > 1 else block.last
-    cdef float peak[LANES]
-    cdef int peak_bin[LANES]
+    cdef float group_peaks[N_GROUPS * LANES]
     square_and_notch(w.x + HISTORY * LANES, w.notched + FIR_MEMORY * LANES, n_rows,
                      block.n_lanes, block.last * HOP, &memory.notch)
     hand_over(w.notched, FIR_MEMORY, n_rows, memory.notched)
@@ -112,9 +111,9 @@ cdef void estimate_pitch(Workspace *w, Memory *memory, Block block) noexcept nog
     keep_tail(w.decimated, DFT_MEMORY, block.last * NEW_DECIMATED, block.n_lanes - 1, memory.decimated)
     for h in range(n_hops):
         pitch_power(w.decimated + h * NEW_DECIMATED * LANES, w.spectrum, w.power)
-        find_peaks(w.power, peak, peak_bin)
+        find_group_peaks(w.power, group_peaks)
         for l in range(block.n_lanes):
-            find_pitch_candidates(w.power, l, peak[l], peak_bin[l], &w.found[l * block.segment + h])
+            find_pitch_candidates(w.power, group_peaks, l, &w.found[l * block.segment + h])
     for g in range(block.n_hops):
         memory.pitch_bin = track_pitch(&w.found[g], memory.pitch_bin)
         w.pitch_bin[g] = <unsigned char>memory.pitch_bin

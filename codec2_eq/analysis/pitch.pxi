@@ -16,6 +16,8 @@ cdef enum:
     BIN_MIN = 16                          # N_FFT * DECIMATION / codec2 P_MAX
     BIN_MAX = 128                         # N_FFT * DECIMATION / codec2 P_MIN
     N_PITCH_BINS = BIN_MAX + 1
+    GROUP = 8                             # bins whose common maximum saves looking at each
+    N_GROUPS = (BIN_MAX - BIN_MIN) // GROUP + 1
     MAX_MULTIPLES = 7                     # sub-multiples 2 .. BIN_MAX / BIN_MIN
     WARM_UP = 480                         # samples after which the notch has forgotten, or nearly
     BIN_START = BIN_MIN                   # 50 Hz: codec2's initial prev_f0
@@ -155,24 +157,32 @@ cdef void repair_lane(
     mem_y[lane] = memory.y
 
 
-cdef void low_pass_hop(const float *notched, row_t decimated) noexcept nogil:
+cdef void low_pass_hop(const float *notched, float *decimated) noexcept nogil:
     """One hop of the 600 Hz low pass at every fifth sample.
 
     notched : row of the hop's first sample, with 47 older rows before it
     decimated : NEW_DECIMATED rows, out
     """
-    cdef int i, j, l
-    cdef const_row_t newest
-    cdef float acc[LANES]
-    for i in range(NEW_DECIMATED):
-        newest = notched + (i * DECIMATION - (N_TAPS - 1)) * LANES
-        for l in range(LANES):
-            acc[l] = 0
-        for j in range(N_TAPS):
-            for l in range(LANES):
-                acc[l] += newest[j * LANES + l] * FIR[j]
-        for l in range(LANES):
-            decimated[i * LANES + l] = acc[l]
+    cdef int i, j, v = 0
+    cdef const float *x
+    cdef float *out
+    cdef vec_t acc0, acc1, acc2, acc3        # four outputs at once: each is a chain of additions
+    while v < LANES:
+        for i in range(0, NEW_DECIMATED, 4):
+            x = notched + (i * DECIMATION - (N_TAPS - 1)) * LANES + v
+            acc0 = acc1 = acc2 = acc3 = VEC_ZERO
+            for j in range(N_TAPS):
+                acc0 = acc0 + (<const vec_t *>x)[0] * FIR[j]
+                acc1 = acc1 + (<const vec_t *>(x + DECIMATION * LANES))[0] * FIR[j]
+                acc2 = acc2 + (<const vec_t *>(x + 2 * DECIMATION * LANES))[0] * FIR[j]
+                acc3 = acc3 + (<const vec_t *>(x + 3 * DECIMATION * LANES))[0] * FIR[j]
+                x += LANES
+            out = decimated + i * LANES + v
+            (<vec_t *>out)[0] = acc0
+            (<vec_t *>(out + LANES))[0] = acc1
+            (<vec_t *>(out + 2 * LANES))[0] = acc2
+            (<vec_t *>(out + 3 * LANES))[0] = acc3
+        v += VEC
 
 
 cdef inline void butterfly4_spread(float *x, int position, const float *points, int k) noexcept nogil:
@@ -252,48 +262,76 @@ cdef void pitch_power(const float *decimated, float *x, float *power) noexcept n
         power[BIN_MAX * LANES + l] = re[l] * re[l] + im[l] * im[l]
 
 
-cdef void find_peaks(const float *power, float *peak, int *peak_bin) noexcept nogil:
-    """Global maximum over bins 16..128 of every lane; ties and silence keep the lowest bin."""
-    cdef int b, l
-    cdef const_row_t row
+cdef inline void keep_larger(row_t best, const_row_t row) noexcept nogil:
+    cdef int l
     for l in range(LANES):
-        peak[l] = 0
-        peak_bin[l] = BIN_MIN
+        best[l] = row[l] if row[l] > best[l] else best[l]
+
+
+cdef void find_group_peaks(const float *power, float *peaks) noexcept nogil:
+    """Maxima of groups of neighbouring bins, from BIN_MIN on; peaks : N_GROUPS rows, out."""
+    cdef int b
+    memset(peaks, 0, N_GROUPS * LANES * sizeof(float))
     for b in range(BIN_MIN, BIN_MAX + 1):
-        row = power + b * LANES
-        for l in range(LANES):
-            peak_bin[l] = b if row[l] > peak[l] else peak_bin[l]
-            peak[l] = row[l] if row[l] > peak[l] else peak[l]
+        keep_larger(peaks + (b - BIN_MIN) // GROUP * LANES, power + b * LANES)
+
+
+cdef inline int first_peak(const float *p, const float *group_peak, float *peak) noexcept nogil:
+    """Lowest bin of the global maximum, BIN_MIN in silence; its power in peak."""
+    cdef int g, b, peak_group = 0
+    peak[0] = 0
+    for g in range(N_GROUPS):
+        if group_peak[g * LANES] > peak[0]:
+            peak[0] = group_peak[g * LANES]
+            peak_group = g
+    b = BIN_MIN + peak_group * GROUP
+    if peak[0] > 0:
+        while p[b * LANES] != peak[0]:
+            b += 1
+    return b
+
+
+cdef inline bint may_exceed(const float *group_peak, int bin_lo, int bin_hi, float level) noexcept nogil:
+    """Whether any group that overlaps the bins holds more than level."""
+    cdef int g
+    for g in range((bin_lo - BIN_MIN) // GROUP, (bin_hi - BIN_MIN) // GROUP + 1):
+        if group_peak[g * LANES] > level:
+            return True
+    return False
 
 
 cdef void find_pitch_candidates(
-    const float *power, int lane, float peak, int peak_bin, PitchCandidates *found
+    const float *power, const float *group_peaks, int lane, PitchCandidates *found
 ) noexcept nogil:
-    """Local maxima at the sub-multiples of the peak; codec2 post_process_sub_multiples."""
+    """Global peak, local maxima at its sub-multiples; codec2 post_process_sub_multiples."""
     cdef const float *p = power + lane
+    cdef float peak
+    cdef int peak_bin = first_peak(p, group_peaks + lane, &peak)
     cdef float high = <float>(THRESHOLD * peak)
     cdef float low = <float>(THRESHOLD * 0.5 * peak)
     cdef float local
-    cdef int mult = 2, n = 0, b, bin, bin_lo, bin_hi, local_bin
+    cdef int n, b, bin, bin_lo, bin_hi, local_bin
     found.peak = <unsigned char>peak_bin
     memset(found.verdict, NEVER, MAX_MULTIPLES)
-    while peak_bin // mult >= BIN_MIN:
-        bin = peak_bin // mult
+    for n in range(MAX_MULTIPLES):
+        bin = peak_bin // (n + 2)
+        if bin < BIN_MIN:
+            break
         bin_lo = max(<int>(0.8 * bin), <int>BIN_MIN)
         bin_hi = <int>(1.2 * bin)
+        if not may_exceed(group_peaks + lane, bin_lo, bin_hi, low):
+            continue
         local = 0
         local_bin = bin
         for b in range(bin_lo, bin_hi + 1):
             if p[b * LANES] > local:
                 local = p[b * LANES]
                 local_bin = b
-        if (local > low and local > p[(local_bin - 1) * LANES] and local > p[(local_bin + 1) * LANES]):
+        if local > low and local > p[(local_bin - 1) * LANES] and local > p[(local_bin + 1) * LANES]:
             found.verdict[n] = ALWAYS if local > high else IF_NEAR
             found.bin[n] = <unsigned char>local_bin
             found.above[n] = <unsigned char>bin_lo
             found.below[n] = <unsigned char>bin_hi
-        mult += 1
-        n += 1
 
 
 cdef inline int track_pitch(const PitchCandidates *found, int previous) noexcept nogil:

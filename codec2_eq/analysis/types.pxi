@@ -11,9 +11,19 @@ cdef extern from *:
     """
     typedef float *__restrict__ row_t;
     typedef const float *__restrict__ const_row_t;
+    #ifdef __AVX__
+    #define VEC 8
+    #else
+    #define VEC 4
+    #endif
+    typedef float vec_t __attribute__((vector_size(4 * VEC), aligned(4), may_alias));
+    #define VEC_ZERO ((vec_t){0})
     """
     ctypedef float* row_t          # a row that no other pointer of the function overlaps
     ctypedef const float* const_row_t
+    ctypedef float vec_t           # VEC neighbouring lanes in a register, where the compiler would
+    vec_t VEC_ZERO                 # not keep them there by itself
+    int VEC
 
 cdef enum:
     LANES = 16          # frames at a time: a row is one cache line
