@@ -16,6 +16,7 @@ MODULES = {
     "codec2_eq.analysis.cpu": [],
     "codec2_eq.decoded_level": [],
     "codec2_eq.level_control": [],
+    "codec2_eq.estimator": [],
     "codec2_eq.pitchcode": [],
     "codec2_eq.recursions": [],
     "codec2_eq.search": [],

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ import numpy as np
 
 from codec2_eq.affine import affine
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.estimator import estimate
 from codec2_eq.files import atomic_output, read_error
 
 FORMAT = "codec2_eq network"
@@ -323,6 +325,87 @@ class GRU(Layer):
             np.ascontiguousarray(self.recurrent_kernel[:, :edge]),
             np.ascontiguousarray(self.recurrent_kernel[:, edge:]),
         )
+
+
+@register("recursive_estimator")
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecursiveEstimator(Layer):
+    """Estimates the constant curve that lies on speech, frame after frame, and takes it off.
+
+    Two hidden layers (leaky, 0.1) see the frame's shape less the curve so far and less
+    `reference`, in units of 10 dB, the frame's level under its running peak, and half the
+    logarithm of the weights less 1. Per band they give what the frame says the curve lacks, how
+    far that is to be trusted, and a trim of this frame alone:
+    W = max(keep W, least_weight) + softplus(trust);
+    c += 10 (softplus(trust) / W) (input + lack); output = shape - c - 10 trim, less its mean.
+
+    reference, start, start_weight : (K,). kernel1 : (2 K + 1, hidden 1), kernel2 : (hidden 1,
+    hidden 2), kernel3 : (hidden 2, 3 K). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
+    ``peak`` (1,) dB.
+    """
+
+    reference: np.ndarray
+    start: np.ndarray
+    start_weight: np.ndarray
+    kernel1: np.ndarray
+    bias1: np.ndarray
+    kernel2: np.ndarray
+    bias2: np.ndarray
+    kernel3: np.ndarray
+    bias3: np.ndarray
+    keep: float
+    least_weight: float
+    peak_fall_db: float
+    level_range_db: float
+    silence_db: float
+
+    def __post_init__(self) -> None:
+        bands = self.outputs
+        widths = [2 * bands + 1, self.bias1.size, self.bias2.size, 3 * bands]
+        kernels = (self.kernel1, self.kernel2, self.kernel3)
+        _require(
+            all(v.shape == (bands,) for v in (self.reference, self.start, self.start_weight))
+            and self.bias3.shape == (3 * bands,)
+            and [k.shape for k in kernels] == list(itertools.pairwise(widths)),
+            f"recursive_estimator: kernels {[k.shape for k in kernels]} do not fit {bands} bands",
+        )
+        _require(
+            0 < self.keep < 1 and self.least_weight > 0 and (self.start_weight > 0).all(),
+            "recursive_estimator: weights must be positive and keep within 0 and 1",
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Length of a row it takes."""
+        return self.outputs
+
+    @property
+    def outputs(self) -> int:
+        """Length of a row it gives."""
+        return self.reference.size
+
+    def initial_state(self) -> State:
+        """The average curve, with the weight of a few frames."""
+        return {
+            "curve": self.start.copy(),
+            "weight": self.start_weight.copy(),
+            "peak": np.full(1, self.silence_db, np.float32),
+        }
+
+    def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `Layer.forward`."""
+        after = {name: value.copy() for name, value in state.items()}
+        out = np.empty_like(x)
+        estimate(
+            x,
+            out,
+            *(after[name] for name in ("curve", "weight", "peak")),
+            *(self.reference, self.kernel1, self.bias1, self.kernel2, self.bias2),
+            *(self.kernel3, self.bias3),
+            *(self.keep, self.least_weight, self.peak_fall_db),
+            *(self.level_range_db, self.silence_db),
+        )
+        return out, after
 
 
 def _array_names(cls: Any) -> list[str]:
