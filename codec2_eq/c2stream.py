@@ -49,6 +49,11 @@ _MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200",
 _RAW_SUFFIXES = (".raw", ".sw", ".s16")
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
+_LESS_EQUALISED = (1 / 5, 1 / 4, 1 / 3, 1 / 2, 1)
+"""A flat shape needs a higher energy to be as loud, and the steps end at 47.5 dB. Where the level
+is to be kept, such frames are taken back by fifths to what they were without equaliser; these are
+the shares of what is left at each turn."""
+
 _STAGE_SHAPE = (512, 20)
 _CODEC2S_OWN = ("none", "700c")
 """Equalisers that libcodec2 has itself: what it sends with them is what we send."""
@@ -88,14 +93,20 @@ class FrameEncoder:
             return b""
         mean_db, plain_shapes = remove_mean(frames.vectors)
         shapes = self._stream.process(frames.vectors) if self._equalises else plain_shapes
-        quantised, indexes = self._quantiser.quantise(shapes)
-        self.statistics.add(shapes, quantised, indexes)
         pitch_codes = encode_pitch(frames.wo, frames.voiced)
-        plain = quantised
-        if self._energy.equalised:
-            plain = self._quantiser.quantise(plain_shapes)[0]
-        energies = self._energy.choose(mean_db, plain, quantised, pitch_codes)
-        return pack_frames(indexes, energies, pitch_codes)
+        quantised, indexes = self._quantiser.quantise(shapes)
+        plain = self._quantiser.quantise(plain_shapes)[0] if self._energy.equalised else quantised
+        wanted_db = self._energy.wanted_db(mean_db, plain, quantised, pitch_codes)
+        for share in _LESS_EQUALISED:
+            loud = self._energy.out_of_reach(wanted_db)
+            if not loud.any():
+                break
+            shapes[loud] += np.float32(share) * (plain_shapes[loud] - shapes[loud])
+            quantised[loud], indexes[loud] = self._quantiser.quantise(shapes[loud])
+            wanted_db[loud] = self._energy.wanted_db(mean_db[loud], plain[loud], quantised[loud],
+                                                     pitch_codes[loud])
+        self.statistics.add(shapes, quantised, indexes)
+        return pack_frames(indexes, self._energy.choose(wanted_db, pitch_codes), pitch_codes)
 
 
 class StreamEncoder:

@@ -24,6 +24,9 @@ Floats = NDArray[np.floating]
 
 LEVEL_MODES = ("keep", "auto")
 
+SHORTFALL_DB = 0.75
+"""How much too quiet a frame may become whose energy is beyond the top step: hardly heard."""
+
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
 _NYQUIST_HZ = 4000.0
@@ -126,28 +129,33 @@ class EnergyChooser:
         self.equalised = equalised
         self._control = LevelControl() if mode == "auto" else None
 
-    def choose(self, mean_db: NDArray[np.float32], plain: Floats, quantised: Floats,
-               pitch_codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return the energy indexes of the next frames, (n,) 0..15.
+    def wanted_db(self, mean_db: NDArray[np.float32], plain: Floats, quantised: Floats,
+                  pitch_codes: NDArray[np.uint8]) -> Floats:
+        """Return the energies with which frames decode as loud as they were, (n,) dB.
 
         mean_db : (n,) means of the unequalised vectors
         plain, quantised : (n, 20) what the quantiser made of the frames without and with
             equaliser; not looked at if the stream is not equalised
         """
-        if self._control is None and not self.equalised:
-            return self._nearest(mean_db)
-        # To keep is to keep what the decoder would do, so with the range of the steps; a level
-        # that is to change anyway is corrected at the level that it will have.
-        low, high = self.levels_db[0], self.levels_db[-1]
-        energy_db: Floats = np.clip(mean_db, low, high) if self._control is None else mean_db
-        if self.equalised:
-            at_db = energy_db if self._control is None else np.full(len(mean_db), TARGET_DB)
-            energy_db = energy_db + level_correction_db(plain, quantised, at_db, pitch_codes)
-        if self._control is not None:
-            energy_db = energy_db + self._control.process(energy_db, pitch_codes > 0)
-        return self._nearest(energy_db)
+        if not self.equalised:
+            return mean_db
+        if self._control is not None:  # the level will be another, there the two must match
+            at_db = np.full(len(mean_db), TARGET_DB)
+            return mean_db + level_correction_db(plain, quantised, at_db, pitch_codes)
+        # to keep the loudness is to keep that of the stock encoder, with the range of its steps
+        mean_db = np.clip(mean_db, self.levels_db[0], self.levels_db[-1])
+        return mean_db + level_correction_db(plain, quantised, mean_db, pitch_codes)
 
-    def _nearest(self, energy_db: Floats) -> NDArray[np.int64]:
-        """Return the nearest step, the lower of two as near; codec2 quantise, in float32."""
-        difference = self.levels_db - np.asarray(energy_db, dtype=np.float32)[:, None]
+    def out_of_reach(self, wanted_db: Floats) -> NDArray[np.bool_]:
+        """Return which frames should be kept as loud as they were, but the steps end below."""
+        if self._control is not None or not self.equalised:
+            return np.zeros(len(wanted_db), dtype=bool)
+        return wanted_db > self.levels_db[-1] + SHORTFALL_DB
+
+    def choose(self, wanted_db: Floats, pitch_codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the energy indexes of the next frames, (n,) 0..15, of their wanted energies."""
+        if self._control is not None:
+            wanted_db = wanted_db + self._control.process(wanted_db, pitch_codes > 0)
+        # the nearest step, the lower of two as near; codec2 quantise, in float32
+        difference = self.levels_db - np.asarray(wanted_db, dtype=np.float32)[:, None]
         return np.argmin(np.square(difference), axis=1)
