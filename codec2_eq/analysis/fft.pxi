@@ -75,10 +75,8 @@ cdef inline void butterfly4_at(float *x, int position, int m, int k1) noexcept n
                p + 3 * step, p + 3 * step + IM, k1)
 
 
-cdef inline void butterfly_real8(float *x, int position) noexcept nogil:
+cdef inline void butterfly_real8(row_t re, row_t im) noexcept nogil:
     """First two stages (radix 2, then 4) of 8 neighbouring real points; 8 complex points out."""
-    cdef row_t re = x + position * LANES
-    cdef row_t im = x + position * LANES + IM
     cdef float c1 = TW_RE[64], s1 = TW_IM[64]
     cdef float c2 = TW_RE[128], s2 = TW_IM[128]
     cdef float c3 = TW_RE[192], s3 = TW_IM[192]
@@ -126,6 +124,18 @@ cdef inline void butterfly_real8(float *x, int position) noexcept nogil:
         im[7 * LANES + l] = di + (ar - cr)
 
 
+cdef inline void scale_row(const_row_t row, row_t out, float factor) noexcept nogil:
+    cdef int l
+    for l in range(LANES):
+        out[l] = row[l] * factor
+
+
+cdef inline void power_row(const_row_t re, const_row_t im, row_t out) noexcept nogil:
+    cdef int l
+    for l in range(LANES):
+        out[l] = re[l] * re[l] + im[l] * im[l]
+
+
 cdef void fft_real(float *x) noexcept nogil:
     """Transform real rows (already in digit-reversed order) in place to bins in natural order.
 
@@ -134,7 +144,7 @@ cdef void fft_real(float *x) noexcept nogil:
     cdef int quarter, block, k
     for quarter in range(0, N_FFT, 128):       # a quarter at a time stays in the first-level cache
         for block in range(quarter, quarter + 128, 8):
-            butterfly_real8(x, block)
+            butterfly_real8(x + block * LANES, x + block * LANES + IM)
         for block in range(quarter, quarter + 128, 32):
             for k in range(8):
                 butterfly4_at(x, block + k, 8, 16 * k)

@@ -2,13 +2,15 @@
 # Sinusoidal model of a frame: pitch refined on the spectrum, amplitudes, voicing.
 # Source: codec2 sine.c (two_stage_pitch_refinement, estimate_amplitudes, est_voicing_mbe).
 #
-# One lane of `power` or of a spectrum is read here: bin b of the lane is p[b * LANES].
+# From here on each frame is on its own: `power` is that of one frame, bin after bin; the spectrum
+# is still one lane of rows, bin b at x[b * LANES].
 
 from libc.stdlib cimport calloc, free
 
 cdef enum:
     MAX_HARMONICS = 80            # codec2 MAX_AMP
     MAX_CANDIDATES = 11           # pitch periods tried in one stage
+    COLUMNS = 12                  # of the tables: candidates, then idle ones
     N_START = BIN_MAX - BIN_MIN + 1
 
 cdef float ONE_ON_R = <float>(1.0 / <float>(TWO_PI / N_FFT))      # bins per rad/sample
@@ -19,7 +21,7 @@ cdef double VOICING_THRESHOLD_DB = 6.0                            # codec2 V_THR
 
 cdef struct Candidates:
     # Pitches tried by one stage of the refinement, and the bins of their harmonics:
-    # bin[m * n + c] of harmonic m + 1 of candidate c. wo[n] is the pitch the stage began with.
+    # bin[m * COLUMNS + c] of harmonic m + 1 of candidate c. wo[n] is the pitch the stage began with.
     int n
     int n_harm
     float wo[MAX_CANDIDATES + 1]
@@ -44,7 +46,7 @@ cdef int list_candidates(float wo, float reach, double step, Candidates *out) ex
         out.n += 1
         period = <float>(period + step)
     out.wo[out.n] = wo
-    out.bin = <unsigned short *>calloc(out.n * out.n_harm, sizeof(unsigned short))
+    out.bin = <unsigned short *>calloc(COLUMNS * out.n_harm, sizeof(unsigned short))
     if out.bin == NULL:
         raise MemoryError
     for c in range(out.n):
@@ -52,7 +54,7 @@ cdef int list_candidates(float wo, float reach, double step, Candidates *out) ex
         bin_now = bin_step
         for m in range(out.n_harm):
             # accumulated in float32, as the reference does: a product would cross bin edges
-            out.bin[m * out.n + c] = <unsigned short><int>(bin_now + 0.5)
+            out.bin[m * COLUMNS + c] = <unsigned short><int>(bin_now + 0.5)
             bin_now += bin_step
     return 0
 
@@ -69,18 +71,18 @@ cdef int init_harmonics() except -1:
     return 0
 
 
-cdef inline int strongest(const float *p, const Candidates *tried) noexcept nogil:
+cdef inline int strongest(const float *power, const Candidates *tried) noexcept nogil:
     """Candidate with the largest sum of harmonic powers; n (no change) if all are zero."""
-    cdef float energy[MAX_CANDIDATES]
+    cdef float energy[COLUMNS]
     cdef const unsigned short *bin = tried.bin
     cdef float best = 0
     cdef int c, m, found = tried.n
-    for c in range(tried.n):
+    for c in range(COLUMNS):
         energy[c] = 0
     for m in range(tried.n_harm):
-        for c in range(tried.n):          # independent chains of additions, side by side
-            energy[c] += p[bin[c] * LANES]
-        bin += tried.n
+        for c in range(COLUMNS):          # independent chains of additions, side by side
+            energy[c] += power[bin[c]]
+        bin += COLUMNS
     for c in range(tried.n):
         if energy[c] > best:
             best = energy[c]
@@ -88,11 +90,11 @@ cdef inline int strongest(const float *p, const Candidates *tried) noexcept nogi
     return found
 
 
-cdef inline float refine_pitch(const float *p, int pitch_bin) noexcept nogil:
+cdef inline float refine_pitch(const float *power, int pitch_bin) noexcept nogil:
     """Wo that fits the harmonics best, searched in steps of 1, then 0.25 samples of period."""
     cdef int start = pitch_bin - BIN_MIN
-    cdef const Candidates *fine = &FINE[start][strongest(p, &COARSE[start])]
-    cdef float wo = fine.wo[strongest(p, fine)]
+    cdef const Candidates *fine = &FINE[start][strongest(power, &COARSE[start])]
+    cdef float wo = fine.wo[strongest(power, fine)]
     if wo < WO_MIN:
         wo = WO_MIN
     elif wo > WO_MAX:
@@ -108,7 +110,9 @@ cdef inline int count_harmonics(float wo) noexcept nogil:
     return n_harm
 
 
-cdef inline void estimate_amplitudes(const float *p, float wo, int n_harm, float *amp) noexcept nogil:
+cdef inline void estimate_amplitudes(
+    const float *power, float wo, int n_harm, float *amp
+) noexcept nogil:
     """Root of the power in each harmonic's band; amp[1..n_harm], out."""
     cdef int m, b
     cdef int edge = <int>(0.5 * wo * ONE_ON_R + 0.5)
@@ -118,7 +122,7 @@ cdef inline void estimate_amplitudes(const float *p, float wo, int n_harm, float
         next_edge = <int>((m + 0.5) * wo * ONE_ON_R + 0.5)
         band = 0
         for b in range(edge, next_edge):
-            band += p[b * LANES]
+            band += power[b]
         amp[m] = sqrtf(band)
         edge = next_edge
 

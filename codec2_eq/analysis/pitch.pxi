@@ -185,11 +185,8 @@ cdef void low_pass_hop(const float *notched, float *decimated) noexcept nogil:
         v += VEC
 
 
-cdef inline void butterfly4_spread(float *x, int position, const float *points, int k) noexcept nogil:
+cdef inline void butterfly4_spread(row_t re, row_t im, const_row_t p, int k) noexcept nogil:
     """Third stage of the pitch DFT: four real points, each standing for 8 equal complex ones."""
-    cdef row_t re = x + (position + k) * LANES
-    cdef row_t im = x + (position + k) * LANES + IM
-    cdef const_row_t p = points
     cdef float c1 = TW_RE[16 * k], s1 = TW_IM[16 * k]
     cdef float c2 = TW_RE[32 * k], s2 = TW_IM[32 * k]
     cdef float c3 = TW_RE[48 * k], s3 = TW_IM[48 * k]
@@ -214,10 +211,10 @@ cdef inline void butterfly4_spread(float *x, int position, const float *points, 
         im[l + 24 * LANES] = -bi + (ar - cr)
 
 
-cdef inline void last_stage_power(float *x, row_t power, int k) noexcept nogil:
+cdef inline void last_stage_power(
+    const_row_t re, const_row_t im, row_t power, int k
+) noexcept nogil:
     """Power of bin k (0..127): the first output of the last radix-4 stage only."""
-    cdef const_row_t re = x + k * LANES
-    cdef const_row_t im = x + k * LANES + IM
     cdef float c1 = TW_RE[k], s1 = TW_IM[k]
     cdef float c2 = TW_RE[2 * k], s2 = TW_IM[2 * k]
     cdef float c3 = TW_RE[3 * k], s3 = TW_IM[3 * k]
@@ -232,7 +229,7 @@ cdef inline void last_stage_power(float *x, row_t power, int k) noexcept nogil:
         ci = re[l + 384 * LANES] * s3 + im[l + 384 * LANES] * c3
         out_r = (re[l] + br) + (ar + cr)
         out_i = (im[l] + bi) + (ai + ci)
-        power[k * LANES + l] = out_r * out_r + out_i * out_i
+        power[l] = out_r * out_r + out_i * out_i
 
 
 cdef void pitch_power(const float *decimated, float *x, float *power) noexcept nogil:
@@ -241,25 +238,22 @@ cdef void pitch_power(const float *decimated, float *x, float *power) noexcept n
     decimated : 64 rows, oldest first; x : scratch of 2 IM floats; power : N_PITCH_BINS rows, out
     """
     cdef float windowed[N_DECIMATED * LANES]
-    cdef int i, k, l, quarter, block
-    cdef row_t re
-    cdef row_t im
+    cdef float *out
+    cdef int i, k, quarter, block
     for i in range(N_DECIMATED):
-        for l in range(LANES):
-            windowed[i * LANES + l] = decimated[i * LANES + l] * PITCH_WINDOW[i]
+        scale_row(decimated + i * LANES, windowed + i * LANES, PITCH_WINDOW[i])
     for quarter in range(4):
         for block in range(4):
+            out = x + (quarter * 128 + block * 32) * LANES
             for k in range(8):
-                butterfly4_spread(x, quarter * 128 + block * 32, windowed + (quarter + 4 * block) * LANES, k)
+                butterfly4_spread(out + k * LANES, out + k * LANES + IM,
+                                  windowed + (quarter + 4 * block) * LANES, k)
         for k in range(32):
             butterfly4_at(x, quarter * 128 + k, 32, 4 * k)
     for k in range(BIN_MIN - 1, BIN_MAX):
-        last_stage_power(x, power, k)
+        last_stage_power(x + k * LANES, x + k * LANES + IM, power + k * LANES, k)
     butterfly4_at(x, 0, 128, 0)
-    re = x + BIN_MAX * LANES
-    im = x + BIN_MAX * LANES + IM
-    for l in range(LANES):
-        power[BIN_MAX * LANES + l] = re[l] * re[l] + im[l] * im[l]
+    power_row(x + BIN_MAX * LANES, x + BIN_MAX * LANES + IM, power + BIN_MAX * LANES)
 
 
 cdef inline void keep_larger(row_t best, const_row_t row) noexcept nogil:

@@ -6,6 +6,7 @@ cdef enum:
     WINDOW_LEN = 278        # samples of it that are used
     WINDOW_CENTRE = 160     # sample that becomes point 0 of the transform
     N_BINS = 342            # pitch refinement looks as far as bin 341
+    POWER_STRIDE = 352
 
 cdef float WINDOW[WINDOW_LEN]
 cdef int WINDOW_POSITION[WINDOW_LEN]  # where the transform wants each windowed sample
@@ -34,32 +35,21 @@ cdef void init_spectrum():
     free(x)
 
 
-cdef inline void window_row(const_row_t sample, row_t out, float w) noexcept nogil:
-    cdef int l
-    for l in range(LANES):
-        out[l] = sample[l] * w
-
-
-cdef inline void power_row(const float *x, float *power) noexcept nogil:
-    cdef const_row_t re = x
-    cdef const_row_t im = x + IM
-    cdef row_t out = power
-    cdef int l
-    for l in range(LANES):
-        out[l] = re[l] * re[l] + im[l] * im[l]
-
-
-cdef void short_time_spectrum(const float *buffer, float *x, float *power) noexcept nogil:
+cdef void short_time_spectrum(const float *buffer, float *x, float *rows, float *power) noexcept nogil:
     """Spectrum and power of one frame in every lane.
 
-    buffer : FRAME rows, the analysis buffer Sn; x : 2 IM floats, out: 512 bins;
-    power : N_BINS rows, out
+    buffer : FRAME rows, the analysis buffer Sn; x : 2 IM floats, out: 512 bins
+    rows : scratch of N_BINS rows
+    power : LANES times POWER_STRIDE floats, out: N_BINS bins of each lane, contiguous from here
+        on, since what follows reads different bins in each frame
     """
-    cdef int i
+    cdef int i, l
     memset(x, 0, N_FFT * LANES * sizeof(float))
     for i in range(WINDOW_LEN):
-        window_row(buffer + (i + WINDOW_FIRST) * LANES,
-                   x + WINDOW_POSITION[i] * LANES, WINDOW[i])
+        scale_row(buffer + (i + WINDOW_FIRST) * LANES, x + WINDOW_POSITION[i] * LANES, WINDOW[i])
     fft_real(x)
     for i in range(N_BINS):
-        power_row(x + i * LANES, power + i * LANES)
+        power_row(x + i * LANES, x + i * LANES + IM, rows + i * LANES)
+    for l in range(LANES):
+        for i in range(N_BINS):
+            power[l * POWER_STRIDE + i] = rows[i * LANES + l]
