@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codec2_eq.corpus import batch, open_corpus
     from codec2_eq.equalise import Equaliser, EqualiserStream, available_models, load_equaliser
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.extraction import Extractor, extract, extract_file
@@ -30,10 +31,12 @@ _HOME = {
     "RateK": "records",
     "VectorWriter": "vectors",
     "available_models": "equalise",
+    "batch": "corpus",
     "extract": "extraction",
     "extract_file": "extraction",
     "load_codebooks": "vq",
     "load_equaliser": "equalise",
+    "open_corpus": "corpus",
     "read_vectors": "vectors",
 }
 
@@ -46,10 +49,12 @@ __all__ = [
     "RateK",
     "VectorWriter",
     "available_models",
+    "batch",
     "extract",
     "extract_file",
     "load_codebooks",
     "load_equaliser",
+    "open_corpus",
     "read_vectors",
 ]
 

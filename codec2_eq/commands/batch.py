@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq batch: a corpus of recordings to a folder of vectors."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from codec2_eq.corpus import Progress, Summary
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN",
+        help="audio files, folders that are searched for them, or @LIST, a file of these, "
+        "one a line",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the corpus")
+    parser.add_argument(
+        "-f", "--force", action="store_true",
+        help="make the corpus anew; without, a further run does what is missing",
+    )  # fmt: skip
+    options.add_model(parser)
+    options.add_frame_ms(parser)
+    options.add_audio(parser)
+    parser.add_argument(
+        "--layout", choices=("tree", "shards"), default="tree",
+        help="tree: a vector file for each recording, as the folders are; shards: few large .f32 "
+        "files, for very many recordings (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("f32", "npy", "npz"), default="f32",
+        help="of the files in layout tree (default: %(default)s)",
+    )  # fmt: skip
+    options.add_jobs(parser)
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler"
+    )
+    parser.add_argument(
+        "--summary", metavar="FILE", help="write hours, speed and failures as JSON; - is stdout"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make or complete the corpus; return 1 if recordings failed."""
+    from codec2_eq.corpus import batch
+
+    with _executor(args.scheduler) as executor, _Display() as display:
+        summary = batch(
+            args.inputs, args.output, model=args.model, frame_ms=args.frame_ms, layout=args.layout,
+            format=args.format, channel=args.channel, raw=args.raw, jobs=args.jobs,
+            executor=executor, force=args.force, progress=display.show,
+        )  # fmt: skip
+    _print_summary(summary)
+    if args.summary is not None:
+        _write_summary(summary, args.summary)
+    return 1 if summary.failures else 0
+
+
+@contextlib.contextmanager
+def _executor(address: str | None) -> Iterator[Executor | None]:
+    if address is None:
+        yield None
+        return
+    from codec2_eq.corpus.executors import dask_executor
+
+    with dask_executor(address) as executor:
+        yield executor
+
+
+class _Display:
+    """Failures as they come, and on a terminal a bar."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._started = time.monotonic()
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Show how far it is."""
+        if self._bar is None and sys.stderr.isatty():
+            self._bar = _start_bar(progress)
+        for path, reason in progress.new_failures:
+            self._print(f"codec2-eq: {path}: {reason}")
+        if self._bar is not None:
+            elapsed_h = max(time.monotonic() - self._started, 0.1) / 3600
+            self._bar.set_postfix_str(
+                f"{progress.hours:.2f} h of audio, {progress.hours / elapsed_h:,.0f} x real time, "
+                f"{progress.n_failures} failed",
+                refresh=False,
+            )
+            self._bar.update(progress.n_bytes_done - self._bar.n)
+
+    def _print(self, text: str) -> None:
+        line = text.replace("\n", "\\n")
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
+
+
+def _start_bar(progress: Progress) -> Any:
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # its thread would keep the workers from being forked
+    return tqdm(
+        total=progress.n_bytes, initial=progress.n_bytes_done, dynamic_ncols=True,
+        bar_format="{percentage:3.0f}%|{bar}| {postfix}, {remaining} left", file=sys.stderr,
+    )  # fmt: skip
+
+
+def _print_summary(summary: Summary) -> None:
+    lines = [
+        f"{summary.output}: {summary.utterances} utterances, {summary.hours:.2f} h, "
+        f"{summary.frames} vectors ({summary.model}, {summary.frame_ms} ms)"
+    ]
+    if summary.run_recordings:
+        lines.append(
+            f"{summary.run_recordings} recordings in {summary.run_elapsed_s:.1f} s: "
+            f"{summary.run_times_real_time:,.0f} times real time, "
+            f"{summary.run_vectors_per_s:,.0f} vectors/s"
+        )
+    else:
+        lines.append("nothing was left to do")
+    if summary.warnings:
+        lines.append(f'{summary.warnings} with a "warning" in the manifest: cut or clipped')
+    if summary.failures:
+        lines.append(f"{summary.failures} failed, see the manifest:")
+        lines += [f"  {n} x {reason}" for reason, n in summary.failures_by_reason.items()]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _write_summary(summary: Summary, path: str) -> None:
+    import json
+    from dataclasses import asdict
+
+    from codec2_eq.files import open_output
+
+    with open_output(path, force=True) as out:
+        out.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")

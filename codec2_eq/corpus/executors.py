@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The workers: any concurrent.futures executor, and calls on it that outlive a worker's death.
+
+Processes, not threads, since a fifth of the work on short recordings is Python's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from dataclasses import dataclass
+from typing import Any
+
+from codec2_eq.errors import Codec2EqError
+
+AHEAD = 4
+"""Calls handed to a local worker ahead of its work, so that it never waits."""
+
+AHEAD_ELSEWHERE = 512
+"""The same for an executor of unknown size, in all."""
+
+TRIES = 3
+"""How often a call may lose its worker without a recording to blame."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass
+class Call:
+    """A call to be made by a worker: ``function(*arguments, *extra)``.
+
+    blame : called after the worker died of it; returns more arguments to try it with again, or
+        None if it cannot tell what the worker died of
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    blame: Callable[[], tuple[Any, ...] | None]
+    extra: tuple[Any, ...] = ()
+    tries: int = 0
+
+
+class Workers:
+    """Makes calls, in the order they are added, as many at a time as keep the workers busy."""
+
+    def __init__(self, start: Callable[[], Executor], ahead: int, *, restartable: bool) -> None:
+        self.calls: deque[Call] = deque()
+        self._start = start
+        self._ahead = ahead
+        self._restartable = restartable
+        self._executor: Executor | None = None
+        self._running: dict[Future[Any], Call] = {}
+        self._finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._suspects = 0
+
+    def results(self) -> Iterator[tuple[Call, Any]]:
+        """Yield calls with their results as they finish; more may be added meanwhile.
+
+        Raises what a call raises, and Codec2EqError if workers keep dying.
+        """
+        while self.calls or self._running:
+            # After a death one call at a time: so it is clear which of them brings it about.
+            while self.calls and len(self._running) < (1 if self._suspects else self._ahead):
+                self._submit(self.calls.popleft())
+            future = self._finished.get()
+            call = self._running.pop(future, None)
+            if call is None:
+                continue
+            try:
+                result = future.result()
+            except BrokenExecutor as error:
+                self._after_break(call, error)
+            except CancelledError as error:
+                raise Codec2EqError(
+                    "scheduler: has dropped the work; run again to go on where it was"
+                ) from error
+            except Exception as error:
+                if type(error).__name__ != "KilledWorker":  # Dask's, after several deaths
+                    raise
+                self._again(call, error)
+            else:
+                self._suspects = max(0, self._suspects - 1)
+                yield call, result
+
+    def _submit(self, call: Call) -> None:
+        try:
+            if self._executor is None:
+                self._executor = self._start()
+            future = self._executor.submit(call.function, *call.arguments, *call.extra)
+        except BrokenExecutor:  # broken, and its futures about to say so
+            self.calls.appendleft(call)
+            if not self._running:
+                self._restart()
+            return
+        self._running[future] = call
+        future.add_done_callback(self._finished.put)
+
+    def _after_break(self, call: Call, error: BaseException) -> None:
+        """Start afresh after a worker's death has taken all others with it."""
+        suspects = [call, *self._running.values()]
+        self._running.clear()
+        if not self._restartable:
+            raise Codec2EqError(
+                f"executor: a worker died ({error}); run again to go on where it was"
+            ) from error
+        self._restart()
+        if self._suspects:
+            self._again(call, error)
+        else:
+            self._suspects = len(suspects)
+            self.calls.extendleft(reversed(suspects))
+
+    def _again(self, call: Call, error: BaseException) -> None:
+        extra = call.blame()
+        if extra is not None:
+            call.extra = extra
+        else:
+            call.tries += 1
+            if call.tries == TRIES:
+                raise Codec2EqError(
+                    f"workers: died {TRIES} times ({error}); is the memory used up? run again with "
+                    "fewer --jobs, it goes on where it was"
+                ) from error
+        self.calls.appendleft(call)
+
+    def _restart(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = None
+
+    def stop(self, *, at_once: bool) -> None:
+        """End local workers, at once if their work is of no more use; drop the calls elsewhere."""
+        for future in self._running:
+            future.cancel()
+        if self._executor is None or not self._restartable:
+            return
+        if at_once:
+            # ProcessPoolExecutor can only wait for a long recording to end.
+            for process in (getattr(self._executor, "_processes", None) or {}).values():
+                process.kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def local_workers(jobs: int) -> Iterator[Workers]:
+    """Processes on this machine; one job is done right here."""
+    if jobs == 1:
+        workers = Workers(_InPlace, 1, restartable=True)
+    else:
+        workers = Workers(lambda: _process_pool(jobs), AHEAD * jobs, restartable=True)
+    with _stopping(workers):
+        yield workers
+
+
+@contextlib.contextmanager
+def given_workers(executor: Executor) -> Iterator[Workers]:
+    """Any executor; it is left running."""
+    workers = Workers(lambda: executor, AHEAD_ELSEWHERE, restartable=False)
+    with _stopping(workers):
+        yield workers
+
+
+@contextlib.contextmanager
+def _stopping(workers: Workers) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        workers.stop(at_once=True)
+        raise
+    workers.stop(at_once=False)
+
+
+@contextlib.contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
+    """Executor of the Dask cluster whose scheduler is at an address.
+
+    Raises Codec2EqError if Dask is not installed or there is no scheduler.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise Codec2EqError(
+            f"scheduler {address}: Dask is not installed; pip install 'codec2_eq[dask]'"
+        ) from error
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise Codec2EqError(
+            f"scheduler {address}: cannot be reached ({error}); start one with `dask scheduler`"
+        ) from error
+    with client, client.get_executor() as executor:
+        yield executor
+
+
+class _InPlace(Executor):
+    """Makes each call when it is submitted."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _process_pool(jobs: int) -> Executor:
+    from concurrent.futures import ProcessPoolExecutor
+
+    # A fork is ready at once and shares our memory, but is safe only where no other thread may
+    # hold a lock.
+    alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
+    context = multiprocessing.get_context("fork" if alone else "forkserver")
+    return ProcessPoolExecutor(jobs, context, _begin_worker)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and follow it when it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A finished corpus read back: utterance by utterance, or as one array."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, read_error
+from codec2_eq.records import K
+from codec2_eq.vectors import BLOCK_ROWS, read_vectors
+
+OPEN_FILES = 64
+"""Vector files that stay open: all shards of most corpora, few of the files of a tree."""
+
+MAP_BYTES = 1 << 20
+"""Files below are read: a process may map but 65,530."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A recording's place in a corpus.
+
+    audio_filepath : the recording; duration : its length in s
+    frames : number of vectors; path, offset : file and first row that they are in
+    warning : what is amiss with the recording, if anything
+    """
+
+    audio_filepath: str
+    duration: float
+    frames: int
+    path: str
+    offset: int
+    model: str
+    warning: str | None = None
+
+
+def open_corpus(folder: PathLike) -> Corpus:
+    """Open a corpus that `batch` has made.
+
+    Raises Codec2EqError if there is none, or it is not complete.
+    """
+    store = Store(os.fspath(folder))
+    options = store.read_options()
+    manifest = store.path(MANIFEST_FILE)
+    if options is None:
+        raise Codec2EqError(
+            f"{store.root}: holds no corpus (no corpus.json); make one with codec2-eq batch"
+        )
+    try:
+        with open(manifest, "rb") as handle:
+            lines = [json.loads(line) for line in handle]
+    except FileNotFoundError:
+        raise Codec2EqError(
+            f"{store.root}: is not complete (no {MANIFEST_FILE}); run codec2-eq batch again to "
+            "complete it"
+        ) from None
+    except OSError as error:
+        raise read_error(manifest, error) from error
+    return Corpus(store.root, options, lines)
+
+
+class Corpus(Sequence[Utterance]):
+    """The utterances of a corpus that have vectors, in the order of the manifest.
+
+    folder : where it is
+    options : how it was made: model, model_sha256, frame_ms, layout…
+    failures : the lines of the manifest for recordings that could not be read
+    """
+
+    def __init__(self, folder: str, options: Options, lines: list[dict[str, Any]]) -> None:
+        self.folder = folder
+        self.options = options
+        self.failures = [line for line in lines if "error" in line]
+        self._utterances = [Utterance(**line) for line in lines if "error" not in line]
+        frames = [utterance.frames for utterance in self._utterances]
+        self._ends = np.cumsum(frames, dtype=np.int64)
+        self._open = functools.lru_cache(OPEN_FILES)(self._map)
+
+    # Utterances
+
+    def __len__(self) -> int:
+        """Return the number of utterances."""
+        return len(self._utterances)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        """Return an utterance, or a list of them."""
+        return self._utterances[index]
+
+    def find(self, audio_filepath: PathLike) -> Utterance:
+        """Return the utterance of a recording; raise KeyError if it has none."""
+        return self._by_path[os.path.abspath(audio_filepath)]
+
+    @functools.cached_property
+    def _by_path(self) -> dict[str, Utterance]:
+        return {utterance.audio_filepath: utterance for utterance in self._utterances}
+
+    def vectors(self, utterance: int | Utterance) -> NDArray[np.float32]:
+        """Return the vectors (frames, K) of an utterance, mapped into memory and read-only."""
+        found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
+        return self._open(found.path)[found.offset : found.offset + found.frames]
+
+    def arrays(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the vectors of each utterance: a generator for ``tf.data.Dataset``."""
+        for utterance in self._utterances:
+            yield self.vectors(utterance)
+
+    def _map(self, path: str) -> NDArray[np.float32]:
+        full = os.path.join(self.folder, path)
+        if not path.endswith(".f32"):
+            return read_vectors(full)
+        try:
+            if os.path.getsize(full) < MAP_BYTES:
+                return np.fromfile(full, "<f4").reshape(-1, K)
+            return np.memmap(full, "<f4", "r").reshape(-1, K)
+        except (OSError, ValueError) as error:
+            raise Codec2EqError(
+                f"{full}: cannot be read as vectors ({error}); run codec2-eq batch again to make it"
+            ) from error
+
+    # One array
+
+    @property
+    def n_frames(self) -> int:
+        """Number of vectors in all."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the corpus as one array."""
+        return self.n_frames, K
+
+    def frames(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Return rows start to stop of the corpus as one array; within one shard without a copy."""
+        start, stop, _ = slice(start, stop).indices(self.n_frames)
+        joined = None
+        at = 0
+        for rows in self._runs(start, stop):
+            if len(rows) == stop - start:
+                return rows
+            if joined is None:
+                joined = np.empty((stop - start, K), np.float32)
+            joined[at : at + len(rows)] = rows
+            at += len(rows)
+        return np.empty((0, K), np.float32) if joined is None else joined
+
+    def all(self) -> NDArray[np.float32]:
+        """Return all vectors (n_frames, K); of one shard they are mapped, of more in memory."""
+        return self.frames()
+
+    def blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
+        """Yield all vectors in blocks, so that memory does not depend on the corpus."""
+        for start in range(0, self.n_frames, block_rows):
+            yield self.frames(start, min(start + block_rows, self.n_frames))
+
+    def _runs(self, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
+        """Yield rows start to stop, as many at once as lie next to each other in a file."""
+        index = int(np.searchsorted(self._ends, start, side="right"))
+        path, first, last = "", 0, 0
+        while start < stop:
+            utterance = self._utterances[index]
+            skipped = start - (int(self._ends[index]) - utterance.frames)
+            n_rows = min(utterance.frames - skipped, stop - start)
+            row = utterance.offset + skipped
+            if (utterance.path, row) != (path, last):
+                if last > first:
+                    yield self._open(path)[first:last]
+                path, first, last = utterance.path, row, row
+            last += n_rows
+            start += n_rows
+            index += 1
+        if last > first:
+            yield self._open(path)[first:last]

@@ -1,0 +1,487 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a worker does: recordings of a task to vectors and records, pieces of a part to a shard.
+
+A worker is told a few numbers and reads the plan where it writes its results, so that a task costs
+the same to hand over whatever it holds, and a cluster needs nothing but a common folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import logging
+import os
+import pickle
+import stat
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audio import stream_audio
+from codec2_eq.corpus.listing import ABSENT, State
+from codec2_eq.corpus.plan import CRASHED
+from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
+from codec2_eq.equalise import Equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract_blocks
+from codec2_eq.files import read_error, write_error
+from codec2_eq.records import RateK
+from codec2_eq.vectors import VectorWriter
+
+JOB_FILE = "job.pickle"
+
+
+class OutputError(Codec2EqError):
+    """The output cannot be written: the run ends, since the next recording would fare no better."""
+
+
+_NAME_ERRORS = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ})
+"""What is wrong with one output's name, and not with the disk."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run have in common."""
+
+    store: Store
+    options: Options
+    equaliser: Equaliser
+
+
+class JobPlace(NamedTuple):
+    """Where workers find the job, and the sha256 of it: they run no other."""
+
+    path: str
+    sha256: str
+
+
+class TaskResult(NamedTuple):
+    """What a task comes to, for the progress; failures are paths and reasons."""
+
+    n_bytes: int
+    n_samples: int
+    n_recordings: int
+    failures: list[tuple[str, str]]
+
+
+def write_job(job: Job) -> JobPlace:
+    """Leave the job where workers find it."""
+    data = pickle.dumps(job)
+    path = os.path.join(job.store.state, JOB_FILE)
+    job.store.write(path, data)
+    return JobPlace(path, hashlib.sha256(data).hexdigest())
+
+
+@functools.lru_cache(maxsize=4)
+def _load_job(place: JobPlace) -> Job:
+    try:
+        with open(place.path, "rb") as handle:
+            data = handle.read()
+    except OSError as error:
+        raise OutputError(
+            f"{place.path}: cannot be read by a worker ({error.strerror}); workers need the "
+            "recordings and the output folder under the same paths"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != place.sha256:
+        raise OutputError(f"{place.path}: is not of this run; is another one at work?")
+    return pickle.loads(data)
+
+
+def run_task(place: JobPlace, task: Task, skip: tuple[str, ...] = ()) -> TaskResult:
+    """Do what is left of a task.
+
+    skip : recordings on which workers have died
+    Raises OutputError if the output cannot be written; what is wrong with a recording is recorded.
+    """
+    job = _load_job(place)
+    store = job.store
+    _capture.install()
+    records = {r.name: r for r in store.read_records(store.piece(task.number, ".jsonl")) or ()}
+    entries = store.read_task(task)
+    n_bytes = sum(entry.size for entry in entries)
+    if entries and len(records) == len(entries):  # by a worker that died after it was done
+        return TaskResult(n_bytes, 0, 0, [])
+    fresh = []
+    with _open_sink(job, task) as sink, Whereabouts(store, task).open() as here:
+        for index, entry in enumerate(entries):
+            if entry.name not in records:
+                here.tell(index)
+                records[entry.name] = _do(job, entry, sink, skip)
+                fresh.append(records[entry.name])
+    store.write_records(store.piece(task.number, ".jsonl"), [records[e.name] for e in entries])
+    return TaskResult(
+        n_bytes,
+        sum(record.n_samples for record in fresh),
+        len(fresh),
+        [(os.path.join(job.options.base, r.name), r.error) for r in fresh if r.error is not None],
+    )
+
+
+def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
+    """Join the pieces of a part's tasks to its records and, in layout shards, its shard."""
+    job = _load_job(place)
+    store = job.store
+    if os.path.exists(store.part(part)):  # a worker that died after it has done this
+        return
+    pieces = [store.read_records(store.piece(task.number, ".jsonl")) or [] for task in tasks]
+    if job.options.layout == "shards":
+        _join_shard(store, part, tasks, sum(r.n_frames for piece in pieces for r in piece))
+    store.write_records(store.part(part), (record for piece in pieces for record in piece))
+    for task in tasks:
+        remove(store.piece(task.number, ".jsonl"))
+        remove(store.piece(task.number, ".f32"))
+
+
+def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int) -> None:
+    draft = store.draft(".f32")
+    with _writing(store.shard(part)):
+        with open(draft, "wb", buffering=0) as out:
+            for task in tasks:
+                with open(store.piece(task.number, ".f32"), "rb", buffering=0) as piece:
+                    _copy(piece.fileno(), out.fileno())
+            n_bytes = out.tell()
+        if n_bytes != n_frames * ROW_BYTES:
+            raise OutputError(
+                f"{store.shard(part)}: pieces of {n_bytes} bytes for {n_frames} frames; was the "
+                f"folder {store.state} changed meanwhile? run again"
+            )
+        os.replace(draft, store.shard(part))
+
+
+def _copy(source: int, target: int) -> None:
+    """Append all of one file to another, within the kernel."""
+    while os.sendfile(target, source, None, 1 << 30):
+        pass
+
+
+# One recording
+
+
+def try_recording(job: Job, name: str) -> bool:
+    """Whether a recording can be read from beginning to end."""
+    try:
+        for _ in _vectors(job, os.path.join(job.options.base, name), _Counter()):
+            pass
+    except Exception:
+        return False
+    return True
+
+
+def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
+    """Extract and equalise one recording; return what has become of it."""
+    path = os.path.join(job.options.base, entry.name)
+    state = ABSENT
+    counter = _Counter()
+    try:
+        state = _state_of(path)
+        if entry.name in skip:
+            raise Codec2EqError(CRASHED)
+        sink.begin()
+        with _capture.warnings() as warnings:
+            for block in _vectors(job, path, counter):
+                sink.write(block)
+        if _state_of(path) != state:
+            raise Codec2EqError("changed while it was read; run again when it is complete")
+        sink.commit(entry.output)
+    except OutputError:
+        raise
+    except Exception as error:  # decoders may raise anything; it is this recording's matter
+        sink.abort()
+        return Record(entry.name, *state, 0, 0, _reason(path, error))
+    warning = "; ".join(message.removeprefix(f"{path}: ") for message in warnings) or None
+    return Record(entry.name, *state, counter.n_samples, sink.n_frames, None, warning)
+
+
+class _Counter:
+    """Passes blocks of samples on and counts them."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+
+    def count(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        for block in blocks:
+            self.n_samples += len(block)
+            yield block
+
+
+def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[RateK]:
+    options = job.options
+    equaliser = job.equaliser.stream()
+    with stream_audio(path, channel=options.channel, raw=options.raw) as blocks:
+        for block in extract_blocks(counter.count(blocks), frame_ms=options.frame_ms):
+            yield replace(block, vectors=equaliser.process(block.vectors))
+
+
+def _state_of(path: str) -> State:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise read_error(path, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise Codec2EqError("no permission to list this folder; check its mode and owner")
+    if not stat.S_ISREG(found.st_mode):
+        raise Codec2EqError("is a pipe or device, not a file; process it with codec2-eq run")
+    return State(found.st_size, found.st_mtime_ns)
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Tell why a recording failed, without its path."""
+    text = str(error).removeprefix(f"{path}: ")
+    return text if isinstance(error, Codec2EqError) else f"{type(error).__name__}: {text}"
+
+
+# Warnings of the reading, which belong to the recording and not on the screen
+
+
+class _WarningCapture(logging.Filter):
+    """Keeps the library's warnings from this thread while a recording is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = threading.local()
+
+    def install(self) -> None:
+        """Stand in the way of the library's logger; standing there twice makes no difference."""
+        logging.getLogger("codec2_eq").addFilter(self)
+
+    @contextlib.contextmanager
+    def warnings(self) -> Iterator[list[str]]:
+        """Collect the warnings of this thread."""
+        messages: list[str] = []
+        self._held.messages = messages
+        try:
+            yield messages
+        finally:
+            self._held.messages = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take a record, or let it pass."""
+        messages = getattr(self._held, "messages", None)
+        if messages is None:
+            return True
+        messages.append(record.getMessage())
+        return False
+
+
+_capture = _WarningCapture()
+
+
+# Where a worker is, should it die
+
+
+class Whereabouts:
+    """A few bytes on disk that tell which recording of a task is being read."""
+
+    def __init__(self, store: Store, task: Task) -> None:
+        self._path = os.path.join(store.new, f"{task.number:08d}.at")
+        self._store = store
+        self._task = task
+        self._descriptor = -1
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Whereabouts]:
+        """Tell where we are until the task ends."""
+        with _writing(self._path):
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            yield self
+        finally:
+            os.close(self._descriptor)
+            remove(self._path)
+
+    def tell(self, index: int) -> None:
+        """Note that a recording is begun."""
+        with _writing(self._path):
+            os.pwrite(self._descriptor, struct.pack("<q", index), 0)
+
+    def last_seen(self) -> str | None:
+        """Name of the recording on which the worker died; None if it had begun with none."""
+        try:
+            with open(self._path, "rb") as handle:
+                data = handle.read()
+        except FileNotFoundError:
+            return None
+        if len(data) < 8:
+            return None
+        return self._store.read_task(self._task)[struct.unpack("<q", data)[0]].name
+
+
+# Where vectors go
+
+
+class _Sink(Protocol):
+    """Takes the vectors of one recording after another; after an abort all is as before."""
+
+    n_frames: int
+
+    def begin(self) -> None: ...
+
+    def write(self, block: RateK) -> None: ...
+
+    def commit(self, output: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        told = write_error(path, error)
+        raise (told if error.errno in _NAME_ERRORS else OutputError(str(told))) from error
+
+
+@contextlib.contextmanager
+def _open_sink(job: Job, task: Task) -> Iterator[_Sink]:
+    if job.options.layout == "shards":
+        shard = _ShardSink(job.store, task)
+        with contextlib.closing(shard):
+            yield shard
+            shard.finish()
+    else:
+        sink = _PlainSink(job) if job.options.format == "f32" else _WriterSink(job)
+        try:
+            yield sink
+        except BaseException:
+            sink.abort()
+            raise
+
+
+class _ShardSink:
+    """One recording after another in one file, the piece of a shard."""
+
+    def __init__(self, store: Store, task: Task) -> None:
+        self.n_frames = 0
+        self._path = store.piece(task.number, ".f32")
+        self._draft = store.draft(".f32")
+        self._start = 0
+        with _writing(self._path):
+            self._file = open(self._draft, "wb", buffering=0)
+
+    def begin(self) -> None:
+        self._start = self._file.tell()
+        self.n_frames = 0
+
+    def write(self, block: RateK) -> None:
+        with _writing(self._path):
+            _write_all(self._file, block.vectors)
+        self.n_frames += len(block)
+
+    def commit(self, output: str) -> None:
+        """Do nothing: the vectors are where they belong."""
+
+    def abort(self) -> None:
+        with _writing(self._path):
+            self._file.truncate(self._start)
+            self._file.seek(self._start)
+
+    def finish(self) -> None:
+        """Let the piece appear."""
+        with _writing(self._path):
+            os.replace(self._draft, self._path)
+
+    def close(self) -> None:
+        """Close the file; remove it if it has not become the piece."""
+        self._file.close()
+        remove(self._draft)
+
+
+class _TreeSink:
+    """A file for each recording, which appears where it belongs when it is whole."""
+
+    def __init__(self, job: Job) -> None:
+        self.n_frames = 0
+        self._store = job.store
+        self._options = job.options
+        self._draft = job.store.draft(f".{job.options.format}")
+
+    def _place(self, output: str) -> None:
+        target = self._store.path(output)
+        with _writing(target):
+            try:
+                os.replace(self._draft, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(self._draft, target)
+
+
+class _PlainSink(_TreeSink):
+    """Files of layout tree in .f32, of which there are many: no detour."""
+
+    def begin(self) -> None:
+        self.n_frames = 0
+        with _writing(self._draft):
+            self._file = open(self._draft, "wb", buffering=0)
+
+    def write(self, block: RateK) -> None:
+        with _writing(self._draft):
+            _write_all(self._file, block.vectors)
+        self.n_frames += len(block)
+
+    def commit(self, output: str) -> None:
+        with _writing(self._draft):
+            self._file.close()
+        self._place(output)
+
+    def abort(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+        remove(self._draft)
+
+
+class _WriterSink(_TreeSink):
+    """Files of layout tree in .npy and .npz."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._open = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        options = self._options
+        self._writer = VectorWriter(
+            self._draft, format=options.format, force=True, model=options.model,
+            frame_ms=options.frame_ms,
+        )  # fmt: skip
+        with self._telling():
+            self._open.enter_context(self._writer)
+
+    def write(self, block: RateK) -> None:
+        with self._telling():
+            self._writer.write(block)
+
+    def commit(self, output: str) -> None:
+        with self._telling():
+            self._open.close()
+        self.n_frames = self._writer.n_frames
+        self._place(output)
+
+    def abort(self) -> None:
+        with contextlib.suppress(_Abandoned), self._open.pop_all():
+            raise _Abandoned
+        remove(self._draft)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except Codec2EqError as error:
+            raise OutputError(str(error)) from error
+
+
+class _Abandoned(Exception):
+    """Makes a VectorWriter drop its file."""
+
+
+def _write_all(file: Any, vectors: NDArray[np.float32]) -> None:
+    """Write vectors as little-endian float32 to a file without a buffer."""
+    view = np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8).data
+    while view:
+        view = view[file.write(view) :]
