@@ -22,7 +22,7 @@ from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser, remove_mean
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
-from codec2_eq.level import EnergyChooser
+from codec2_eq.level import Block, energy_chooser
 from codec2_eq.libcodec2 import (
     BYTES_PER_FRAME,
     SAMPLES_PER_FRAME,
@@ -49,11 +49,6 @@ _MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200",
 _RAW_SUFFIXES = (".raw", ".sw", ".s16")
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
-_LESS_EQUALISED = (1 / 5, 1 / 4, 1 / 3, 1 / 2, 1)
-"""A flat shape needs a higher energy to be as loud, and the steps end at 47.5 dB. Where the level
-is to be kept, such frames are taken back by fifths to what they were without equaliser; these are
-the shares of what is left at each turn."""
-
 _STAGE_SHAPE = (512, 20)
 _CODEC2S_OWN = ("none", "700c")
 """Equalisers that libcodec2 has itself: what it sends with them is what we send."""
@@ -80,8 +75,8 @@ class FrameEncoder:
         self._equalises = equaliser.name != "none" or bool(equaliser.version)
         self._stream = equaliser.stream()
         self._quantiser = Quantiser(_check_codebooks(codebooks))
-        self._energy = EnergyChooser(level, equalised=self._equalises and
-                                     not (own and level == "keep"))
+        self._energy = energy_chooser(level, self._quantiser, stock=own,
+                                      equalised=self._equalises)
         self.statistics = VqStatistics(self._quantiser)
         self.dropped_samples = 0
 
@@ -95,18 +90,10 @@ class FrameEncoder:
         shapes = self._stream.process(frames.vectors) if self._equalises else plain_shapes
         pitch_codes = encode_pitch(frames.wo, frames.voiced)
         quantised, indexes = self._quantiser.quantise(shapes)
-        plain = self._quantiser.quantise(plain_shapes)[0] if self._energy.equalised else quantised
-        wanted_db = self._energy.wanted_db(mean_db, plain, quantised, pitch_codes)
-        for share in _LESS_EQUALISED:
-            loud = self._energy.out_of_reach(wanted_db)
-            if not loud.any():
-                break
-            shapes[loud] += np.float32(share) * (plain_shapes[loud] - shapes[loud])
-            quantised[loud], indexes[loud] = self._quantiser.quantise(shapes[loud])
-            wanted_db[loud] = self._energy.wanted_db(mean_db[loud], plain[loud], quantised[loud],
-                                                     pitch_codes[loud])
-        self.statistics.add(shapes, quantised, indexes)
-        return pack_frames(indexes, self._energy.choose(wanted_db, pitch_codes), pitch_codes)
+        block = Block(mean_db, pitch_codes, plain_shapes, shapes, quantised, indexes)
+        energies = self._energy.choose(block)
+        self.statistics.add(block.shapes, block.quantised, block.indexes)
+        return pack_frames(block.indexes, energies, pitch_codes)
 
 
 class StreamEncoder:

@@ -10,6 +10,7 @@ import numpy as np
 cdef enum:
     K = 20
     POINTS = K + 2  # the bands, between the fixed points at 0 and 4 kHz
+    STEPS = 4  # of 10 ms from one frame to the next
 
 cdef float OCTAVES_PER_DB = 0.33219280948873623  # log2(10) / 10, to power
 
@@ -29,35 +30,83 @@ cdef void post_filter(const float *shape, const float *emphasis_db, float gain,
         out[k] -= correction_db + emphasis_db[k]
 
 
-def frame_levels(const float[:, ::1] shapes, const float[::1] means, const uint8_t[::1] codes,
-                 const float[::1] emphasis_db, float gain, const int32_t[::1] n_harmonics,
-                 const int32_t[:, ::1] first_points, const float[:, :, ::1] weights):
+cdef float harmonics_power(const float *points, int n_harmonics, const int32_t *first_points,
+                           const float *weights) noexcept nogil:
+    cdef float power = 0
+    cdef const float *w
+    cdef const float *p
+    cdef int m
+    for m in range(n_harmonics):
+        w = weights + 3 * m
+        p = points + first_points[m]
+        power += exp2f(OCTAVES_PER_DB * (w[0] * p[0] + w[1] * p[1] + w[2] * p[2]))
+    return power
+
+
+def filter_shapes(const float[:, ::1] shapes, const float[::1] emphasis_db, float gain):
+    """Return the shapes after the post filter, (n, 20) float32 dB; see `frame_levels`."""
+    filtered = np.empty((shapes.shape[0], K), dtype=np.float32)
+    cdef float[:, ::1] out = filtered
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(shapes.shape[0]):
+            post_filter(&shapes[i, 0], &emphasis_db[0], gain, &out[i, 0])
+    return filtered
+
+
+def frame_levels(const float[:, ::1] filtered, const float[::1] means, const uint8_t[::1] codes,
+                 const int32_t[::1] n_harmonics, const int32_t[:, ::1] first_points,
+                 const float[:, :, ::1] weights):
     """Return the power sums of the harmonics, (n,) float32 in dB.
 
-    shapes : (n, 20) dB;  means : (n,) dB;  codes : (n,) rows of the tables
-    emphasis_db : (20,) and gain of the post filter
+    filtered : (n, 20) dB, after the post filter;  means : (n,) dB
+    codes : (n,) rows of the tables
     n_harmonics : (codes,);  first_points : (codes, most harmonics)
     weights : (codes, most harmonics, 3) of three points from the first on
     """
-    cdef Py_ssize_t n = shapes.shape[0], i
-    cdef int m, k, code
-    cdef const float *w
-    cdef const float *p
+    cdef Py_ssize_t n = filtered.shape[0], i
+    cdef int k
     cdef float points[POINTS]
-    cdef float power
     levels = np.empty(n, dtype=np.float32)
     cdef float[::1] out = levels
     points[0] = points[POINTS - 1] = 0
     with nogil:
         for i in range(n):
-            post_filter(&shapes[i, 0], &emphasis_db[0], gain, points + 1)
-            for k in range(1, K + 1):
-                points[k] += means[i]
-            code = codes[i]
+            for k in range(K):
+                points[k + 1] = filtered[i, k] + means[i]
+            out[i] = 10 * log10f(harmonics_power(points, n_harmonics[codes[i]],
+                                                 &first_points[codes[i], 0],
+                                                 &weights[codes[i], 0, 0]))
+    return levels
+
+
+def passage_levels(const float[:, ::1] vectors, const uint8_t[::1] codes,
+                   const int32_t[::1] n_harmonics, const int32_t[:, ::1] first_points,
+                   const float[:, :, ::1] weights):
+    """Return the mean power from each frame to the next, (n - 1,) float32 in dB.
+
+    vectors : (n, 20) dB, after the post filter, with their means
+    codes and tables : as for `frame_levels`
+
+    The decoder interpolates in dB between frames, in four steps. The pitch of the nearer frame
+    stands for the one between: it only sets how densely the spectrum is sampled.
+    """
+    cdef Py_ssize_t n = vectors.shape[0], i
+    cdef int k, step, code
+    cdef float points[POINTS]
+    cdef float power, share
+    levels = np.empty(max(n - 1, 0), dtype=np.float32)
+    cdef float[::1] out = levels
+    points[0] = points[POINTS - 1] = 0
+    with nogil:
+        for i in range(1, n):
             power = 0
-            for m in range(n_harmonics[code]):
-                w = &weights[code, m, 0]
-                p = points + first_points[code, m]
-                power += exp2f(OCTAVES_PER_DB * (w[0] * p[0] + w[1] * p[1] + w[2] * p[2]))
-            out[i] = 10 * log10f(power)
+            for step in range(1, STEPS + 1):
+                share = step / <float>STEPS
+                for k in range(K):
+                    points[k + 1] = (1 - share) * vectors[i - 1, k] + share * vectors[i, k]
+                code = codes[i - 1] if 2 * step < STEPS else codes[i]
+                power += harmonics_power(points, n_harmonics[code], &first_points[code, 0],
+                                         &weights[code, 0, 0])
+            out[i - 1] = 10 * log10f(power / STEPS)
     return levels

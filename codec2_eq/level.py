@@ -10,15 +10,19 @@ will do.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
-from codec2_eq.decoded_level import frame_levels
+from codec2_eq.decoded_level import filter_shapes, frame_levels, passage_levels
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.level_control import TARGET_DB, LevelControl
 from codec2_eq.libcodec2 import energy_codebook
+from codec2_eq.records import K
+from codec2_eq.vq import Quantiser
 
 Floats = NDArray[np.floating]
 
@@ -26,6 +30,12 @@ LEVEL_MODES = ("keep", "auto")
 
 SHORTFALL_DB = 0.75
 """How much too quiet a frame may become whose energy is beyond the top step: hardly heard."""
+
+PASSAGE_DB = 2.5
+"""Most that a frame is raised or lowered for the sake of the passage to it: one step."""
+
+_LESS_EQUALISED = (1 / 5, 1 / 4, 1 / 3, 1 / 2, 1)
+"""By fifths back to the shape without equaliser: shares of what is left, at each turn."""
 
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
@@ -35,28 +45,36 @@ _SHORTEST_PERIOD, _LONGEST_PERIOD = 20.0, 160.0  # samples; codec2 P_MIN_S, P_MA
 _UNVOICED_PERIOD = 100.0  # samples, of the harmonics that make up an unvoiced frame; newamp1
 
 
-def decoded_level_db(quantised: Floats, mean_db: Floats, pitch_codes: NDArray[np.uint8],
-                     ) -> NDArray[np.float32]:
+def post_filter(quantised: Floats) -> NDArray[np.float32]:
+    """Return (n, 20) shapes in dB as the decoder's post filter leaves them.
+
+    It raises formants and lowers valleys and keeps the power of the pre-emphasised spectrum.
+    Source: Codec 2, post_filter_newamp1.
+    """
+    return filter_shapes(np.ascontiguousarray(quantised, dtype=np.float32), _emphasis_db(),
+                         _POST_FILTER_GAIN)
+
+
+def decoded_level_db(filtered: NDArray[np.float32], mean_db: Floats,
+                     pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the power of each frame's harmonics as a 700C decoder rebuilds them, (n,) in dB.
 
-    quantised : (n, 20) dB, sums of entries of the codebooks
+    filtered : (n, 20) dB, `post_filter` of sums of entries of the codebooks
     mean_db : (n,) dB, the level that is sent with them
     pitch_codes : (n,) from `encode_pitch`: 0 is unvoiced
-    The post filter, on in every stock decoder, is part of it.
 
     Source: Codec 2, newamp1_indexes_to_rate_K_vec and resample_rate_L.
     """
-    return frame_levels(np.ascontiguousarray(quantised, dtype=np.float32),
-                        np.ascontiguousarray(mean_db, dtype=np.float32),
-                        np.ascontiguousarray(pitch_codes, dtype=np.uint8),
-                        _emphasis_db(), _POST_FILTER_GAIN, *_harmonic_tables())
+    return frame_levels(filtered, np.ascontiguousarray(mean_db, dtype=np.float32), pitch_codes,
+                        *_harmonic_tables())
 
 
-def level_correction_db(plain: Floats, equalised: Floats, mean_db: Floats,
-                        pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what to add to the mean so that an equalised frame decodes as loud as before, (n,) dB.
+def level_correction_db(plain: NDArray[np.float32], equalised: NDArray[np.float32],
+                        mean_db: Floats, pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what to add to the mean so that an equalised frame is as loud as before, (n,) dB.
 
-    plain, equalised : (n, 20) dB, what the quantiser made of a frame without and with equaliser
+    plain, equalised : (n, 20) dB, `post_filter` of what the quantiser made of a frame without
+        and with equaliser
     mean_db : (n,) dB, means of the unequalised vectors, within the range of the energy steps
     """
     wanted = decoded_level_db(plain, mean_db, pitch_codes)
@@ -66,6 +84,23 @@ def level_correction_db(plain: Floats, equalised: Floats, mean_db: Floats,
     for _ in range(2):
         correction += wanted - decoded_level_db(equalised, mean_db + correction, pitch_codes)
     return correction
+
+
+class _Passages:
+    """Levels from frame to frame of one stream, block by block; the decoder starts at 0 dB."""
+
+    def __init__(self) -> None:
+        self._vector = np.zeros((1, K), dtype=np.float32)
+        self._code = np.zeros(1, dtype=np.uint8)
+
+    def process(self, filtered: NDArray[np.float32], mean_db: Floats,
+                pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the mean power from the frame before to each of the next, (n,) dB."""
+        vectors = filtered + np.asarray(mean_db, dtype=np.float32)[:, None]
+        vectors = np.concatenate([self._vector, vectors])
+        codes = np.concatenate([self._code, pitch_codes])
+        self._vector, self._code = vectors[-1:], codes[-1:]
+        return passage_levels(vectors, codes, *_harmonic_tables())
 
 
 @functools.cache
@@ -114,48 +149,129 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
     return first, np.stack([-from_left, 1 + from_left - from_right, from_right], axis=1)
 
 
-class EnergyChooser:
-    """Chooses the energy step of each frame of one stream.
+@dataclass
+class Block:
+    """Consecutive frames on their way to bits.
 
-    mode : "keep", the level as it is, or "auto", see `LevelControl`
-    equalised : whether an equaliser changes the shapes, so that the loudness must be seen to;
-        if not, "keep" is exactly Codec 2's choice
+    mean_db : (n,) means of the unequalised vectors;  pitch_codes : (n,) from `encode_pitch`
+    plain_shapes, shapes : (n, 20) dB, without and with equaliser
+    quantised, indexes : (n, 20) and (n, 2), what the quantiser made of `shapes`
     """
 
-    def __init__(self, mode: str, *, equalised: bool) -> None:
-        if mode not in LEVEL_MODES:
-            raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
-        self.levels_db = energy_codebook()
-        self.equalised = equalised
-        self._control = LevelControl() if mode == "auto" else None
+    mean_db: NDArray[np.float32]
+    pitch_codes: NDArray[np.uint8]
+    plain_shapes: NDArray[np.float32]
+    shapes: NDArray[np.float32]
+    quantised: NDArray[np.float32]
+    indexes: NDArray[np.int32]
 
-    def wanted_db(self, mean_db: NDArray[np.float32], plain: Floats, quantised: Floats,
-                  pitch_codes: NDArray[np.uint8]) -> Floats:
-        """Return the energies with which frames decode as loud as they were, (n,) dB.
 
-        mean_db : (n,) means of the unequalised vectors
-        plain, quantised : (n, 20) what the quantiser made of the frames without and with
-            equaliser; not looked at if the stream is not equalised
-        """
-        if not self.equalised:
-            return mean_db
-        if self._control is not None:  # the level will be another, there the two must match
-            at_db = np.full(len(mean_db), TARGET_DB)
-            return mean_db + level_correction_db(plain, quantised, at_db, pitch_codes)
-        # to keep the loudness is to keep that of the stock encoder, with the range of its steps
-        mean_db = np.clip(mean_db, self.levels_db[0], self.levels_db[-1])
-        return mean_db + level_correction_db(plain, quantised, mean_db, pitch_codes)
+class EnergyChooser(Protocol):
+    """Chooses the energy steps of a stream's frames, block by block."""
 
-    def out_of_reach(self, wanted_db: Floats) -> NDArray[np.bool_]:
-        """Return which frames should be kept as loud as they were, but the steps end below."""
-        if self._control is not None or not self.equalised:
-            return np.zeros(len(wanted_db), dtype=bool)
-        return wanted_db > self.levels_db[-1] + SHORTFALL_DB
+    def choose(self, block: Block) -> NDArray[np.int64]:
+        """Return the energy indexes, (n,) 0..15; shapes and what follows may be changed."""
 
-    def choose(self, wanted_db: Floats, pitch_codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return the energy indexes of the next frames, (n,) 0..15, of their wanted energies."""
-        if self._control is not None:
-            wanted_db = wanted_db + self._control.process(wanted_db, pitch_codes > 0)
-        # the nearest step, the lower of two as near; codec2 quantise, in float32
-        difference = self.levels_db - np.asarray(wanted_db, dtype=np.float32)[:, None]
-        return np.argmin(np.square(difference), axis=1)
+
+def energy_chooser(mode: str, quantiser: Quantiser, *, stock: bool, equalised: bool,
+                   ) -> EnergyChooser:
+    """Return what chooses the energies of one stream.
+
+    mode : "keep", the level as it is, or "auto", see `LevelControl`
+    stock : whether "keep" is to be Codec 2's own choice, whatever the equaliser does
+    equalised : whether an equaliser changes the shapes, so that the loudness must be seen to
+    """
+    if mode not in LEVEL_MODES:
+        raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
+    if mode == "auto":
+        return AutoLevel(quantiser if equalised else None)
+    return StockEnergy() if stock else KeptLoudness(quantiser)
+
+
+class StockEnergy:
+    """The step nearest to the mean, as Codec 2 has it."""
+
+    def choose(self, block: Block) -> NDArray[np.int64]:
+        """Return the energy indexes, (n,) 0..15."""
+        return nearest_steps(block.mean_db)
+
+
+class AutoLevel:
+    """Energies by `LevelControl`, each frame as loud beside the others as without equaliser.
+
+    quantiser : None if there is no equaliser
+    """
+
+    def __init__(self, quantiser: Quantiser | None) -> None:
+        self._quantiser = quantiser
+        self._control = LevelControl()
+
+    def choose(self, block: Block) -> NDArray[np.int64]:
+        """Return the energy indexes, (n,) 0..15."""
+        energy_db: Floats = block.mean_db
+        if self._quantiser is not None:
+            plain = post_filter(self._quantiser.quantise(block.plain_shapes)[0])
+            # at the level that speech will have, not that which it has
+            at_db = np.full(len(plain), TARGET_DB)
+            energy_db = energy_db + level_correction_db(plain, post_filter(block.quantised),
+                                                        at_db, block.pitch_codes)
+        return nearest_steps(energy_db + self._control.process(energy_db, block.pitch_codes > 0))
+
+
+class KeptLoudness:
+    """Energies with which a stream decodes as loud as that of the stock encoder.
+
+    A flat shape needs a higher energy to be as loud as a peaked one, and the steps end at 47.5
+    dB: frames that need more are equalised less.
+    """
+
+    def __init__(self, quantiser: Quantiser) -> None:
+        self._quantiser = quantiser
+        self._plain, self._equalised = _Passages(), _Passages()
+
+    def choose(self, block: Block) -> NDArray[np.int64]:
+        """Return the energy indexes, (n,) 0..15; `block` has what the louder frames became."""
+        plain = post_filter(self._quantiser.quantise(block.plain_shapes)[0])
+        mean_db = _within_steps(block.mean_db)
+        wanted_db = mean_db + level_correction_db(plain, post_filter(block.quantised), mean_db,
+                                                  block.pitch_codes)
+        for share in _LESS_EQUALISED:
+            loud = wanted_db > energy_levels_db()[-1] + SHORTFALL_DB
+            if not loud.any():
+                break
+            self._equalise_less(block, loud, share)
+            wanted_db[loud] = mean_db[loud] + level_correction_db(
+                plain[loud], post_filter(block.quantised[loud]), mean_db[loud],
+                block.pitch_codes[loud])
+        # Between frames of unlike shapes the decoder is less loud than in either, and an
+        # equaliser changes how unlike they are.
+        before = self._plain.process(plain, mean_db, block.pitch_codes)
+        after = self._equalised.process(post_filter(block.quantised), _within_steps(wanted_db),
+                                        block.pitch_codes)
+        return nearest_steps(wanted_db + np.clip(before - after, -PASSAGE_DB, PASSAGE_DB))
+
+    def _equalise_less(self, block: Block, loud: NDArray[np.bool_], share: float) -> None:
+        shapes = block.shapes[loud]
+        shapes += np.float32(share) * (block.plain_shapes[loud] - shapes)
+        block.shapes[loud] = shapes
+        block.quantised[loud], block.indexes[loud] = self._quantiser.quantise(shapes)
+
+
+def nearest_steps(energy_db: Floats) -> NDArray[np.int64]:
+    """Return the indexes of the nearest energy steps, the lower of two as near, (n,) 0..15.
+
+    Source: Codec 2, quantise, in float32.
+    """
+    difference = energy_levels_db() - np.asarray(energy_db, dtype=np.float32)[:, None]
+    return np.argmin(np.square(difference), axis=1)
+
+
+@functools.cache
+def energy_levels_db() -> NDArray[np.float32]:
+    """Return the energy steps of 700C, (16,) dB, ascending."""
+    return energy_codebook()
+
+
+def _within_steps(energy_db: Floats) -> Floats:
+    levels_db = energy_levels_db()
+    return np.clip(energy_db, levels_db[0], levels_db[-1])

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import numpy as np
+import pytest
+
+from codec2_eq import level, libcodec2
+from codec2_eq.c2stream import encode, encode_pitch, pack_frames, unpack_frames
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
+from codec2_eq.level import LevelControl, decoded_level_db, level_correction_db
+from codec2_eq.vq import Quantiser
+
+STEP_DB = 2.5
+GAINS_DB = (-18, -12, -6, 0, 6)
+
+
+def speech_db(n: int, seed: int = 0, mean: float = 35) -> tuple[np.ndarray, np.ndarray]:
+    """Energies and voicing of made-up speech: syllables of 0.2 s, each fourth a pause."""
+    rng = np.random.default_rng(seed)
+    vowels = mean + rng.normal(0, 4, n // 5 + 1).repeat(5)[:n]
+    voiced = (np.arange(n) + 5) // 5 % 4 != 0
+    return np.where(voiced, vowels, mean - 25 + rng.normal(0, 3, n)), voiced
+
+
+# ---- what the decoder does ------------------------------------------------------------------
+
+
+def test_harmonics_are_those_of_libcodec2(speech):
+    oracle = libcodec2.oracle_mlfeat(speech)
+    vectors = oracle.quantised + oracle.mean_db[:, None]
+    for i in range(0, len(oracle.wo), 5):
+        first, weights = level.harmonic_weights(2 * np.pi / float(oracle.wo[i]))
+        points = np.concatenate([[0], vectors[i], [0]])
+        want_db = np.sum(weights * points[first[:, None] + np.arange(3)], axis=1)
+        n_harm = min(int(oracle.n_harm[i]), len(first))
+        got = oracle.quantised_amplitudes[i, 1:n_harm + 1]
+        np.testing.assert_allclose(20 * np.log10(got), want_db[:n_harm], rtol=0, atol=1e-3)
+
+
+def test_weights_reproduce_any_parabola():
+    first, weights = level.harmonic_weights(100.0)
+    points_hz = np.concatenate([[0], extract(np.zeros(320, np.int16)).freqs_hz, [4000]])
+    parabola = (points_hz / 1000 - 1.5)**2
+    harmonics_hz = 80 * np.arange(1, 51)
+    interpolated = np.sum(weights * parabola[first[:, None] + np.arange(3)], axis=1)
+    np.testing.assert_allclose(interpolated, (harmonics_hz / 1000 - 1.5)**2, atol=1e-5)
+
+
+def test_predicted_levels_are_those_of_decoded_speech():
+    """Steady voiced frames, so that the decoder's interpolation between frames changes nothing."""
+    codebooks = libcodec2.codebook_700c()
+    rng = np.random.default_rng(1)
+    offsets = []
+    for _ in range(12):
+        indexes = rng.integers(0, 512, (1, 2)).repeat(12, axis=0)
+        quantised = codebooks[0][indexes[:, 0]] + codebooks[1][indexes[:, 1]]
+        energies = np.full(12, rng.integers(4, 11))
+        codes = np.full(12, rng.integers(5, 60), np.uint8)
+        mean_db = libcodec2.energy_codebook()[energies]
+        predicted = decoded_level_db(level.post_filter(quantised), mean_db, codes)
+        speech = libcodec2.decode_700c(pack_frames(indexes, energies, codes))[6 * 320:]
+        offsets.append(10 * np.log10(np.mean(speech.astype(float)**2)) - predicted[-1])
+    assert np.ptp(offsets) < 0.5, offsets
+
+
+def test_corrected_frames_are_as_loud(speech):
+    frames = extract(speech)
+    shapes = frames.vectors - frames.mean_db[:, None]
+    quantiser = Quantiser(libcodec2.codebook_700c())
+    plain = level.post_filter(quantiser.quantise(shapes)[0])
+    flat = level.post_filter(quantiser.quantise(0.3 * shapes)[0])
+    codes = encode_pitch(frames.wo, frames.voiced)
+    mean_db = np.clip(frames.mean_db, 10, 47.5)
+    correction = level_correction_db(plain, flat, mean_db, codes)
+    assert np.abs(correction).max() > 2
+    loud = mean_db > 20  # the rest hangs on the points at 0 dB
+    wanted = decoded_level_db(plain, mean_db, codes)
+    got = decoded_level_db(flat, mean_db + correction, codes)
+    assert np.abs(got - wanted)[loud].max() < 0.1
+    np.testing.assert_allclose(level_correction_db(plain, plain, mean_db, codes), 0, atol=1e-4)
+
+
+# ---- the energy step ------------------------------------------------------------------------
+
+
+def test_steps_are_codec2s_nearest():
+    energy_db = np.array([-150, 11.2, 11.25, 11.3, 30, 46.25, 46.3, 99], np.float32)
+    np.testing.assert_array_equal(level.nearest_steps(energy_db), [0, 0, 0, 1, 8, 14, 15, 15])
+
+
+def test_an_unknown_mode_is_said(speech):
+    with pytest.raises(Codec2EqError, match="level 'loud': choose one of keep, auto"):
+        encode(speech, model="cmn", level="loud")
+
+
+def levels_of(bits: bytes) -> np.ndarray:
+    """Decoded levels of a stream's frames [dB]."""
+    indexes, energies, codes = unpack_frames(bits)
+    quantised = Quantiser(libcodec2.codebook_700c()).lookup(indexes)
+    filtered = level.post_filter(quantised)
+    mean_db = libcodec2.energy_codebook()[energies]
+    return decoded_level_db(filtered, mean_db, codes.astype(np.uint8))
+
+
+@pytest.mark.parametrize("gain_db", [-6, 0, 10])
+def test_keep_keeps_each_frames_loudness_within_a_step(speech, gain_db):
+    samples = np.clip(speech * 10**(gain_db / 20), -32768, 32767).astype(np.int16)
+    plain, equalised = (levels_of(encode(samples, model=m, level="keep")) for m in ("none", "cmn"))
+    inside = extract(samples).mean_db > 15  # below, the bottom step holds both
+    difference = (equalised - plain)[inside]
+    # half a step of each rounding, and what the passage between two frames may ask for
+    assert np.abs(difference).max() < STEP_DB + level.PASSAGE_DB
+    assert np.median(np.abs(difference)) < STEP_DB / 2
+    assert abs(difference.mean()) < 0.5
+
+
+# ---- the control ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain_db", [-20, -7.7, 3, 12])
+def test_the_same_speech_at_another_level_ends_at_the_same(gain_db):
+    energy_db, voiced = speech_db(200)
+    one = LevelControl().process(energy_db, voiced)
+    other = LevelControl().process(energy_db + gain_db, voiced)
+    started = np.flatnonzero(one)[0]
+    assert started < 30  # it takes a first pause to tell a vowel from hum
+    np.testing.assert_allclose(other[started:] + gain_db, one[started:], atol=1e-9)
+
+
+def test_speech_comes_to_the_target_within_a_second_and_stays():
+    energy_db, voiced = speech_db(750, mean=12)
+    gain = LevelControl().process(energy_db, voiced)
+    assert np.abs(gain[30:] + 12 - level.TARGET_DB).max() < 5
+    settled = gain[100:]
+    assert np.abs(settled[5:] - settled[:-5]).max() < 1  # dB in 0.2 s
+    assert settled.std() < 1
+
+
+def test_any_blocks_give_the_same():
+    energy_db, voiced = speech_db(100)
+    whole = LevelControl().process(energy_db, voiced)
+    control = LevelControl()
+    parts = [control.process(energy_db[a:b], voiced[a:b])
+             for a, b in ((0, 1), (1, 1), (1, 50), (50, 100))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("kind", ["silence", "white", "pink", "hum"])
+@pytest.mark.parametrize("rms", [30, 3000])
+def test_silence_and_steady_noise_move_nothing(kind, rms):
+    n = 8000 * 10
+    rng = np.random.default_rng(3)
+    spectrum = np.fft.rfft(rng.normal(size=n))
+    sound = {"silence": np.zeros(n), "white": rng.normal(size=n),
+             "pink": np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), n),
+             "hum": np.sum([np.sin(2 * np.pi * 100 * k * np.arange(n) / 8000) / k
+                            for k in range(1, 9)], axis=0)}[kind]  # fmt: skip
+    frames = extract((sound * rms / (sound.std() + 1e-9)).astype(np.int16))
+    if kind == "hum":
+        assert frames.voiced.mean() > 0.9
+    assert not LevelControl().process(frames.mean_db, frames.voiced).any()
+
+
+def test_pauses_and_noise_between_words_leave_the_gain():
+    energy_db, voiced = speech_db(150)
+    control = LevelControl()
+    control.process(energy_db, voiced)
+    gain_db = control.gain_db
+    rng = np.random.default_rng(4)
+    for noise_db, chance in ((-150, 0), (20, 0.15), (20, 0), (35, 0)):
+        control.process(noise_db + rng.normal(0, 1, 250), rng.random(250) < chance)
+        assert control.gain_db == gain_db
+
+
+def test_hiss_that_passed_for_speech_is_forgotten_when_a_voice_comes():
+    rng = np.random.default_rng(5)
+    hiss_db = rng.choice([2.0, 14.0], 40)
+    energy_db, voiced = speech_db(60, mean=45)
+    gain = LevelControl().process(np.append(hiss_db, energy_db), np.append(hiss_db > 0, voiced))
+    assert gain[39] > 15  # the hiss was taken for a very quiet voice
+    alone = LevelControl().process(energy_db, voiced)
+    assert np.abs(gain[40 + 30:] - alone[30:]).max() < 2
+
+
+def test_a_quieter_speaker_is_brought_up_slowly():
+    loud, quiet = speech_db(250), speech_db(2000, seed=1, mean=20)
+    gain = LevelControl().process(np.append(loud[0], quiet[0]), np.append(loud[1], quiet[1]))
+    assert abs(gain[250 + 75] - gain[249]) < 3  # after 3 s
+    assert gain[-1] > gain[249] + 11
+    assert np.diff(gain[250:]).max() <= 2 * 0.04 + 1e-9
+
+
+def test_the_gain_has_limits():
+    energy_db, voiced = speech_db(100, mean=1)
+    assert LevelControl().process(energy_db - 20, voiced).max() <= 30
+    assert LevelControl().process(energy_db + 90, voiced).min() >= -30
+
+
+@pytest.mark.parametrize("model", ["none", "700c", "cmn"])
+def test_auto_makes_streams_alike_whatever_the_input_level(sample_files, model):
+    from codec2_eq.audio import read_audio
+
+    agreeing, at_an_end = [], []
+    for path in [p for p in sample_files if p.stem.endswith("male_1")]:
+        samples = read_audio(path)
+        frames = extract(samples, full_scale=32768)
+        active = frames.mean_db > np.percentile(frames.mean_db, 95) - 20
+        heard = active & (np.cumsum(active) > 25)
+        # without clipping, which would make another recording of it
+        streams = [encode(samples * np.float32(10**(g / 20)), model=model, level="auto",
+                          full_scale=32768) for g in GAINS_DB]  # fmt: skip
+        energies = np.array([unpack_frames(s)[1][heard] for s in streams])
+        agreeing.append(np.ptp(energies, axis=0) <= 1)
+        at_an_end.append((energies == 0) | (energies == 15))
+    assert np.concatenate(agreeing).mean() > 0.95
+    assert np.concatenate(at_an_end, axis=1).mean() < 0.02
