@@ -203,7 +203,8 @@ class AutoLevel:
     """
 
     def __init__(self, quantiser: Quantiser | None) -> None:
-        self._quantiser = quantiser
+        # of the unequalised frame only the loudness matters, and that to a step of 2.5 dB
+        self._quantiser = quantiser and Quantiser(quantiser.codebooks, survivors=1)
         self._control = LevelControl()
 
     def choose(self, block: Block) -> NDArray[np.int64]:

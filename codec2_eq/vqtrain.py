@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .assignment import add_assigned
 from .errors import Codec2EqError
 from .files import PathLike, is_pipe
 from .records import K
@@ -89,7 +90,7 @@ def train_codebooks(vectors: Floats | Sequence[Floats], sizes: Sequence[int], *,
             if iteration < iterations:
                 entries = totals.centroids(entries, rng)
         codebooks.append(entries)
-        if survivors == 1:
+        if survivors == 1 and stage < len(sizes):
             _subtract(shapes, entries, assign)
     return tuple(codebooks)
 
@@ -156,14 +157,9 @@ class _Totals:
         self.outliers = np.zeros(len(OUTLIERS_DB), dtype=np.int64)
 
     def add(self, targets: Floats, chosen: NDArray[np.int64], entries: Floats) -> None:
-        squares = np.square(targets - entries[chosen]).sum(axis=1, dtype=np.float64)
-        self.counts += np.bincount(chosen, minlength=self.size)
-        self.errors += np.bincount(chosen, weights=squares, minlength=self.size)
-        for band in range(self.n_bands):
-            self.sums[:, band] += np.bincount(chosen, weights=targets[:, band],
-                                              minlength=self.size)
-        limits = np.square(OUTLIERS_DB)[:, None] * self.n_bands
-        self.outliers += (squares > limits).sum(axis=1)
+        add_assigned(np.ascontiguousarray(targets, dtype=np.float32), chosen, entries,
+                     np.square(OUTLIERS_DB) * self.n_bands, self.sums, self.counts, self.errors,
+                     self.outliers)
 
     def report(self, stage: int, iteration: int) -> Iteration:
         n = int(self.counts.sum())
