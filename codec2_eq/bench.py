@@ -24,6 +24,17 @@ PER_SPEAKER = 2  # recordings, so that no speaker with many hours outweighs the 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".raw", ".sw", ".s16", ".aiff", ".au", ".gsm"}
 FILE_SHORTEST = 5 * HOP
 
+# For the Kalman baseline. Mean canonical offset of the training recordings; generator:
+# np.mean([r.offset for r in training.data.load(features)], axis=0).
+AVERAGE_OFFSET_DB = np.array([
+    8.0, 6.4, 3.9, 1.4, -0.3, -1.3, -2.1, -1.7, -1.8, -2.2, -2.3, -2.7, -2.4, -1.9, -2.3, -2.2,
+    -0.7, 0.3, -4.2, 8.0,
+])  # fmt: skip
+CHANNEL_SD_DB = 6.0  # found best on the validation speech, as is the reach
+CHANNEL_REACH_BANDS = 4.0
+BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, len(AVERAGE_OFFSET_DB)) / 2595) - 1)
+OCTAVES = np.log2(BAND_HZ / 1000)
+
 Analyse = Callable[[Floats], Floats]
 
 
@@ -167,6 +178,12 @@ def _utterance_mean(case: Case, vectors: Floats, part: slice) -> Floats:
     return shapes - shapes[active].mean(axis=0) + CODEBOOK_MEAN_DB.astype(np.float32)
 
 
+def distortion(output: Floats, quantise: Quantise) -> float:
+    """Mean D over all frames of a whole file, silence too, as Codec 2's author prints it, dB^2."""
+    shapes = quality.remove_mean(np.asarray(output, np.float32))
+    return float(np.square(shapes - quantise(shapes)).mean())
+
+
 class KalmanMean:
     """Kalman-CMN: the best linear estimate of the channel, with full covariances.
 
@@ -181,6 +198,18 @@ class KalmanMean:
         self._noise = np.asarray(speech, np.float64) * spacing
         self._prior = np.asarray(prior, np.float64)
         self._start = np.asarray(start, np.float64)
+
+    @classmethod
+    def from_codebook(cls) -> KalmanMean:
+        """Speech as the 700C codebook spreads it, channels smooth over some 4 bands."""
+        from .libcodec2 import codebook_700c
+
+        speech = sum(np.cov(stage.T) for stage in codebook_700c())
+        bands = np.arange(len(AVERAGE_OFFSET_DB))
+        reach = (bands[:, None] - bands) / CHANNEL_REACH_BANDS
+        prior = CHANNEL_SD_DB**2 * np.exp(-0.5 * np.square(reach))
+        prior += (CHANNEL_SD_DB / 2) ** 2 * np.outer(OCTAVES, OCTAVES) + 0.5 * np.eye(len(bands))
+        return cls(np.asarray(speech), prior, AVERAGE_OFFSET_DB)
 
     def __call__(self, vectors: Floats) -> Floats:
         """Whole file from a cold start: (n, K) dB to shapes (n, K) dB."""
@@ -197,3 +226,15 @@ class KalmanMean:
                 covariance -= gain @ covariance
             out[i] = shape - channel
         return quality.remove_mean(out.astype(np.float32))
+
+
+def mean_spectra(
+    case: Case, equalise: quality.Equalise
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean shape of the speech of a case by shaping, before and after, (K,) dB each."""
+    active = case.reference.active
+    return {
+        name: (quality.remove_mean(vectors)[active].mean(axis=0),
+               quality.remove_mean(equalise(vectors))[active].mean(axis=0))
+        for name, vectors in case.shaped.items()
+    }  # fmt: skip

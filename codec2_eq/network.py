@@ -370,7 +370,7 @@ class RecursiveEstimator(Layer):
             f"recursive_estimator: kernels {[k.shape for k in kernels]} do not fit {bands} bands",
         )
         _require(
-            0 < self.keep < 1 and self.least_weight > 0 and (self.start_weight > 0).all(),
+            0 < self.keep < 1 and self.least_weight > 0 and bool((self.start_weight > 0).all()),
             "recursive_estimator: weights must be positive and keep within 0 and 1",
         )
 

@@ -21,6 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+    _configure_channel_eq(
+        networks.add_parser(
+            "channel_eq",
+            help="the recursive estimator that removes spectral shaping; a quarter of an hour",
+            description="Train the network that removes what microphones and filters do to speech.",
+        )
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Train the network that was named."""
     args.train(args)
@@ -36,6 +45,47 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
         help="recordings to judge it on, not to train on (default: the samples, where there)",
     )  # fmt: skip
     parser.set_defaults(train=_train_mean_removal)
+
+
+def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument(
+        "--epochs", type=options.count, metavar="N", help="most epochs of 100 batches (default: 30)"
+    )
+    parser.add_argument(
+        "--speech", default=".speech", metavar="DIR",
+        help="what scripts/fetch_speech.py fetched (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", default=".cache", metavar="DIR",
+        help="where features are kept for the next training (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--tensorboard", metavar="DIR", help="write logs for TensorBoard")
+    parser.set_defaults(train=_train_channel_eq)
+
+
+def _train_channel_eq(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from codec2_eq.equalise import models_dir
+    from codec2_eq.training import channel_eq
+
+    settings = channel_eq.Settings(**({"epochs": args.epochs} if args.epochs else {}))
+    folder = Path(args.output) if args.output else models_dir()
+    network = channel_eq.train_on_speech(
+        folder,
+        Path(args.speech),
+        Path(args.cache),
+        seed=args.seed,
+        settings=settings,
+        command=f"codec2-eq train channel_eq --seed {args.seed} --epochs {settings.epochs}",
+        tensorboard=Path(args.tensorboard) if args.tensorboard else None,
+        force=args.force,
+        report=_tell,
+    )
+    for name, value in network.card["figures"].items():
+        print(f"{name:44} {value}")
+    _tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Train the network that removes spectral shaping: the recursive estimator `channel_eq`.
+
+It sees 12 s of shaped speech at a time, from a cold start, and is to give back canonical speech:
+the speaker's own vectors less the curve that suits speaker and microphone best (`quality`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec2_eq import bench, quality
+from codec2_eq.audio import read_audio
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.network import Network
+from codec2_eq.quality import Measures, Sums
+from codec2_eq.records import K
+from codec2_eq.shaping import SHAPINGS, load_shaping
+from codec2_eq.training import card, data, pictures
+from codec2_eq.training.keras_export import import_keras
+
+NAME = "channel_eq"
+LEAST_FRAMES = 150  # of a recording that is trained on: half a segment
+LEAST_ACTIVE = 80
+PICTURES = ("loss", "convergence")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training depends on, besides the speech.
+
+    hidden : sizes of the hidden layers. fv_weight : of the part of the error that wanders, beside
+    the whole. ema : of the weights over steps; the average is what is judged and kept.
+    """
+
+    hidden: tuple[int, int] = (64, 56)
+    epochs: int = 30
+    steps: int = 100
+    batch: int = 64
+    learning_rate: float = 3e-3
+    fv_weight: float = 1.0
+    ema: float = 0.98
+    patience: int = 10
+    draws: data.Draws = field(default_factory=data.Draws)
+
+
+def train(
+    folder: Path,
+    recordings: Sequence[data.Recording],
+    cases: Sequence[bench.Case],
+    *,
+    seed: int = 1,
+    settings: Settings | None = None,
+    classic: Mapping[str, np.ndarray] | None = None,
+    command: str = "",
+    sources: str = "",
+    tensorboard: Path | None = None,
+    force: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> Network:
+    """Train, choose the epoch by F0 + Fv on unseen speakers through real filters, and publish.
+
+    folder : where ``channel_eq.*`` go; a training that was stopped goes on from the checkpoint
+    that it left there. recordings : to train on. cases : to validate on. classic : recordings
+    that are only measured, vectors by name. sources : where the speech came from, for the card.
+    Raises Codec2EqError if an output exists and `force` is false, or TensorFlow is missing.
+    """
+    settings = settings or Settings()
+    images = {picture: folder / f"{NAME}_{picture}.png" for picture in PICTURES}
+    outputs = [folder / f"{NAME}{suffix}" for suffix in (".keras", ".npz", ".json")]
+    card.require_free([*outputs, *images.values()], force=force)
+    usable = [r for r in recordings if len(r.plain) >= LEAST_FRAMES
+              and r.active.sum() >= LEAST_ACTIVE]  # fmt: skip
+    if not usable or not cases:
+        raise Codec2EqError(
+            f"{len(usable)} recordings to train on and {len(cases)} to validate on; fetch more "
+            "speech with scripts/fetch_speech.py"
+        )
+    trained = _fit(usable, cases, seed, settings, folder, tensorboard, report)
+    network = Network(NAME, [trained.layer])
+    network.card.update(
+        does="removes spectral shaping: estimates the microphone's curve and takes it off",
+        data=_describe(usable, sources),
+        command=command,
+        seed=seed,
+        settings=asdict(settings),
+        multiply_adds_per_frame=multiply_adds(settings.hidden),
+        figures=figures(network, cases, classic or {}),
+    )
+    for picture, figure in _draw(network, cases, trained.history).items():
+        pictures.save_picture(figure, images[picture], force=force)
+    published = card.publish(network, trained.model, folder, force=force)
+    trained.checkpoint.unlink(missing_ok=True)
+    return published
+
+
+def train_on_speech(
+    folder: Path,
+    speech: Path,
+    cache: Path,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> Network:
+    """Train on what scripts/fetch_speech.py fetched into `speech`; see `train` for the options.
+
+    cache : folder of the features, made at the first training; delete it when speech is added.
+    """
+    quantise = quality.quantise_700c()
+    features = cache / "channel_eq_features.npz"
+    if not features.is_file():
+        report("analysing the training speech, some minutes")
+        data.save(data.prepare(data.read_manifest(speech, "train"), quantise=quantise), features)
+    report("shaping the validation speech")
+    shapings = [load_shaping(name) for name in SHAPINGS]
+    cases = [
+        bench.shape_recording(recording, shapings, quantise)
+        for recording in bench.load_speech(bench.find_speech([speech], "validate"))
+    ]
+    classic = {
+        name: data.analyse(read_audio(paths[0]))
+        for name, paths in data.read_manifest(speech, "classic").items()
+    }
+    sources = "Debian packages as in scripts/fetch_speech.py"
+    return train(
+        folder, data.load(features), cases, classic=classic, sources=sources, report=report,
+        **options,
+    )  # fmt: skip
+
+
+def multiply_adds(hidden: tuple[int, int]) -> int:
+    """Multiply-adds a frame costs: the three kernels; the recursion adds some tens a band."""
+    widths = (2 * K + 1, *hidden, 3 * K)
+    return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+
+
+# --------------------------------------------------------------------------------- training
+
+
+@dataclass
+class _Trained:
+    model: Any
+    layer: Any
+    history: dict[str, list[float]]
+    checkpoint: Path
+
+
+def _fit(
+    recordings: Sequence[data.Recording],
+    cases: Sequence[bench.Case],
+    seed: int,
+    settings: Settings,
+    folder: Path,
+    tensorboard: Path | None,
+    report: Callable[[str], None],
+) -> _Trained:
+    keras = import_keras()
+    from codec2_eq.training import recursive
+
+    keras.utils.set_random_seed(seed)
+    model = recursive.model(settings.hidden)
+    cell = model.get_layer(NAME).cell
+    cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / recursive.UNIT_DB)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate / 20,
+        settings.steps * settings.epochs,
+        alpha=0.4,
+        warmup_target=settings.learning_rate,
+        warmup_steps=50,
+    )
+    optimizer = keras.optimizers.Adam(
+        schedule, clipnorm=1.0, use_ema=True, ema_momentum=settings.ema
+    )
+    model.compile(optimizer, loss=_loss(keras, settings.fv_weight), jit_compile=True)
+    checkpoint = folder / f"{NAME}_seed{seed}.checkpoint.npz"
+    keeper = _keep_best(keras, cell, cases, settings, checkpoint, report)
+    callbacks = [keeper, keras.callbacks.TerminateOnNaN()]
+    if tensorboard is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_dir=str(tensorboard)))
+    batches = _batches(keras, data.Sampler(recordings, settings.draws), seed, settings)
+    start = keeper.resume(model)
+    model.fit(batches, epochs=settings.epochs, initial_epoch=start, verbose=0, shuffle=False,
+              callbacks=callbacks)  # fmt: skip
+    model.set_weights(keeper.best)
+    return _Trained(model, cell.exported(), keeper.history, checkpoint)
+
+
+def _loss(keras: Any, fv_weight: float) -> Any:
+    """Mean squared error on active frames, and the same less each segment's constant part."""
+    ops = keras.ops
+
+    def loss(wanted: Any, output: Any) -> Any:
+        active = wanted[..., K:]
+        error = output - wanted[..., :K]
+        count = ops.sum(active, axis=1, keepdims=True) + 1e-3
+        constant = ops.sum(error * active, axis=1, keepdims=True) / count
+        total = K * ops.sum(active)
+        square = ops.sum(ops.square(error) * active) / total
+        wander = ops.sum(ops.square(error - constant) * active) / total
+        return square + fv_weight * wander
+
+    return loss
+
+
+def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -> Any:
+    class Batches(keras.utils.PyDataset):
+        """Batches that depend on seed, epoch and index alone, however often one resumes."""
+
+        epoch = 0
+
+        def __len__(self) -> int:
+            return settings.steps
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            rng = np.random.default_rng([seed, self.epoch, index])
+            return sampler.batch(settings.batch, rng)
+
+        def on_epoch_end(self) -> None:
+            self.epoch += 1
+
+    return Batches(workers=1)
+
+
+def _keep_best(
+    keras: Any,
+    cell: Any,
+    cases: Sequence[bench.Case],
+    settings: Settings,
+    checkpoint: Path,
+    report: Callable[[str], None],
+) -> Any:
+    class KeepBest(keras.callbacks.Callback):
+        """Measure the averaged weights after each epoch; keep the best; stop if none comes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.best: list[np.ndarray] = []
+            self.best_score = np.inf
+            self.since = 0
+            self.history: dict[str, list[float]] = {"loss": [], "F0": [], "Fv": []}
+
+        def resume(self, model: Any) -> int:
+            # Only whole epochs are kept; Adam's moments start anew and settle within a few steps.
+            if not checkpoint.is_file():
+                return 0
+            with np.load(checkpoint) as kept:
+                count = len(model.get_weights())
+                model.set_weights([kept[f"now{i}"] for i in range(count)])
+                self.best = [kept[f"best{i}"] for i in range(count)]
+                self.history = {name: kept[name].tolist() for name in self.history}
+            self.best_score = min(np.add(self.history["F0"], self.history["Fv"]))
+            model.optimizer.iterations.assign(len(self.history["F0"]) * settings.steps)
+            report(f"resuming after epoch {len(self.history['F0'])}")
+            return len(self.history["F0"])
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            now = self.model.get_weights()
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            averaged = self.model.get_weights()
+            found = judge(Network(NAME, [cell.exported()]), cases)
+            self.model.set_weights(now)
+            for name, value in (("loss", (logs or {})["loss"]), ("F0", found.f0), ("Fv", found.fv)):
+                self.history[name].append(float(value))
+            self.since += 1
+            if found.f0 + found.fv < self.best_score:
+                self.best, self.best_score, self.since = averaged, found.f0 + found.fv, 0
+            if self.since >= settings.patience:
+                self.model.stop_training = True
+            weights = {f"now{i}": w for i, w in enumerate(now)}
+            weights |= {f"best{i}": w for i, w in enumerate(self.best)}
+            np.savez(checkpoint, **weights, **self.history)  # type: ignore[arg-type]
+            report(f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
+                   f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
+                   f"variance {found.variance_ratio:.3f}")  # fmt: skip
+
+    return KeepBest()
+
+
+# ---------------------------------------------------------------------------------- judging
+
+
+def judge(network: Network, cases: Sequence[bench.Case]) -> Measures:
+    """Measure a network on all segments, speakers and filters together."""
+    quantise = quality.quantise_700c()
+    return sum((sums for _, sums in _scores(network, cases, quantise)), Sums()).measures()
+
+
+def _scores(
+    network: Network, cases: Sequence[bench.Case], quantise: quality.Quantise
+) -> Iterator[tuple[str, Sums]]:
+    for case in cases:
+        for name, vectors in case.shaped.items():
+            yield name, quality.score(network, vectors, case.reference, quantise)
+
+
+def figures(
+    network: Network, cases: Sequence[bench.Case], classic: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """What the card tells: the measures, shares closed, and the classic samples' mean D."""
+    quantise = quality.quantise_700c()
+    total: dict[str, Sums] = {}
+    for case in cases:
+        models: dict[str, quality.Equalise] = {NAME: network, "none": lambda vectors: vectors}
+        for (model, _), sums in bench.run_case(case, models, quantise).items():
+            total[model] = total.get(model, Sums()) + sums
+    found = {model: sums.measures() for model, sums in total.items()}
+    own, none, oracle = found[NAME], found["none"], found["oracle"]
+    told: dict[str, Any] = {
+        "f0_db2": round(own.f0, 2),
+        "fv_db2": round(own.fv, 2),
+        "d_db2": round(own.d, 2),
+        "f0_closed": round(quality.closed(none.f0, own.f0, oracle.f0), 3),
+        "fv_closed": round(quality.closed(none.fv, own.fv, oracle.fv), 3),
+        "d_over_oracle": round(own.d / oracle.d, 3),
+        "variance_ratio": round(own.variance_ratio, 3),
+        "slope": round(own.slope, 3),
+        "residual_db2": [round(r, 1) for r in own.residual],
+    }
+    if classic:
+        distortions = [bench.distortion(network(v), quantise) for v in classic.values()]
+        told["classic_d_db2"] = round(float(np.mean(distortions)), 2)
+    return told
+
+
+def _describe(recordings: Sequence[data.Recording], sources: str) -> str:
+    hours = sum(len(r.plain) for r in recordings) * quality.FRAME_S / 3600
+    voices = len({r.speaker.split("*")[0] for r in recordings})
+    return f"{hours:.1f} h of {voices} speakers, some at other speeds; {sources}".rstrip("; ")
+
+
+def _draw(
+    network: Network, cases: Sequence[bench.Case], history: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    measures = judge(network, cases)
+    figure, (axis,) = pictures.panels("channel_eq: what is left of the shaping", 1)
+    edges = quality.RESIDUAL_EDGES_S
+    axis.stairs(measures.residual, edges, color=pictures.COLOURS[0], linewidth=1.8)
+    axis.set(
+        xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]", ylim=(0, None)
+    )
+    return {"loss": pictures.loss_curves("channel_eq: training", history, "dB$^2$"),
+            "convergence": figure}  # fmt: skip
