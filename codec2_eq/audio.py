@@ -68,14 +68,18 @@ class Resampler:
     def __init__(self, rate: float) -> None:
         check_rate(rate)
         self.rate = rate
-        self._stream = None if rate == RATE_HZ else _soxr_stream(rate)
+        self._stream: Any = None  # taken with the first samples, given back after the last
 
     def process(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready."""
         chunk = np.ascontiguousarray(samples, dtype=np.float32)
         if chunk.ndim != 1:
             raise ValueError(f"samples of shape {chunk.shape}: expected (n_samples,)")
-        return chunk if self._stream is None else self._stream.resample_chunk(chunk)
+        if self.rate == RATE_HZ:
+            return chunk
+        if self._stream is None:
+            self._stream = _take_stream(self.rate)
+        return self._stream.resample_chunk(chunk)
 
     def flush(self) -> NDArray[np.float32]:
         """Return the samples still to come at the end of the input; then start afresh."""
@@ -83,7 +87,8 @@ class Resampler:
         if self._stream is None:
             return nothing
         tail = self._stream.resample_chunk(nothing, last=True)
-        self._stream = _soxr_stream(self.rate)
+        _give_back(self.rate, self._stream)
+        self._stream = None
         return tail
 
 
@@ -110,6 +115,26 @@ def check_rate(rate: float) -> None:
 
 
 _soxr_lock = threading.Lock()
+
+_idle_streams: dict[float, list[Any]] = {}
+
+IDLE_STREAMS = 4
+"""soxr streams of one rate that are kept: a new one costs as much as resampling 0.4 s."""
+
+
+def _take_stream(rate: float) -> Any:
+    """Return a soxr stream to 8 kHz that has seen nothing yet."""
+    try:
+        return _idle_streams[rate].pop()
+    except (KeyError, IndexError):
+        return _soxr_stream(rate)
+
+
+def _give_back(rate: float, stream: Any) -> None:
+    idle = _idle_streams.setdefault(rate, [])
+    if len(idle) < IDLE_STREAMS:
+        stream.clear()
+        idle.append(stream)
 
 
 def _soxr_stream(rate: float) -> Any:

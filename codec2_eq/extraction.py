@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -126,17 +127,41 @@ def extract_blocks(
     step = _check_frame_ms(frame_ms) // HOP_MS
     if jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one")
-    analyser = Analyser(step)
     if jobs == 1:
-        for block in blocks:
-            yield _record(analyser.process(block), frame_ms)
+        with _idle_analyser(step) as analyser:
+            for block in blocks:
+                yield _record(analyser.process(block), frame_ms)
         return
+    analyser = Analyser(step)
     spans = _regroup(blocks, SPAN)
     first = next(spans, np.empty(0, np.float32))
     if len(first) < SPAN:  # all of it in one span: a thread would only cost time
         yield _record(analyser.process(first), frame_ms)
         return
     yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
+
+
+_idle_analysers: dict[int, list[tuple[Any, bytes]]] = {1: [], 2: [], 4: []}
+
+IDLE_ANALYSERS = 4
+"""Analysers of one step that are kept: a new one's memory costs as much as 0.4 s of speech."""
+
+
+@contextlib.contextmanager
+def _idle_analyser(step: int) -> Iterator[Any]:
+    """Lend an analyser in the state that all begin with."""
+    idle = _idle_analysers[step]
+    try:
+        analyser, start = idle.pop()
+    except IndexError:
+        analyser = Analyser(step)
+        start = analyser.state
+    try:
+        yield analyser
+    finally:
+        if len(idle) < IDLE_ANALYSERS:
+            analyser.state = start
+            idle.append((analyser, start))
 
 
 def _in_parallel(

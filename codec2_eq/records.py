@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ HOP_S = 0.01
 
 FRAME_MS_CHOICES = (10, 20, 40)
 """Output frame intervals [ms]; 40 is that of the 700C bit stream."""
+
+_PER_FRAME = ("mean_db", "f0_hz", "voiced", "wo", "n_harm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +49,10 @@ class RateK:
         n_frames = len(self.vectors)
         if self.vectors.shape != (n_frames, K):
             raise ValueError(f"vectors of shape {self.vectors.shape}: expected (n_frames, {K})")
-        for field in fields(self)[1:6]:
-            shape = getattr(self, field.name).shape
+        for name in _PER_FRAME:
+            shape = getattr(self, name).shape
             if shape != (n_frames,):
-                raise ValueError(f"{field.name} of shape {shape}: expected ({n_frames},)")
+                raise ValueError(f"{name} of shape {shape}: expected ({n_frames},)")
         if self.frame_ms not in FRAME_MS_CHOICES:
             raise ValueError(f"frame_ms {self.frame_ms}: expected one of {FRAME_MS_CHOICES}")
 
@@ -61,6 +63,6 @@ class RateK:
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:
         """Join records of consecutive blocks (at least one, all of one frame_ms)."""
-        arrays = {f.name: np.concatenate([getattr(p, f.name) for p in parts])
-                  for f in fields(cls)[:6]}
+        arrays = {name: np.concatenate([getattr(p, name) for p in parts])
+                  for name in ("vectors", *_PER_FRAME)}
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)

@@ -164,7 +164,8 @@ class PcmSource:
     ) -> None:
         self.rate = wav.rate
         self.channels = wav.channels
-        self._handle = handle
+        # A file gives all that is asked for at once, a pipe what has arrived.
+        self._take = handle.read1 if file_bytes is None else handle.read  # type: ignore[attr-defined]
         self._name = name
         self._decode = _decoder(wav.encoding, wav.width)
         self._frame_bytes = wav.width * wav.channels
@@ -179,7 +180,7 @@ class PcmSource:
             self.duration_s = n_bytes // self._frame_bytes / max(1, wav.rate)
 
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
-        """Yield whatever whole frames have arrived, at most block_frames at a time."""
+        """Yield block_frames at a time from a file, from a pipe what has arrived of them."""
         frame_bytes = self._frame_bytes
         block_bytes = max(1, min(block_frames, READ_BYTES // frame_bytes)) * frame_bytes
         n_read = 0
@@ -200,7 +201,7 @@ class PcmSource:
         if self._data_bytes is not None:
             n_bytes = min(n_bytes, self._data_bytes - n_read)
         try:
-            return self._handle.read1(n_bytes)  # type: ignore[attr-defined]
+            return self._take(n_bytes)
         except OSError as error:
             raise read_error(self._name, error) from error
 

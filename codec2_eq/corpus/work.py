@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import json
 import logging
 import os
 import pickle
@@ -130,10 +131,11 @@ def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
     store = job.store
     if os.path.exists(store.part(part)):  # a worker that died after it has done this
         return
-    pieces = [store.read_records(store.piece(task.number, ".jsonl")) or [] for task in tasks]
+    lines = b"".join(_read(store.piece(task.number, ".jsonl")) for task in tasks)
     if job.options.layout == "shards":
-        _join_shard(store, part, tasks, sum(r.n_frames for piece in pieces for r in piece))
-    store.write_records(store.part(part), (record for piece in pieces for record in piece))
+        records = (Record(*json.loads(line)) for line in lines.splitlines())
+        _join_shard(store, part, tasks, sum(record.n_frames for record in records))
+    store.write(store.part(part), lines)
     for task in tasks:
         remove(store.piece(task.number, ".jsonl"))
         remove(store.piece(task.number, ".f32"))
@@ -153,6 +155,11 @@ def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int)
                 f"folder {store.state} changed meanwhile? run again"
             )
         os.replace(draft, store.shard(part))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read()
 
 
 def _copy(source: int, target: int) -> None:
@@ -185,8 +192,8 @@ def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
             raise Codec2EqError(CRASHED)
         sink.begin()
         with _capture.warnings() as warnings:
-            for block in _vectors(job, path, counter):
-                sink.write(block)
+            for block, vectors in _vectors(job, path, counter):
+                sink.write(block, vectors)
         if _state_of(path) != state:
             raise Codec2EqError("changed while it was read; run again when it is complete")
         sink.commit(entry.output)
@@ -211,12 +218,15 @@ class _Counter:
             yield block
 
 
-def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[RateK]:
+def _vectors(
+    job: Job, path: str, counter: _Counter
+) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
+    """Yield what the analysis says of each block, and its equalised vectors."""
     options = job.options
     equaliser = job.equaliser.stream()
     with stream_audio(path, channel=options.channel, raw=options.raw) as blocks:
         for block in extract_blocks(counter.count(blocks), frame_ms=options.frame_ms):
-            yield replace(block, vectors=equaliser.process(block.vectors))
+            yield block, equaliser.process(block.vectors)
 
 
 def _state_of(path: str) -> State:
@@ -323,7 +333,7 @@ class _Sink(Protocol):
 
     def begin(self) -> None: ...
 
-    def write(self, block: RateK) -> None: ...
+    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None: ...
 
     def commit(self, output: str) -> None: ...
 
@@ -370,10 +380,10 @@ class _ShardSink:
         self._start = self._file.tell()
         self.n_frames = 0
 
-    def write(self, block: RateK) -> None:
+    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with _writing(self._path):
-            _write_all(self._file, block.vectors)
-        self.n_frames += len(block)
+            _write_all(self._file, vectors)
+        self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
         """Do nothing: the vectors are where they belong."""
@@ -421,10 +431,10 @@ class _PlainSink(_TreeSink):
         with _writing(self._draft):
             self._file = open(self._draft, "wb", buffering=0)
 
-    def write(self, block: RateK) -> None:
+    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with _writing(self._draft):
-            _write_all(self._file, block.vectors)
-        self.n_frames += len(block)
+            _write_all(self._file, vectors)
+        self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
         with _writing(self._draft):
@@ -453,9 +463,9 @@ class _WriterSink(_TreeSink):
         with self._telling():
             self._open.enter_context(self._writer)
 
-    def write(self, block: RateK) -> None:
+    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with self._telling():
-            self._writer.write(block)
+            self._writer.write(replace(block, vectors=vectors))
 
     def commit(self, output: str) -> None:
         with self._telling():
