@@ -101,7 +101,8 @@ class _PrintVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"codec2-eq {version('codec2_eq')}\n")
+        print(f"codec2-eq {version('codec2_eq')}")
+        parser.exit()
 
 
 def _report(message: str, debug: bool) -> int:

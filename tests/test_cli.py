@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,14 @@ def run(*words, stdin=None, **options):
     return subprocess.run(
         [*COMMAND, *map(str, words)], input=stdin, capture_output=True, check=False, **options
     )
+
+
+def start(*words) -> Any:
+    """Start a command with all three streams piped and unbuffered."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
 
 
 def rows(data):
@@ -190,8 +199,7 @@ def test_a_vector_leaves_before_the_next_frame_is_sent(tmp_path, speech, header)
         soundfile.write(tmp_path / "a.wav", speech[:0], 8000)
         head = (tmp_path / "a.wav").read_bytes()[:40] + b"\xff\xff\xff\xff"
     words = ["run", "-", "-m", "700c", *["--raw"] * (not header)]
-    with subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          bufsize=0) as process:  # fmt: skip
+    with start(*words) as process:
         process.stdin.write(head)
         for frame in range(20):
             process.stdin.write(speech[320 * frame : 320 * (frame + 1)].tobytes())
@@ -204,10 +212,8 @@ def test_a_vector_leaves_before_the_next_frame_is_sent(tmp_path, speech, header)
 
 def test_a_broken_pipe_ends_quietly(speech):
     loop = np.tile(speech, 200).tobytes()
-    with subprocess.Popen([*COMMAND, "run", "--raw"], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+    with start("run", "--raw") as process:
         process.stdin.write(loop[:64000])
-        process.stdin.flush()
         assert len(process.stdout.read(80)) == 80
         process.stdout.close()
         try:
@@ -222,10 +228,8 @@ def test_a_broken_pipe_ends_quietly(speech):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
     out = tmp_path / "a.f32"
-    with subprocess.Popen([*COMMAND, "run", "--raw", "-o", str(out)], stdin=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:  # fmt: skip
+    with start("run", "--raw", "-o", out) as process:
         process.stdin.write(speech.tobytes())
-        process.stdin.flush()
         until = time.monotonic() + 20
         while not any(path.stat().st_size for path in tmp_path.iterdir()):
             assert time.monotonic() < until, "nothing was written"

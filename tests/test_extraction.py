@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -105,15 +107,13 @@ def test_bad_input_is_told_in_one_line(samples, options, message):
 
 def test_records_refuse_other_shapes(speech):
     frames = ce.extract(speech)
-    with pytest.raises(ValueError, match="expected"):
-        ce.RateK(frames.vectors[:, :5], *(getattr(frames, name) for name in FIELDS[1:]),
-                 frames.freqs_hz)
-    with pytest.raises(ValueError, match="mean_db of shape"):
-        ce.RateK(frames.vectors, frames.mean_db[1:], frames.f0_hz, frames.voiced, frames.wo,
-                 frames.n_harm, frames.freqs_hz)
-    with pytest.raises(ValueError, match="frame_ms 30"):
-        ce.RateK(frames.vectors, frames.mean_db, frames.f0_hz, frames.voiced, frames.wo,
-                 frames.n_harm, frames.freqs_hz, 30)
+    for change, message in (
+        ({"vectors": frames.vectors[:, :5]}, "expected"),
+        ({"mean_db": frames.mean_db[1:]}, "mean_db of shape"),
+        ({"frame_ms": 30}, "frame_ms 30"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(frames, **change)
 
 
 def test_the_package_names_what_it_offers():
