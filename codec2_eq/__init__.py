@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codec2_eq.c2stream import StreamDecoder, StreamEncoder, decode, encode
     from codec2_eq.corpus import batch, open_corpus
     from codec2_eq.equalise import Equaliser, EqualiserStream, available_models, load_equaliser
     from codec2_eq.errors import Codec2EqError
@@ -29,8 +30,12 @@ _HOME = {
     "Extractor": "extraction",
     "Quantiser": "vq",
     "RateK": "records",
+    "StreamDecoder": "c2stream",
+    "StreamEncoder": "c2stream",
     "VectorWriter": "vectors",
     "available_models": "equalise",
+    "decode": "c2stream",
+    "encode": "c2stream",
     "batch": "corpus",
     "extract": "extraction",
     "extract_file": "extraction",
@@ -47,8 +52,12 @@ __all__ = [
     "Extractor",
     "Quantiser",
     "RateK",
+    "StreamDecoder",
+    "StreamEncoder",
     "VectorWriter",
     "available_models",
+    "decode",
+    "encode",
     "batch",
     "extract",
     "extract_file",

@@ -22,7 +22,7 @@ from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser, remove_mean
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
-from codec2_eq.level import Block, energy_chooser
+from codec2_eq.level import Block, energy_chooser, energy_levels_db
 from codec2_eq.libcodec2 import (
     BYTES_PER_FRAME,
     SAMPLES_PER_FRAME,
@@ -234,6 +234,29 @@ def decode_file(path: PathLike, output: PathLike, *,
         if not n_samples:
             raise Codec2EqError(f"{name}: holds no frame; is it a 700C stream?")
     return n_samples // SAMPLES_PER_FRAME, left_over
+
+
+def describe_stream(path: PathLike) -> dict[str, Any]:
+    """Return what a .c2 file holds, by name of the fact.
+
+    Raises Codec2EqError if it has no header of a 700C stream; a cut one is described.
+    """
+    name = display_name(path)
+    with open_input(path) as handle:
+        data = handle.read()
+    frames = data[header_length(data, required=True, name=name):]
+    n_frames, left_over = divmod(len(frames), BYTES_PER_FRAME)
+    _, energies, pitch_codes = unpack_frames(frames[:n_frames * BYTES_PER_FRAME])
+    facts = {"kind": "Codec 2 stream", "mode": "700C", "version": f"{data[3]}.{data[4]}",
+             "frames": n_frames, "duration_s": n_frames * FRAME_MS / 1000}
+    if left_over:
+        facts["cut"] = f"{left_over} bytes of a last frame of {BYTES_PER_FRAME}"
+    if n_frames:
+        levels_db = energy_levels_db()[energies]
+        facts["voiced"] = f"{100 * np.mean(pitch_codes > 0):.0f} %"
+        facts["energy_db"] = f"{levels_db.min():.1f} to {levels_db.max():.1f}"
+        facts["top_step"] = f"{100 * np.mean(energies == 15):.1f} % of frames"
+    return facts
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from codec2_eq.records import K
 
 Facts = dict[str, Any]
 
+C2_MAGIC = b"\xc0\xde\xc2"
+
 MAX_CODEBOOK_ENTRIES = 65536
 """Zero-mean rows up to this many, a power of two of them, are taken for a codebook."""
 
@@ -34,6 +36,10 @@ def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
             return _describe_network(name)
         if "config.json" in members:
             return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
+    if name.lower().endswith(".c2") or head.startswith(C2_MAGIC):
+        from codec2_eq.c2stream import describe_stream
+
+        return describe_stream(name)
     if format or head.startswith((b"PK", b"\x93NUMPY")) or name.lower().endswith(".f32"):
         return _describe_vectors(name, format)
     return _describe_audio(name)

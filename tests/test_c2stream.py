@@ -356,6 +356,29 @@ def test_speech_is_written_where_the_suffix_says_how(tmp_path, capsys):
     assert "suffix '.mp3' names no speech format to write" in capsys.readouterr().err
 
 
+def test_info_tells_of_streams(speech, tmp_path, capsys):
+    path = tmp_path / "a.c2"
+    path.write_bytes(c2stream.HEADER + c2stream.encode(speech, model="none") + b"x")
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    facts = dict(line.split(maxsplit=1) for line in told.splitlines())
+    assert facts["mode"] == "700C"
+    assert int(facts["frames"]) == len(speech) // 320
+    assert facts["cut"].startswith("1 bytes")
+    path.write_bytes(b"not a stream")
+    assert main(["info", str(path)]) == 1
+    assert "does not begin with C0 DE C2" in capsys.readouterr().err
+
+
+def test_the_package_offers_it(speech):
+    import codec2_eq as ce
+
+    bits = ce.encode(speech, model="none")
+    encoder = ce.StreamEncoder("none")
+    assert encoder.process(speech) + encoder.flush() == bits
+    assert len(ce.decode(bits)) == len(bits) // 4 * 320
+
+
 # ---- vq commands ----------------------------------------------------------------------------
 
 
