@@ -9,8 +9,8 @@ import numpy as np
 
 TARGET_DB = 36.0
 """Where speech is brought to, as the level of its loud vowels. Swept on Italian and Russian
-speech: at 38 over 2 % of active frames sit in the top energy step, at 36 under 1 %, and the
-bottom step is never reached; higher would clip, lower would give loudness away for nothing."""
+speech: the top energy step takes 0.2 % of active frames at 34 dB, 0.6 % at 36, 1.9 % at 38 and
+4.6 % at 40, and the bottom step none from 36 on."""
 
 cdef double TARGET = TARGET_DB
 cdef double MOST_GAIN_DB = 30

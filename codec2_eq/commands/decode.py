@@ -25,13 +25,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Decode block by block."""
     from codec2_eq.c2stream import decode_file
+    from codec2_eq.files import display_name
     from codec2_eq.vq import load_codebooks
 
     codebooks = None if args.codebook == "700c" else load_codebooks(args.codebook)
     n_frames, left_over = decode_file(
         args.input, args.output, codebooks=codebooks, partial=args.partial, force=args.force
     )
-    print(f"{args.output}: {n_frames} frames, {n_frames * 0.04:.2f} s", file=sys.stderr)
+    name = display_name(args.input)
+    print(f"{name}: {n_frames} frames, {n_frames * 0.04:.2f} s", file=sys.stderr)
     if left_over:
-        print(f"{args.input}: dropped the last {left_over} bytes, a partial frame of 4",
+        print(f"{name}: dropped the last {left_over} bytes, a partial frame of 4",
               file=sys.stderr)

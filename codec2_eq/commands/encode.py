@@ -52,10 +52,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
+    from codec2_eq.files import display_name
+
     statistics = encoder.statistics
-    print(f"{args.output}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
+    name = display_name(args.input)
+    print(f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
           f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
           f"{statistics.variance:.2f} dB^2 as c2enc --var", file=sys.stderr)
     if encoder.dropped_samples:
-        print(f"{args.input}: dropped the last {encoder.dropped_samples} samples, "
+        print(f"{name}: dropped the last {encoder.dropped_samples} samples, "
               "a partial frame of 320", file=sys.stderr)

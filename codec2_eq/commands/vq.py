@@ -129,7 +129,9 @@ def _quantise(args: argparse.Namespace) -> None:
 
 
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
-    print(f"{args.input}: {statistics.n_vectors} vectors, distortion "
+    from codec2_eq.files import display_name
+
+    print(f"{display_name(args.input)}: {statistics.n_vectors} vectors, distortion "
           f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB",
           file=sys.stderr)
     for stage, usage in enumerate(statistics.usage, start=1):
