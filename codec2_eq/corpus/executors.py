@@ -7,8 +7,6 @@ Processes, not threads, since a fifth of the work on short recordings is Python'
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
 import queue
 import signal
 import sys
@@ -213,6 +211,7 @@ class _InPlace(Executor):
 
 
 def _process_pool(jobs: int) -> Executor:
+    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     # A fork is ready at once and shares our memory, but is safe only where no other thread may
@@ -224,6 +223,8 @@ def _process_pool(jobs: int) -> Executor:
 
 def _begin_worker() -> None:
     """Leave Ctrl-C to the parent, and follow it when it dies."""
+    import ctypes
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):

@@ -143,7 +143,7 @@ def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
 
 def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int) -> None:
     draft = store.draft(".f32")
-    with _writing(store.shard(part)):
+    with _Writing(store.shard(part)):
         with open(draft, "wb", buffering=0) as out:
             for task in tasks:
                 with open(store.piece(task.number, ".f32"), "rb", buffering=0) as piece:
@@ -186,14 +186,14 @@ def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
     path = os.path.join(job.options.base, entry.name)
     state = ABSENT
     counter = _Counter()
+    warnings = _capture.begin()
     try:
         state = _state_of(path)
         if entry.name in skip:
             raise Codec2EqError(CRASHED)
         sink.begin()
-        with _capture.warnings() as warnings:
-            for block, vectors in _vectors(job, path, counter):
-                sink.write(block, vectors)
+        for block, vectors in _vectors(job, path, counter):
+            sink.write(block, vectors)
         if _state_of(path) != state:
             raise Codec2EqError("changed while it was read; run again when it is complete")
         sink.commit(entry.output)
@@ -202,6 +202,8 @@ def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
         return Record(entry.name, *state, 0, 0, _reason(path, error))
+    finally:
+        _capture.end()
     warning = "; ".join(message.removeprefix(f"{path}: ") for message in warnings) or None
     return Record(entry.name, *state, counter.n_samples, sink.n_frames, None, warning)
 
@@ -261,15 +263,15 @@ class _WarningCapture(logging.Filter):
         """Stand in the way of the library's logger; standing there twice makes no difference."""
         logging.getLogger("codec2_eq").addFilter(self)
 
-    @contextlib.contextmanager
-    def warnings(self) -> Iterator[list[str]]:
-        """Collect the warnings of this thread."""
+    def begin(self) -> list[str]:
+        """Collect the warnings of this thread from now on, in the list returned."""
         messages: list[str] = []
         self._held.messages = messages
-        try:
-            yield messages
-        finally:
-            self._held.messages = None
+        return messages
+
+    def end(self) -> None:
+        """Let them pass again."""
+        self._held.messages = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take a record, or let it pass."""
@@ -298,7 +300,7 @@ class Whereabouts:
     @contextlib.contextmanager
     def open(self) -> Iterator[Whereabouts]:
         """Tell where we are until the task ends."""
-        with _writing(self._path):
+        with _Writing(self._path):
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             yield self
@@ -308,7 +310,7 @@ class Whereabouts:
 
     def tell(self, index: int) -> None:
         """Note that a recording is begun."""
-        with _writing(self._path):
+        with _Writing(self._path):
             os.pwrite(self._descriptor, struct.pack("<q", index), 0)
 
     def last_seen(self) -> str | None:
@@ -340,13 +342,21 @@ class _Sink(Protocol):
     def abort(self) -> None: ...
 
 
-@contextlib.contextmanager
-def _writing(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        told = write_error(path, error)
-        raise (told if error.errno in _NAME_ERRORS else OutputError(str(told))) from error
+class _Writing:
+    """Context in which an OSError is one of writing to a path; a class, as it is quick to enter."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            told = write_error(self._path, error)
+            raise (told if error.errno in _NAME_ERRORS else OutputError(str(told))) from error
 
 
 @contextlib.contextmanager
@@ -373,7 +383,7 @@ class _ShardSink:
         self._path = store.piece(task.number, ".f32")
         self._draft = store.draft(".f32")
         self._start = 0
-        with _writing(self._path):
+        with _Writing(self._path):
             self._file = open(self._draft, "wb", buffering=0)
 
     def begin(self) -> None:
@@ -381,7 +391,7 @@ class _ShardSink:
         self.n_frames = 0
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
-        with _writing(self._path):
+        with _Writing(self._path):
             _write_all(self._file, vectors)
         self.n_frames += len(vectors)
 
@@ -389,13 +399,13 @@ class _ShardSink:
         """Do nothing: the vectors are where they belong."""
 
     def abort(self) -> None:
-        with _writing(self._path):
+        with _Writing(self._path):
             self._file.truncate(self._start)
             self._file.seek(self._start)
 
     def finish(self) -> None:
         """Let the piece appear."""
-        with _writing(self._path):
+        with _Writing(self._path):
             os.replace(self._draft, self._path)
 
     def close(self) -> None:
@@ -415,7 +425,7 @@ class _TreeSink:
 
     def _place(self, output: str) -> None:
         target = self._store.path(output)
-        with _writing(target):
+        with _Writing(target):
             try:
                 os.replace(self._draft, target)
             except FileNotFoundError:
@@ -428,16 +438,16 @@ class _PlainSink(_TreeSink):
 
     def begin(self) -> None:
         self.n_frames = 0
-        with _writing(self._draft):
+        with _Writing(self._draft):
             self._file = open(self._draft, "wb", buffering=0)
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
-        with _writing(self._draft):
+        with _Writing(self._draft):
             _write_all(self._file, vectors)
         self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
-        with _writing(self._draft):
+        with _Writing(self._draft):
             self._file.close()
         self._place(output)
 
