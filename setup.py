@@ -2,6 +2,7 @@
 """Build of the compiled parts; all else is in setup.cfg."""
 
 import platform
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -30,7 +31,8 @@ if platform.machine() == "x86_64":
 def extension(name: str, flags: list[str]) -> Extension:
     """Describe one compiled module."""
     source = name.replace(".", "/") + ".pyx"
-    return Extension(name, [source], extra_compile_args=[*EXACT, *flags])
+    headers = sorted(map(str, Path("codec2_eq").rglob("*.h")))
+    return Extension(name, [source], depends=headers, extra_compile_args=[*EXACT, *flags])
 
 
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}

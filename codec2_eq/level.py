@@ -59,7 +59,7 @@ def decoded_level_db(filtered: NDArray[np.float32], mean_db: Floats,
                      pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the power of each frame's harmonics as a 700C decoder rebuilds them, (n,) in dB.
 
-    filtered : (n, 20) dB, `post_filter` of sums of entries of the codebooks
+    filtered : (n, 20) dB, shapes, after `post_filter` if a decoder makes them
     mean_db : (n,) dB, the level that is sent with them
     pitch_codes : (n,) from `encode_pitch`: 0 is unvoiced
 
@@ -73,9 +73,9 @@ def level_correction_db(plain: NDArray[np.float32], equalised: NDArray[np.float3
                         mean_db: Floats, pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what to add to the mean so that an equalised frame is as loud as before, (n,) dB.
 
-    plain, equalised : (n, 20) dB, `post_filter` of what the quantiser made of a frame without
-        and with equaliser
-    mean_db : (n,) dB, means of the unequalised vectors, within the range of the energy steps
+    plain : (n, 20) dB, shapes before, as they are heard
+    equalised : (n, 20) dB, `post_filter` of what the quantiser made of the equalised shapes
+    mean_db : (n,) dB, level at which the two are compared
     """
     wanted = decoded_level_db(plain, mean_db, pitch_codes)
     correction = np.zeros(len(wanted), dtype=np.float32)
@@ -184,7 +184,7 @@ def energy_chooser(mode: str, quantiser: Quantiser, *, stock: bool, equalised: b
     if mode not in LEVEL_MODES:
         raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
     if mode == "auto":
-        return AutoLevel(quantiser if equalised else None)
+        return AutoLevel(equalised=equalised)
     return StockEnergy() if stock else KeptLoudness(quantiser)
 
 
@@ -197,25 +197,25 @@ class StockEnergy:
 
 
 class AutoLevel:
-    """Energies by `LevelControl`, each frame as loud beside the others as without equaliser.
+    """Energies by `LevelControl`.
 
-    quantiser : None if there is no equaliser
+    With an equaliser, each frame is decoded as loud, beside the others, as it came in. The decode
+    without equaliser would be the wrong model here: it exaggerates what the quantiser serves
+    badly, clipped speech by over 10 dB.
     """
 
-    def __init__(self, quantiser: Quantiser | None) -> None:
-        # of the unequalised frame only the loudness matters, and that to a step of 2.5 dB
-        self._quantiser = quantiser and Quantiser(quantiser.codebooks, survivors=1)
+    def __init__(self, *, equalised: bool) -> None:
+        self._equalised = equalised
         self._control = LevelControl()
 
     def choose(self, block: Block) -> NDArray[np.int64]:
         """Return the energy indexes, (n,) 0..15."""
         energy_db: Floats = block.mean_db
-        if self._quantiser is not None:
-            plain = post_filter(self._quantiser.quantise(block.plain_shapes)[0])
+        if self._equalised:
             # at the level that speech will have, not that which it has
-            at_db = np.full(len(plain), TARGET_DB)
-            energy_db = energy_db + level_correction_db(plain, post_filter(block.quantised),
-                                                        at_db, block.pitch_codes)
+            at_db = np.full(len(energy_db), TARGET_DB)
+            energy_db = energy_db + level_correction_db(
+                block.plain_shapes, post_filter(block.quantised), at_db, block.pitch_codes)
         return nearest_steps(energy_db + self._control.process(energy_db, block.pitch_codes > 0))
 
 

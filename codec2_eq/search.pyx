@@ -19,7 +19,7 @@ cdef extern from "search.h":
         int32_t parent
     void codec2_eq_mbest(const float *x, int64_t n, int k, const stage *stages, int n_stages,
                          int survivors, int32_t *indexes, float *work, survivor *list_,
-                         int32_t *paths) nogil
+                         int32_t *paths, int wide) nogil
 
 FILLER = np.float32(1e18)
 """Band value of the entries that fill up a last group: its square is over any error allowed."""
@@ -38,11 +38,12 @@ def group_entries(codebook):
     return np.ascontiguousarray(padded.reshape(n_groups, GROUP, k).transpose(0, 2, 1))
 
 
-def search(const float[:, ::1] vectors, codebooks, grouped, int survivors):
+def search(const float[:, ::1] vectors, codebooks, grouped, int survivors, *, bint wide=True):
     """Return the m-best indexes, (n, n_stages) int32; the GIL is released meanwhile.
 
     vectors : (n, k);  codebooks : (size, k) arrays, float32 and C-contiguous
     grouped : `group_entries` of each;  survivors : at least 1
+    wide : use the widest vectors that the processor has; the result is the same
     """
     cdef int n_stages = len(codebooks), k = vectors.shape[1], s
     cdef int64_t n = vectors.shape[0]
@@ -67,7 +68,7 @@ def search(const float[:, ::1] vectors, codebooks, grouped, int survivors):
             stages[s].n_groups = <int32_t>grouped_view.shape[0]
         with nogil:
             codec2_eq_mbest(&vectors[0, 0], n, k, stages, n_stages, survivors, &out[0, 0],
-                            &work[0], best, &paths[0])
+                            &work[0], best, &paths[0], wide)
     finally:
         free(stages)
         free(best)

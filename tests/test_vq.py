@@ -48,6 +48,19 @@ def test_search_equals_brute_force_for_any_sizes_and_survivors(seed, k, survivor
     np.testing.assert_array_equal(found, want)
 
 
+@pytest.mark.parametrize("k, sizes", [(20, (512, 512)), (7, (33, 5, 64))])
+def test_every_machine_gives_the_same(k, sizes):
+    from codec2_eq.search import group_entries, search
+
+    rng = np.random.default_rng(1)
+    codebooks = [rng.normal(0, 5, (size, k)).astype(np.float32) for size in sizes]
+    vectors = np.round(rng.normal(0, 8, (300, k))).astype(np.float32)
+    grouped = [group_entries(c) for c in codebooks]
+    wide, narrow = (search(vectors, codebooks, grouped, 5, wide=w) for w in (True, False))
+    np.testing.assert_array_equal(wide, narrow)
+    assert brute_force_mbest(vectors[0], codebooks, 5) == tuple(narrow[0])
+
+
 def test_indexes_and_vectors_equal_libcodec2s_bit_for_bit():
     rng = np.random.default_rng(3)
     samples = rng.normal(0, 1500, 320 * 400) * np.repeat(rng.uniform(0, 4, 400), 320)
