@@ -217,6 +217,7 @@ class AudioStream:
         self.rate = source.rate
         self.channels = source.channels
         self.duration_s = source.duration_s
+        self._monitor = _LevelMonitor(self.name, source.rate)
         self._blocks = self._run(source, max(1, int(block_s * source.rate)))
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
@@ -235,8 +236,13 @@ class AudioStream:
         """Close the file; the iterator must not be used any more."""
         self._files.close()
 
+    @property
+    def clipped_share(self) -> float:
+        """Share of the file's samples read so far that are at full scale or beyond."""
+        return self._monitor.n_clipped / max(1, self._monitor.n_samples)
+
     def _run(self, source: _Source, block_frames: int) -> Iterator[NDArray[np.float32]]:
-        monitor = _LevelMonitor(self.name, source.rate)
+        monitor = self._monitor
         with self._files:
             for block in source.blocks(block_frames):
                 if self._channel is not None:

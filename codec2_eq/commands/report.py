@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq report: a page to look at and listen to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from codec2_eq.report import Failure, Summary
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="recordings; - is stdin")
+    options.add_output(parser, "the page, one HTML file that needs nothing else")
+    parser.add_argument(
+        "-m", "--model", action="append", metavar="MODEL", dest="models",
+        help="equaliser, as often as wanted: a name from `codec2-eq models`, or a .keras or .npz "
+        "file (default: none, 700c, cmn and the shipped networks)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, metavar="S",
+        help="show and play the first S seconds of each recording (default: %(default)g)",
+    )  # fmt: skip
+    options.add_audio(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page; return 1 if recordings failed."""
+    from codec2_eq.report import write_report
+
+    summary = write_report(
+        args.inputs, args.output, models=args.models, seconds=args.seconds, channel=args.channel,
+        raw=args.raw, force=args.force, on_failure=_tell_failure,
+    )  # fmt: skip
+    _tell(args.output, summary)
+    return 1 if summary.failures else 0
+
+
+def _tell_failure(failure: Failure) -> None:
+    line = f"{failure.name}: {failure.reason}".replace("\n", "\\n")
+    print(f"codec2-eq: {line}", file=sys.stderr)
+
+
+def _tell(output: str, summary: Summary) -> None:
+    print(
+        f"{output}: {summary.recordings} recordings, {len(summary.models)} models, "
+        f"{summary.n_bytes / 1e6:.1f} MB",
+        file=sys.stderr,
+    )
+    if summary.silent:
+        print(f"{summary.silent} come without sound, the page has enough: show fewer recordings, "
+              "models or seconds", file=sys.stderr)  # fmt: skip
+    if summary.failures:
+        print(f"{len(summary.failures)} failed, see the page", file=sys.stderr)
