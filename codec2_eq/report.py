@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A page to look at and listen to: what equalisers do to recordings, and how 700C then sounds.
 
-One HTML file that needs nothing else: pictures and sound lie within it. The same inputs give the
-same bytes, so that two pages can be compared.
+One HTML file that needs nothing else: pictures and sound lie within it. The same command gives the
+same bytes, so that two pages can be compared. (Within one process all decoders draw their random
+phases from one generator, so there a second page sounds alike, but has other samples.)
 """
 
 from __future__ import annotations

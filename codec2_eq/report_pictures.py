@@ -18,11 +18,11 @@ from codec2_eq.equalise import CODEBOOK_MEAN_DB
 if TYPE_CHECKING:
     from codec2_eq.report import Outcome, Recording
 
-SHAPE_COLOURS: Any = {"cmap": "cividis", "vmin": -25, "vmax": 30}
+SHAPE_COLOURS: Any = {"cmap": "viridis", "vmin": -25, "vmax": 30}
 """Of shapes [dB]: from the 1st to the 99th percentile of speech, about."""
 
-REMOVED_COLOURS: Any = {"cmap": "RdBu_r", "vmin": -15, "vmax": 15}
-"""Of what an equaliser took away [dB]; white is nothing."""
+REMOVED_LIMIT_DB = 15
+"""Of what an equaliser took away [dB]: where the colours are full; nothing has no colour."""
 
 # lines that stay apart on white, on black and for the colour-blind; after them they repeat
 _COLOURS = ("#8a8a8a", "#2f8fdd", "#d9730d", "#12a37a", "#c9619f", "#a8860b")
@@ -73,7 +73,7 @@ def heat_maps(recording: Recording) -> Picture:
             _draw_map(left, recording, outcome.shapes, f"after {outcome.model}", SHAPE_COLOURS)
             removed = recording.before - outcome.shapes
             title = f"taken away by {outcome.model}"
-            image = _draw_map(right, recording, removed, title, REMOVED_COLOURS)
+            image = _draw_map(right, recording, removed, title, _removed_colours())
         if changed:
             _add_scale(figure, image, axes[:, 1], "taken away [dB]")
         for axis in axes[-1]:
@@ -136,6 +136,15 @@ def _draw_map(
     _name_bands(axis.yaxis, recording, _TICK_BANDS[::2])
     axis.set_ylabel("Hz")
     return image
+
+
+def _removed_colours() -> dict[str, Any]:
+    """Blue to red, through the colour of the page: a light middle would glare on a dark one."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    steps = [(0, "#2a78d0ff"), (0.5, "#2a78d000"), (0.5, "#d63f3600"), (1, "#d63f36ff")]
+    cmap = LinearSegmentedColormap.from_list("removed", steps)
+    return {"cmap": cmap, "vmin": -REMOVED_LIMIT_DB, "vmax": REMOVED_LIMIT_DB}
 
 
 def _draw_level(axis: Any, recording: Recording) -> None:

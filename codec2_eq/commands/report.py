@@ -48,7 +48,7 @@ def _tell_failure(failure: Failure) -> None:
 
 def _tell(output: str, summary: Summary) -> None:
     print(
-        f"{output}: {summary.recordings} recordings, {len(summary.models)} models, "
+        f"{output}: recordings {summary.recordings}, models {len(summary.models)}, "
         f"{summary.n_bytes / 1e6:.1f} MB",
         file=sys.stderr,
     )
