@@ -297,8 +297,8 @@ def _outcome(
 def _level(samples: NDArray[np.int16]) -> str:
     """Tell the level of samples that are not all zero."""
     values = samples / FULL_SCALE
-    rms_db = 10 * np.log10(np.mean(values**2))
-    return f"{rms_db:.1f} dB rms, peak {20 * np.log10(np.abs(values).max()):.1f} dB"
+    rms_db, peak_db = 10 * np.log10([np.mean(values**2), np.max(values**2)])
+    return f"{rms_db:.1f} dB rms, peak {peak_db:z.1f} dB"
 
 
 def _plural(number: int, noun: str) -> str:

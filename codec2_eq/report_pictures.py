@@ -39,6 +39,7 @@ _STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.linewidth": 0.6,
     "text.color": _INK,
+    "text.parse_math": False,  # a model's path may hold dollars
     "xtick.color": _INK,
     "ytick.color": _INK,
     "legend.frameon": False,
@@ -132,7 +133,7 @@ def _draw_map(
         values.T, origin="lower", aspect="auto", interpolation="none",
         extent=(0, n_frames * recording.frames.frame_ms / 1000, -0.5, n_bands - 0.5), **colours,
     )  # fmt: skip
-    axis.set_title(title, parse_math=False)
+    axis.set_title(title)
     _name_bands(axis.yaxis, recording, _TICK_BANDS[::2])
     axis.set_ylabel("Hz")
     return image
