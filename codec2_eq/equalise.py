@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,28 @@ class EqualiserStream:
             raise Codec2EqError(f"vector {frame} holds values that are not finite; in dB, please")
         return self._next(rows)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What it remembers, to save with ``np.savez`` and `restore`; empty without memory."""
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state` of the same equaliser: a station's microphone is known at once.
+
+        Raises Codec2EqError if it is that of another.
+        """
+        own = self.state()
+        if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:
+            raise Codec2EqError(
+                f"state of {', '.join(state) or 'nothing'}, expected {', '.join(own) or 'nothing'}; "
+                "save it from a stream of the same equaliser"
+            )
+        if not all(np.isfinite(value).all() for value in state.values()):
+            raise Codec2EqError("state: holds values that are not finite; start afresh")
+        self._remember({n: np.array(state[n], v.dtype) for n, v in own.items()})
+
+    def _remember(self, state: dict[str, np.ndarray]) -> None:
+        """Take over a state that is known to fit."""
+
     def _next(self, rows: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
@@ -105,6 +127,12 @@ class _FrontEqualiser(EqualiserStream):
         self._gain = FRONT_GAIN if frames == 1 else 1 - (1 - float(FRONT_GAIN)) ** frames
         self._eq = np.zeros(K, np.float32)
 
+    def state(self) -> dict[str, np.ndarray]:
+        return {"eq": self._eq.copy()}
+
+    def _remember(self, state: dict[str, np.ndarray]) -> None:
+        self._eq = state["eq"]
+
     def _next(self, rows: np.ndarray) -> np.ndarray:
         shapes = remove_mean(rows)[1]
         front_equaliser(shapes, self._eq, FRONT_IDEAL_DB, self._gain)
@@ -120,6 +148,14 @@ class _RunningMean(EqualiserStream):
         self._peak_fall_db = CMN_PEAK_FALL_DB_PER_S * frame_s
         self._curve = np.zeros(K)
         self._weight_and_peak = np.array([CMN_PRIOR_S / frame_s, -np.inf])
+
+    def state(self) -> dict[str, np.ndarray]:
+        # a peak of minus infinity, before the first frame, is no number to save
+        weight_and_peak = np.maximum(self._weight_and_peak, CMN_SILENCE_DB)
+        return {"curve": self._curve.copy(), "weight_and_peak": weight_and_peak}
+
+    def _remember(self, state: dict[str, np.ndarray]) -> None:
+        self._curve, self._weight_and_peak = state["curve"], state["weight_and_peak"]
 
     def _next(self, rows: np.ndarray) -> np.ndarray:
         mean_db, shapes = remove_mean(rows)
@@ -149,6 +185,16 @@ class _NetworkStream(EqualiserStream):
         self._network = network
         self._states: list[State] = [network.initial_state() for _ in range(phases)]
         self._phase = 0  # whose turn the next frame is
+
+    def state(self) -> dict[str, np.ndarray]:
+        # told from whose turn it is on, so that a phase is nothing to save
+        turns = self._states[self._phase :] + self._states[: self._phase]
+        return {f"{i}.{n}": v.copy() for i, state in enumerate(turns) for n, v in state.items()}
+
+    def _remember(self, state: dict[str, np.ndarray]) -> None:
+        for i, own in enumerate(self._states):
+            self._states[i] = {name: state[f"{i}.{name}"] for name in own}
+        self._phase = 0
 
     def _next(self, rows: np.ndarray) -> np.ndarray:
         phases = len(self._states)

@@ -6,7 +6,7 @@
 A step is some 10,000 multiply-adds, far less work than the same in calls of NumPy. Sums run in
 one fixed order in float32, as in ``affine``, so that a stream gives the bits of the whole file.
 """
-from libc.math cimport expf, log1pf, logf
+from libc.math cimport expf, log1pf, logf, sqrtf
 import numpy as np
 
 DEF LEAK = 0.1  # slope of the hidden layers below zero
@@ -37,23 +37,23 @@ cdef inline float softplus(float x) noexcept nogil:
 
 
 def estimate(const float[:, ::1] vectors, float[:, ::1] out,
-             float[::1] curve, float[::1] weight, float[::1] peak,
+             float[::1] curve, float[::1] weight, float[::1] surprise, float[::1] peak,
              const float[::1] reference, const float[:, ::1] kernel1, const float[::1] bias1,
              const float[:, ::1] kernel2, const float[::1] bias2,
              const float[:, ::1] kernel3, const float[::1] bias3,
-             float keep, float least_weight, float peak_fall_db, float level_range_db,
+             float least_weight, float surprise_rate, float peak_fall_db, float level_range_db,
              float silence_db):
     """Equalise (n, K) vectors [dB] into `out`, the state in place.
 
-    State: curve (K,) dB, its weight (K,) in frames, peak (1,) dB. See `network` for the rest.
+    State: curve (K,) dB, its weight (K,) in frames, surprise (K,), peak (1,) dB. See `network`.
     """
     cdef Py_ssize_t i, k, n_bands = vectors.shape[1]
-    cdef float mean, level, fresh, total
-    scratch = np.empty(2 * n_bands + 1 + kernel1.shape[1] + kernel2.shape[1] + kernel3.shape[1],
+    cdef float mean, level, fresh, total, news, weights, shock, keep
+    scratch = np.empty(n_bands + 3 + kernel1.shape[1] + kernel2.shape[1] + kernel3.shape[1],
                        np.float32)
     cdef float[::1] scratch_view = scratch
     cdef float* x = &scratch_view[0]
-    cdef float* h1 = x + 2 * n_bands + 1
+    cdef float* h1 = x + n_bands + 3
     cdef float* h2 = h1 + kernel1.shape[1]
     cdef float* o = h2 + kernel2.shape[1]
     with nogil:
@@ -68,23 +68,31 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
             if peak[0] < silence_db:
                 peak[0] = silence_db
             level = (mean - peak[0]) / level_range_db
+            weights = 0
+            shock = 0
             for k in range(n_bands):
                 x[k] = (vectors[i, k] - mean - curve[k]) / 10 - reference[k]
-                x[n_bands + 1 + k] = logf(weight[k]) / 2 - 1
+                weights += logf(weight[k])
+                shock += surprise[k] * surprise[k]
             x[n_bands] = level if level > -2 else -2
+            x[n_bands + 1] = weights / n_bands / 2 - 1
+            x[n_bands + 2] = 4 * sqrtf(shock / n_bands + <float>1e-6) - 1
             affine_row(x, kernel1, bias1, h1)
             leaky(h1, kernel1.shape[1])
             affine_row(h1, kernel2, bias2, h2)
             leaky(h2, kernel2.shape[1])
             affine_row(h2, kernel3, bias3, o)
             total = 0
+            keep = 1 / (1 + expf(-o[3 * n_bands]))
             for k in range(n_bands):
                 fresh = softplus(o[n_bands + k])
+                news = x[k] + o[k]
+                surprise[k] += surprise_rate * (fresh / (1 + fresh)) * (news - surprise[k])
                 weight[k] = keep * weight[k]
                 if weight[k] < least_weight:
                     weight[k] = least_weight
                 weight[k] += fresh
-                curve[k] += 10 * (fresh / weight[k]) * (x[k] + o[k])
+                curve[k] += 10 * (fresh / weight[k]) * news
                 out[i, k] = vectors[i, k] - mean - curve[k] - 10 * o[2 * n_bands + k]
                 total += out[i, k]
             total = total / n_bands

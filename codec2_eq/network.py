@@ -333,15 +333,18 @@ class RecursiveEstimator(Layer):
     """Estimates the constant curve that lies on speech, frame after frame, and takes it off.
 
     Two hidden layers (leaky, 0.1) see the frame's shape less the curve so far and less
-    `reference`, in units of 10 dB, the frame's level under its running peak, and half the
-    logarithm of the weights less 1. Per band they give what the frame says the curve lacks, how
-    far that is to be trusted, and a trim of this frame alone:
-    W = max(keep W, least_weight) + softplus(trust);
-    c += 10 (softplus(trust) / W) (input + lack); output = shape - c - 10 trim, less its mean.
+    `reference`, in units of 10 dB; the frame's level under its running peak; half the mean
+    logarithm of the weights less 1; and 4 rms(surprise) - 1. Per band they give what the frame
+    says the curve lacks, how far that is to be trusted, and a trim of this frame alone, and
+    once what of the past to keep. With news = input + lack and fresh = softplus(trust):
+    W = max(sigmoid(keep) W, least_weight) + fresh; c += 10 (fresh / W) news;
+    surprise += surprise_rate fresh / (1 + fresh) (news - surprise): near zero while the curve
+    holds, large where speaker or microphone changed;
+    output = shape - c - 10 trim, less its mean.
 
-    reference, start, start_weight : (K,). kernel1 : (2 K + 1, hidden 1), kernel2 : (hidden 1,
-    hidden 2), kernel3 : (hidden 2, 3 K). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
-    ``peak`` (1,) dB.
+    reference, start, start_weight : (K,). kernel1 : (K + 3, hidden 1), kernel2 : (hidden 1,
+    hidden 2), kernel3 : (hidden 2, 3 K + 1). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
+    ``surprise`` (K,), ``peak`` (1,) dB.
     """
 
     reference: np.ndarray
@@ -353,25 +356,25 @@ class RecursiveEstimator(Layer):
     bias2: np.ndarray
     kernel3: np.ndarray
     bias3: np.ndarray
-    keep: float
     least_weight: float
+    surprise_rate: float
     peak_fall_db: float
     level_range_db: float
     silence_db: float
 
     def __post_init__(self) -> None:
         bands = self.outputs
-        widths = [2 * bands + 1, self.bias1.size, self.bias2.size, 3 * bands]
+        widths = [bands + 3, self.bias1.size, self.bias2.size, 3 * bands + 1]
         kernels = (self.kernel1, self.kernel2, self.kernel3)
         _require(
             all(v.shape == (bands,) for v in (self.reference, self.start, self.start_weight))
-            and self.bias3.shape == (3 * bands,)
+            and self.bias3.shape == (3 * bands + 1,)
             and [k.shape for k in kernels] == list(itertools.pairwise(widths)),
             f"recursive_estimator: kernels {[k.shape for k in kernels]} do not fit {bands} bands",
         )
         _require(
-            0 < self.keep < 1 and self.least_weight > 0 and bool((self.start_weight > 0).all()),
-            "recursive_estimator: weights must be positive and keep within 0 and 1",
+            self.least_weight > 0 and bool((self.start_weight > 0).all()),
+            "recursive_estimator: weights must be positive",
         )
 
     @property
@@ -389,6 +392,7 @@ class RecursiveEstimator(Layer):
         return {
             "curve": self.start.copy(),
             "weight": self.start_weight.copy(),
+            "surprise": np.zeros(self.outputs, np.float32),
             "peak": np.full(1, self.silence_db, np.float32),
         }
 
@@ -399,10 +403,10 @@ class RecursiveEstimator(Layer):
         estimate(
             x,
             out,
-            *(after[name] for name in ("curve", "weight", "peak")),
+            *(after[name] for name in ("curve", "weight", "surprise", "peak")),
             *(self.reference, self.kernel1, self.bias1, self.kernel2, self.bias2),
             *(self.kernel3, self.bias3),
-            *(self.keep, self.least_weight, self.peak_fall_db),
+            *(self.least_weight, self.surprise_rate, self.peak_fall_db),
             *(self.level_range_db, self.silence_db),
         )
         return out, after

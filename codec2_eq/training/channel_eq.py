@@ -34,18 +34,21 @@ PICTURES = ("loss", "convergence")
 class Settings:
     """What a training depends on, besides the speech.
 
-    hidden : sizes of the hidden layers. fv_weight : of the part of the error that wanders, beside
-    the whole. ema : of the weights over steps; the average is what is judged and kept.
+    hidden : sizes of the hidden layers. steps : batches an epoch. fv_weight : of the part of the
+    error that wanders, beside the whole. trim_weight : of the squared trims, without which they
+    shrink the speech. ema : of the weights over steps; their average is judged and kept.
+    patience : epochs without a better one, after which it ends.
     """
 
-    hidden: tuple[int, int] = (64, 56)
-    epochs: int = 30
-    steps: int = 100
+    hidden: tuple[int, int] = (72, 62)
+    epochs: int = 12
+    steps: int = 250
     batch: int = 64
     learning_rate: float = 3e-3
-    fv_weight: float = 1.0
-    ema: float = 0.98
-    patience: int = 10
+    fv_weight: float = 1.5
+    trim_weight: float = 0.15
+    ema: float = 0.99
+    patience: int = 8
     draws: data.Draws = field(default_factory=data.Draws)
 
 
@@ -135,7 +138,7 @@ def train_on_speech(
 
 def multiply_adds(hidden: tuple[int, int]) -> int:
     """Multiply-adds a frame costs: the three kernels; the recursion adds some tens a band."""
-    widths = (2 * K + 1, *hidden, 3 * K)
+    widths = (K + 3, *hidden, 3 * K + 1)
     return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
 
 
@@ -163,20 +166,20 @@ def _fit(
     from codec2_eq.training import recursive
 
     keras.utils.set_random_seed(seed)
-    model = recursive.model(settings.hidden)
+    model = recursive.model(settings.hidden, tell_trim=True)
     cell = model.get_layer(NAME).cell
     cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / recursive.UNIT_DB)
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 20,
         settings.steps * settings.epochs,
-        alpha=0.4,
+        alpha=0.02,
         warmup_target=settings.learning_rate,
         warmup_steps=50,
     )
     optimizer = keras.optimizers.Adam(
         schedule, clipnorm=1.0, use_ema=True, ema_momentum=settings.ema
     )
-    model.compile(optimizer, loss=_loss(keras, settings.fv_weight), jit_compile=True)
+    model.compile(optimizer, loss=_loss(keras, settings), jit_compile=True)
     checkpoint = folder / f"{NAME}_seed{seed}.checkpoint.npz"
     keeper = _keep_best(keras, cell, cases, settings, checkpoint, report)
     callbacks = [keeper, keras.callbacks.TerminateOnNaN()]
@@ -186,23 +189,26 @@ def _fit(
     start = keeper.resume(model)
     model.fit(batches, epochs=settings.epochs, initial_epoch=start, verbose=0, shuffle=False,
               callbacks=callbacks)  # fmt: skip
-    model.set_weights(keeper.best)
-    return _Trained(model, cell.exported(), keeper.history, checkpoint)
+    published = recursive.model(settings.hidden)
+    published.set_weights(keeper.best)
+    exported = published.get_layer(NAME).cell.exported()
+    return _Trained(published, exported, keeper.history, checkpoint)
 
 
-def _loss(keras: Any, fv_weight: float) -> Any:
-    """Mean squared error on active frames, and the same less each segment's constant part."""
+def _loss(keras: Any, settings: Settings) -> Any:
+    """Squared error on active frames, the same less each segment's constant part, and trims."""
     ops = keras.ops
 
     def loss(wanted: Any, output: Any) -> Any:
         active = wanted[..., K:]
-        error = output - wanted[..., :K]
+        error = output[..., :K] - wanted[..., :K]
         count = ops.sum(active, axis=1, keepdims=True) + 1e-3
         constant = ops.sum(error * active, axis=1, keepdims=True) / count
         total = K * ops.sum(active)
         square = ops.sum(ops.square(error) * active) / total
         wander = ops.sum(ops.square(error - constant) * active) / total
-        return square + fv_weight * wander
+        trim = ops.sum(ops.square(output[..., K:]) * active) / total
+        return square + settings.fv_weight * wander + settings.trim_weight * trim
 
     return loss
 

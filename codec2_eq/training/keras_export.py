@@ -125,6 +125,14 @@ def _gru(layer: Any) -> list[Layer]:
     ]
 
 
+def _rnn(layer: Any) -> list[Layer]:
+    if not hasattr(layer.cell, "exported"):
+        raise _Unsupported(f"runs a {type(layer.cell).__name__}, which is not supported")
+    if not layer.return_sequences or layer.go_backwards or layer.cell.tell_trim:
+        raise _Unsupported("does not give one shape a frame, in their order")
+    return [layer.cell.exported()]
+
+
 def _scale(scale: Any, offset: Any) -> list[Layer]:
     pair = np.broadcast_arrays(np.ravel(scale), np.ravel(offset))
     return [Scale(*(np.array(part, np.float32) for part in pair))]
@@ -159,6 +167,7 @@ def _time_distributed(layer: Any) -> list[Layer]:
 CONVERTERS: dict[str, Callable[[Any], list[Layer]]] = {
     "Dense": _dense,
     "GRU": _gru,
+    "RNN": _rnn,
     "Activation": _activation_layer,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
@@ -289,6 +298,8 @@ def _cache_dir() -> Path:
 def _convert(path: Path, digest: str) -> Network:
     _require_known_classes(path)
     keras = import_keras()
+    from codec2_eq.training import recursive  # noqa: F401  # makes its cell known to Keras
+
     try:
         model = keras.saving.load_model(path, compile=False)
     except (OSError, TypeError, ValueError) as error:

@@ -15,8 +15,10 @@ from codec2_eq.records import K
 
 UNIT_DB = 10.0  # the network's numbers are of this size
 LEAK = 0.1
+HIDDEN = (72, 62)  # the widest that stay within 10,000 multiply-adds a frame
 START_WEIGHT = 8.0  # frames that the average curve is worth at first; training moves it
 KEEP_LOGIT = 5.5  # forgets over 10 s of frames at first; training moves it
+SURPRISE_RATE = 0.1  # of a fully trusted frame: the news of the last half second
 LEAST_WEIGHT = 0.5  # frames; after long silence the next speech counts almost alone
 PEAK_FALL_DB = 0.02  # a frame: so that one shout does not silence a minute of quiet speech
 LEVEL_RANGE_DB = 20.0
@@ -28,22 +30,27 @@ SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: nev
 class RecursiveEstimatorCell(keras.layers.Layer):
     """One frame of `codec2_eq.network.RecursiveEstimator`, for `keras.layers.RNN`.
 
-    hidden : sizes of the two hidden layers.
+    hidden : sizes of the two hidden layers. tell_trim : put out the trims [dB] after the shape,
+    2 K values in all, so that a loss can see them.
     """
 
-    def __init__(self, hidden: tuple[int, int] = (64, 56), **options: Any) -> None:
+    def __init__(
+        self, hidden: tuple[int, int] = HIDDEN, *, tell_trim: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.hidden = tuple(hidden)
-        self.state_size = [K, K, 1, 1]
-        self.output_size = K
+        self.tell_trim = tell_trim
+        self.state_size = [K, K, K, 1, 1]
+        self.output_size = 2 * K if tell_trim else K
 
     def get_config(self) -> dict[str, Any]:
         """What is needed to make the cell again."""
-        return {**super().get_config(), "hidden": list(self.hidden)}
+        own = {"hidden": list(self.hidden), "tell_trim": self.tell_trim}
+        return {**super().get_config(), **own}
 
     def build(self, input_shape: Any) -> None:
         """Make the weights: features of unit size, a network that begins as a running mean."""
-        widths = [2 * K + 1, *self.hidden, 3 * K]
+        widths = [K + 3, *self.hidden, 3 * K + 1]
         spreads = [1.4 / np.sqrt(widths[0]), 1.4 / np.sqrt(widths[1]), 0.01]
         for i, spread in enumerate(spreads):
             shape = (widths[i], widths[i + 1])
@@ -54,8 +61,8 @@ class RecursiveEstimatorCell(keras.layers.Layer):
                 name=f"bias{i + 1}", shape=shape[1:], initializer="zeros"))  # fmt: skip
         self.start = self._constant("start", K, 0.0)
         self.start_weight = self._constant("start_weight", K, float(np.log(START_WEIGHT)))
-        self.keep = self._constant("keep", 1, KEEP_LOGIT)
         self.reference = ops.convert_to_tensor(CODEBOOK_MEAN_DB / UNIT_DB, "float32")
+        self.bias3.assign(np.append(np.zeros(3 * K), KEEP_LOGIT))
         self.built = True
 
     def _constant(self, name: str, size: int, value: float) -> Any:
@@ -64,12 +71,11 @@ class RecursiveEstimatorCell(keras.layers.Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """Weights are learnt, and zeros stand for them here: the flag marks the first frame."""
-        sizes = (K, K, 1, 1)
-        return [ops.zeros((batch_size, size), "float32") for size in sizes]
+        return [ops.zeros((batch_size, size), "float32") for size in self.state_size]
 
     def call(self, frame: Any, states: list[Any], training: bool = False) -> tuple[Any, list[Any]]:
         """(batch, K) dB and the states to (batch, K) dB and the states after."""
-        curve, weight, peak, begun = states
+        curve, weight, surprise, peak, begun = states
         curve = ops.where(begun > 0, curve, UNIT_DB * self.start)
         weight = ops.where(begun > 0, weight, ops.exp(self.start_weight))
         peak = ops.where(begun > 0, peak, SILENCE_DB)
@@ -77,16 +83,25 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         peak = ops.maximum(ops.maximum(peak - PEAK_FALL_DB, mean), SILENCE_DB)
         level = ops.maximum((mean - peak) / LEVEL_RANGE_DB, LEVEL_FLOOR)
         heard = (frame - mean - curve) / UNIT_DB - self.reference
-        seen = ops.concatenate([heard, level, ops.log(weight) / 2 - 1], axis=-1)
+        known = ops.mean(ops.log(weight), axis=-1, keepdims=True) / 2 - 1
+        shock = ops.mean(ops.square(surprise), axis=-1, keepdims=True)
+        shock = 4 * ops.sqrt(shock + 1e-6) - 1
+        seen = ops.concatenate([heard, level, known, shock], axis=-1)
         hidden = ops.leaky_relu(seen @ self.kernel1 + self.bias1, LEAK)
         hidden = ops.leaky_relu(hidden @ self.kernel2 + self.bias2, LEAK)
-        lack, trust, trim = ops.split(hidden @ self.kernel3 + self.bias3, 3, axis=-1)
+        lack, trust, trim, keep = ops.split(
+            hidden @ self.kernel3 + self.bias3, [K, 2 * K, 3 * K], axis=-1
+        )
         fresh = ops.softplus(trust)
-        weight = ops.maximum(ops.sigmoid(self.keep) * weight, LEAST_WEIGHT) + fresh
-        curve = curve + UNIT_DB * fresh / weight * (heard + lack)
+        weight = ops.maximum(ops.sigmoid(keep) * weight, LEAST_WEIGHT) + fresh
+        news = heard + lack
+        curve = curve + UNIT_DB * fresh / weight * news
+        surprise = surprise + SURPRISE_RATE * fresh / (1 + fresh) * (news - surprise)
         shape = frame - mean - curve - UNIT_DB * trim
         shape = shape - ops.mean(shape, axis=-1, keepdims=True)
-        return shape, [curve, weight, peak, ops.ones_like(begun)]
+        if self.tell_trim:
+            shape = ops.concatenate([shape, UNIT_DB * trim], axis=-1)
+        return shape, [curve, weight, surprise, peak, ops.ones_like(begun)]
 
     def exported(self) -> RecursiveEstimator:
         """The same, without Keras."""
@@ -104,17 +119,17 @@ class RecursiveEstimatorCell(keras.layers.Layer):
             bias2=array(self.bias2),
             kernel3=array(self.kernel3),
             bias3=array(self.bias3),
-            keep=float(1 / (1 + np.exp(-float(array(self.keep)[0])))),
             least_weight=LEAST_WEIGHT,
+            surprise_rate=SURPRISE_RATE,
             peak_fall_db=PEAK_FALL_DB,
             level_range_db=LEVEL_RANGE_DB,
             silence_db=SILENCE_DB,
         )
 
 
-def model(hidden: tuple[int, int], *, frames: int | None = None, batch: int | None = None) -> Any:
-    """A Keras model of (batch, frames, K) dB to shapes of the same shape."""
-    cell = RecursiveEstimatorCell(hidden, name="estimator")
-    vectors = keras.Input((frames, K), batch_size=batch, name="vectors")
+def model(hidden: tuple[int, int], *, tell_trim: bool = False) -> Any:
+    """A Keras model of (batch, frames, K) dB to shapes, and trims if told; see the cell."""
+    cell = RecursiveEstimatorCell(hidden, tell_trim=tell_trim, name="estimator")
+    vectors = keras.Input((None, K), name="vectors")
     shapes = keras.layers.RNN(cell, return_sequences=True, name="channel_eq")(vectors)
     return keras.Model(vectors, shapes, name="channel_eq")

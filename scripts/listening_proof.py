@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
+
+Writes WAVs of what a stock decoder plays, all brought to one level, and a table: how loud they
+came out, the distortion of the quantiser, and how far the twin's decoded speech is from that of
+the unshaped recording.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from codec2_eq import bench, quality
+from codec2_eq.audio import read_audio
+from codec2_eq.c2stream import decode, encode
+from codec2_eq.equalise import load_equaliser
+from codec2_eq.shaping import load_shaping
+
+MODELS = ("none", "700c", "cmn", "channel_eq")
+LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual
+RATE_HZ = 8000
+
+
+def main() -> None:
+    """Parse, make the files, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recording", help="speech, such as hts1a of codec2-examples")
+    parser.add_argument("-o", "--output", default="listening_proof", help="folder of the WAVs")
+    parser.add_argument("--shaping", default="boom", help="the filter (default: %(default)s)")
+    args = parser.parse_args()
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = read_audio(args.recording)
+    versions = {"plain": plain, args.shaping: load_shaping(args.shaping)(plain)}
+    for name, samples in versions.items():
+        write(folder / f"{name}_original.wav", samples)
+    print(f"{'model':12} {'version':10} {'level dB':>9} {'D dB^2':>7} {'from plain, dB rms':>19}")
+    for model in MODELS:
+        heard: dict[str, np.ndarray] = {}
+        for name, samples in versions.items():
+            speech = decode(encode(np.round(samples).astype(np.int16), model=model))
+            level = write(folder / f"{name}_{model}.wav", speech.astype(np.float32))
+            heard[name] = bench.analyse(speech.astype(np.float32))
+            away = distance(heard["plain"], heard[name])
+            d = quantiser(model, samples)
+            print(f"{model:12} {name:10} {level:9.1f} {d:7.2f} {away:19.2f}")
+
+
+def write(path: Path, samples: np.ndarray) -> float:
+    """Write a WAV at LEVEL_DB; return the level that the samples had, dB of full scale."""
+    before = active_level_db(samples)
+    gain = 10 ** ((LEVEL_DB - before) / 20)
+    soundfile.write(path, np.clip(samples / 32768 * gain, -1, 1), RATE_HZ, subtype="PCM_16")
+    return before
+
+
+def active_level_db(samples: np.ndarray) -> float:
+    """Rms of the frames that hold speech, dB of full scale."""
+    active = quality.speech_activity(bench.analyse(samples).mean(axis=1))
+    frames = samples[: len(active) * bench.HOP].reshape(len(active), -1)[active]
+    return float(10 * np.log10(np.mean(np.square(frames / 32768.0)) + 1e-12))
+
+
+def quantiser(model: str, samples: np.ndarray) -> float:
+    """D of the whole file, means removed, dB^2."""
+    return bench.distortion(load_equaliser(model)(bench.analyse(samples)), quality.quantise_700c())
+
+
+def distance(plain: np.ndarray, other: np.ndarray) -> float:
+    """Rms distance of decoded spectral shapes over active speech, dB."""
+    active = quality.speech_activity(plain.mean(axis=1))
+    difference = quality.remove_mean(other)[active] - quality.remove_mean(plain)[active]
+    return float(np.sqrt(np.square(difference).mean()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import json
+
+import numpy as np
+import pytest
+
+from codec2_eq import bench, quality, scores, shaping
+from codec2_eq.audio import read_audio
+from codec2_eq.cli import main
+from codec2_eq.equalise import load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.quality import Sums
+
+
+@pytest.fixture(scope="module")
+def quantise():
+    return quality.quantise_700c()
+
+
+@pytest.fixture
+def shapes_file(tmp_path):
+    path = tmp_path / "shapes.txt"
+    path.write_text("boom\ntilt+3\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(samples_dir, quantise):
+    paths = sorted(samples_dir.glob("espeak_male_*.wav")) * 2
+    (speech,) = bench.load_speech({"him": paths})
+    other = bench.Speech("her", "her", speech.samples[::-1].copy())
+    shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3")]
+    cases = [bench.shape_recording(s, shapings, quantise) for s in (speech, other)]
+    models = {name: load_equaliser(name) for name in ("none", "cmn")}
+    return scores.run(cases, models, quantise)
+
+
+def test_scores_add_up(found):
+    assert found.names(0) == ["none", "cmn", "utterance mean", "oracle"]
+    assert found.names(1) == ["boom", "tilt+3"]
+    assert found.names(2) == ["him", "her"]
+    whole = found.of("cmn")
+    parts = [found.of("cmn", shaping=f, speaker=s) for f in found.names(1) for s in found.names(2)]
+    assert whole.count == sum(part.count for part in parts) > 0
+    assert whole.f0 == pytest.approx(sum(part.f0 for part in parts))
+
+
+def test_the_ends_of_the_scale(found):
+    assert found.row("none").f0_closed == 0
+    assert found.row("oracle").fv_closed == 1
+    assert found.row("oracle").d_over_oracle == 1
+    assert 0 < found.row("cmn").f0_closed < 1
+
+
+def test_intervals_hold_the_figure(found):
+    spans = found.intervals("cmn")
+    row = found.row("cmn")
+    assert spans["f0"][0] <= row.measures.f0 <= spans["f0"][1]
+    assert spans["f0_closed"][0] <= row.f0_closed <= spans["f0_closed"][1]
+    assert spans["f0"][0] < spans["f0"][1]
+
+
+def test_tables_name_everything(found):
+    table = scores.overall_table(found)
+    assert table.splitlines()[0].split()[:3] == ["model", "D", "F0"]
+    assert [line.split("  ")[0] for line in table.splitlines()[1:]] == found.names(0)
+    by_speaker = scores.detail_table(found, "speaker")
+    assert [line.split()[0] for line in by_speaker.splitlines()] == ["speaker", "him", "her"]
+    assert scores.detail_table(found, "shaping").splitlines()[1].startswith("boom")
+
+
+def test_json_round_trip(found):
+    told = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert told["cmn"]["f0"] == pytest.approx(found.row("cmn").measures.f0)
+    assert set(told["cmn"]["shapings"]) == {"boom", "tilt+3"}
+    assert set(told["oracle"]["speakers"]) == {"him", "her"}
+
+
+def test_command_prints_writes_and_draws(samples_dir, tmp_path, shapes_file, capsys):
+    report, picture = tmp_path / "out.json", tmp_path / "out.png"
+    words = ["evaluate", str(samples_dir), "-m", "cmn", "-m", "kalman-cmn", "--shapes", shapes_file]
+    words += ["--by", "speaker", "--json", str(report), "--picture", str(picture)]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["none", "cmn", "kalman-cmn"]
+    told = json.loads(report.read_text())
+    assert told["cmn"]["f0"] < told["none"]["f0"]
+    assert told["kalman-cmn"]["f0"] < told["none"]["f0"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_to_stdout_is_nothing_else(samples_dir, shapes_file, capsys):
+    words = ["evaluate", str(samples_dir), "-m", "none", "--shapes", shapes_file, "--json", "-"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "oracle" in json.loads(out)
+    assert "oracle" in err
+
+
+def test_classic_table(samples_dir, quantise, capsys):
+    files = [str(path) for path in sorted(samples_dir.glob("espeak_male_*.wav"))[:2]]
+    assert main(["evaluate", *files, "--classic", "-m", "700c"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["sample", "none", "D", "700c", "D", "none", "Fv", "700c", "Fv"]
+    assert len(lines) == 4
+    vectors = bench.analyse(read_audio(files[0]))
+    expected = bench.distortion(vectors, quantise)
+    assert float(lines[1].split()[1]) == pytest.approx(expected, abs=0.006)
+
+
+def test_speakers_of_a_manifest(tmp_path):
+    rows = [
+        {"path": "a/1.wav", "speaker": "one", "use": "validate"},
+        {"path": "b/2.wav", "speaker": "two", "use": "train"},
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert bench.find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
+    assert set(bench.find_speech([tmp_path])) == {"one", "two"}
+    with pytest.raises(Codec2EqError, match="no audio files"):
+        bench.find_speech([tmp_path], "classic")
+
+
+def test_sessions_are_recordings(tmp_path, monkeypatch):
+    lengths = {"a": 20, "b": 30, "c": 14, "d": 5, "e": 8}
+    monkeypatch.setattr(
+        bench, "read_clip", lambda path, analyse: np.zeros(lengths[path.parent.name] * 8000)
+    )
+    paths = [tmp_path / folder / "x.wav" for folder in lengths]
+    found = bench.join_recordings("s", paths)
+    assert [(r.name, len(r.samples) / 8000) for r in found] == [("b", 30), ("a", 20)]
+    few = bench.join_recordings("s", paths[3:])
+    assert [(r.name, len(r.samples) / 8000) for r in few] == [("rest", 13)]
+
+
+def test_too_little_speech_is_told(tmp_path, capsys):
+    with pytest.raises(Codec2EqError, match="12 s"):
+        bench.load_speech({"s": []})
+    assert main(["evaluate", str(tmp_path / "nowhere")]) == 1
+    assert "not found" in capsys.readouterr().err
+
+
+def test_nothing_measured():
+    with pytest.raises(Codec2EqError, match="nothing to measure"):
+        scores.run([], {}, lambda shapes: shapes)
+    assert Sums().count == 0

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from codec2_eq import bench, quality, shaping
+from codec2_eq.audio import read_audio
+from codec2_eq.equalise import CODEBOOK_MEAN_DB, load_equaliser, models_dir
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.network import load_network
+from codec2_eq.training import channel_eq, data
+
+
+@pytest.fixture(scope="module")
+def quantise():
+    return quality.quantise_700c()
+
+
+@pytest.fixture(scope="module")
+def recordings(samples_dir, quantise):
+    speakers = {
+        sex: sorted(samples_dir.glob(f"espeak_{sex}_*.wav")) * 3 for sex in ("male", "female")
+    }
+    assert all(speakers.values())
+    return data.prepare(speakers, quantise=quantise)
+
+
+# --------------------------------------------------------------------------------------- data
+
+
+def test_recordings_hold_twins_and_warped_voices(recordings):
+    names = {r.speaker for r in recordings}
+    assert {
+        f"{sex}{speed}" for sex in ("male", "female") for speed in ("", "*0.86", "*1.16")
+    } == names
+    for recording in recordings:
+        n_frames = len(recording.plain)
+        assert recording.twins.shape == (data.TWINS, n_frames, 20)
+        assert recording.active.shape == (n_frames,)
+        assert 0.3 < recording.active.mean() <= 1
+        shift = quality.remove_mean(recording.twins[0]) - quality.remove_mean(recording.plain)
+        assert np.abs(shift[recording.active].mean(axis=0)).max() > 1
+
+
+def test_cache_round_trip(recordings, tmp_path):
+    data.save(recordings, tmp_path / "sub" / "features.npz")
+    again = data.load(tmp_path / "sub" / "features.npz")
+    assert [r.speaker for r in again] == [r.speaker for r in recordings]
+    for name in ("plain", "twins", "active", "offset"):
+        np.testing.assert_array_equal(getattr(again[1], name), getattr(recordings[1], name))
+
+
+def test_warp_raises_the_pitch():
+    tone = np.sin(2 * np.pi * 500 * np.arange(8000) / 8000).astype(np.float32)
+    warped = data.warp(tone, 1.16)
+    spectrum = np.abs(np.fft.rfft(warped))
+    assert np.argmax(spectrum) * 8000 / len(warped) == pytest.approx(580, abs=3)
+
+
+def test_codec_and_clipping_keep_length_and_range():
+    rng = np.random.default_rng(0)
+    speech = (rng.standard_normal(4001) * 5000).astype(np.float32)
+    for change in (data._through_codec, data._clip, data._add_noise):
+        changed = change(speech, np.random.default_rng(1))
+        assert changed.shape == speech.shape
+        assert changed.dtype == np.float32
+        assert 0 < np.abs(changed - speech).max()
+
+
+def test_batches_are_what_they_promise(recordings):
+    sampler = data.Sampler(recordings, data.Draws())
+    vectors, targets = sampler.batch(16, np.random.default_rng(3))
+    assert vectors.shape == (16, 300, 20)
+    assert targets.shape == (16, 300, 21)
+    assert np.isfinite(vectors).all()
+    assert set(np.unique(targets[..., 20])) == {0, 1}
+    assert vectors.max(axis=2).min() - 50.1 < vectors.min()
+    again = sampler.batch(16, np.random.default_rng(3))
+    np.testing.assert_array_equal(vectors, again[0])
+    np.testing.assert_array_equal(targets, again[1])
+
+
+def test_canonical_items_ask_for_nothing(recordings):
+    draws = data.Draws(canonical=1, noise=0, change=0, prelude=0)
+    vectors, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
+    active = targets[..., 20] > 0
+    difference = quality.remove_mean(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
+    difference = (difference - targets[..., :20])[active]
+    assert np.sqrt(np.mean(difference**2)) < 1.5
+
+
+def test_a_prelude_is_not_scored(recordings):
+    draws = data.Draws(change=0, prelude=1)
+    _, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
+    assert not targets[:, :5, 20].any()
+
+
+def test_manifest_by_use(tmp_path):
+    entries = [("b", "train"), ("a", "train"), ("a", "classic")]
+    rows = [{"path": f"{i}.wav", "speaker": s, "use": u} for i, (s, u) in enumerate(entries)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert list(data.read_manifest(tmp_path, "train")) == ["a", "b"]
+    with pytest.raises(Codec2EqError, match="'validate'"):
+        data.read_manifest(tmp_path, "validate")
+    with pytest.raises(Codec2EqError, match="fetch_speech"):
+        data.read_manifest(tmp_path / "none", "train")
+
+
+# ----------------------------------------------------------------------------------- training
+
+
+@pytest.fixture(scope="module")
+def cases(samples_dir, quantise):
+    samples = np.concatenate([read_audio(p) for p in sorted(samples_dir.glob("espeak_*.wav"))])
+    speech = bench.Speech("them", "them", samples[: 13 * 8000])
+    return [bench.shape_recording(speech, [shaping.load_shaping("boom")], quantise)]
+
+
+TINY = channel_eq.Settings(hidden=(6, 5), epochs=2, steps=2, batch=3, patience=2)
+
+
+@pytest.mark.train
+def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path):
+    lines: list[str] = []
+    network = channel_eq.train(
+        tmp_path, recordings, cases, seed=3, settings=TINY, command="this", report=lines.append
+    )
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    for suffix in (".npz", ".json", ".keras", "_loss.png", "_convergence.png"):
+        assert (tmp_path / f"channel_eq{suffix}").is_file()
+    assert not list(tmp_path.glob("*.checkpoint.npz"))
+    card = json.loads((tmp_path / "channel_eq.json").read_text())
+    assert card["seed"] == 3
+    assert card["settings"]["hidden"] == [6, 5]
+    assert card["multiply_adds_per_frame"] == 23 * 6 + 6 * 5 + 5 * 61
+    vectors = cases[0].shaped["boom"]
+    loaded = load_equaliser(str(tmp_path / "channel_eq.npz"))(vectors)
+    np.testing.assert_array_equal(loaded, network(vectors))
+    with pytest.raises(Codec2EqError, match="exists"):
+        channel_eq.train(tmp_path, recordings, cases, settings=TINY)
+
+
+@pytest.mark.train
+def test_a_stopped_training_goes_on(recordings, cases, tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    half = dataclasses.replace(TINY, epochs=1)
+    channel_eq._fit(recordings, cases, 1, half, folder, None, lambda line: None)
+    assert (folder / "channel_eq_seed1.checkpoint.npz").is_file()
+    lines: list[str] = []
+    channel_eq.train(folder, recordings, cases, settings=TINY, report=lines.append)
+    assert lines[0] == "resuming after epoch 1"
+    assert lines[1].split()[1] == "2/2"
+
+
+@pytest.mark.train
+def test_nothing_to_train_on(recordings, cases, tmp_path):
+    with pytest.raises(Codec2EqError, match="fetch more"):
+        channel_eq.train(tmp_path, [], cases, settings=TINY)
+
+
+@pytest.mark.train
+def test_shipped_keras_file_is_the_shipped_network():
+    from codec2_eq.training.keras_export import load_keras
+
+    shipped = load_network(models_dir() / "channel_eq.npz")
+    converted = load_keras(models_dir() / "channel_eq.keras")
+    assert converted.sha256 == shipped.sha256
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(0, 7, (50, 20)) + CODEBOOK_MEAN_DB + 40).astype(np.float32)
+    keras = _keras_model(models_dir() / "channel_eq.keras")
+    difference = np.asarray(keras(vectors[None]))[0] - shipped(vectors)
+    assert np.abs(difference).max() < 1e-3
+
+
+def _keras_model(path):
+    from codec2_eq.training.keras_export import import_keras
+
+    keras = import_keras()
+    from codec2_eq.training import recursive  # noqa: F401  # makes its cell known
+
+    return keras.saving.load_model(path, compile=False)
