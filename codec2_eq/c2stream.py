@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio import RATE_HZ
-from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser, remove_mean
+from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
@@ -30,7 +30,7 @@ from codec2_eq.libcodec2 import (
     codebook_700c,
 )
 from codec2_eq.pitchcode import encode_pitch
-from codec2_eq.records import RateK
+from codec2_eq.records import RateK, remove_mean
 from codec2_eq.vq import Quantiser, VqStatistics
 
 FRAME_MS = 40

@@ -18,7 +18,7 @@ import numpy as np
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.network import Network, State, load_network
-from codec2_eq.records import FRAME_MS_CHOICES, K
+from codec2_eq.records import FRAME_MS_CHOICES, K, remove_mean
 from codec2_eq.recursions import front_equaliser, running_mean
 
 FRAME_MS_700C = 40  # frame interval of the 700C encoder, at which time constants are given
@@ -48,18 +48,6 @@ CMN_SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms:
 
 
 # -------------------------------------------------------------------------------- streams
-
-
-def remove_mean(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split rate-K vectors into frame energy and spectral shape.
-
-    vectors : (n, K) float32, dB. Not modified.
-    Returns mean (n,) dB and shape (n, K) dB. The mean is a float32 sum in the order of the
-    bands, divided by K. Source: Codec 2 700C (newamp1).
-    """
-    n_bands = vectors.shape[1]
-    mean = np.cumsum(vectors, axis=1, dtype=np.float32)[:, -1] / np.float32(n_bands)
-    return mean, vectors - mean[:, None]
 
 
 class EqualiserStream:

@@ -66,3 +66,17 @@ class RateK:
         arrays = {name: np.concatenate([getattr(p, name) for p in parts])
                   for name in ("vectors", *_PER_FRAME)}
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)
+
+
+def remove_mean(
+    vectors: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Split rate-K vectors into frame energy and spectral shape.
+
+    vectors : (n, K) float32, dB. Not modified.
+    Returns mean (n,) dB and shape (n, K) dB. The mean is a float32 sum in the order of the
+    bands, divided by K. Source: Codec 2 700C (newamp1).
+    """
+    n_bands = vectors.shape[1]
+    mean = np.cumsum(vectors, axis=1, dtype=np.float32)[:, -1] / np.float32(n_bands)
+    return mean, vectors - mean[:, None]

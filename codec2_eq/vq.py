@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .equalise import remove_mean
 from .errors import Codec2EqError
 from .files import atomic_output, read_error
-from .records import K
+from .records import K, remove_mean
 from .search import group_entries, search
 
 SURVIVORS = 5

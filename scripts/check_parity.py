@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
 from codec2_eq.audio import read_audio
-from codec2_eq.equalise import remove_mean
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.libcodec2 import oracle_mlfeat
+from codec2_eq.records import remove_mean
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".raw", ".sw", ".s16"}
 

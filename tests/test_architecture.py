@@ -25,6 +25,10 @@ STAGES = {
     "network": {"affine", "errors", "files", "recursions", "estimator"},
     "equalise": {"errors", "network", "records", "recursions", "training"},
     "libcodec2": {"errors"},
+    "vq": {"errors", "files", "libcodec2", "records", "search"},
+    "vqtrain": {"assignment", "errors", "files", "records", "vectors", "vq"},
+    "shaping": {"errors"},
+    "quality": {"equalise", "errors", "libcodec2", "records", "vq"},
     "extraction": {"analysis", "audio", "errors", "files", "records"},
 }
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "faiss", "matplotlib", "scipy", "sklearn",

@@ -17,7 +17,7 @@ import soundfile
 import codec2_eq as ce
 from codec2_eq import cli
 from codec2_eq.commands import progress
-from codec2_eq.equalise import remove_mean
+from codec2_eq.records import remove_mean
 
 COMMAND = [sys.executable, "-m", "codec2_eq"]
 CLASSIC = ["none", "mean", "mean_removal", "700c", "cmn"]

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 
 from codec2_eq import equalise, libcodec2
 from codec2_eq.audio import read_audio
-from codec2_eq.equalise import available_models, load_equaliser, model_names, remove_mean
+from codec2_eq.equalise import available_models, load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.network import GRU, Dense, Network
-from codec2_eq.records import K
+from codec2_eq.records import K, remove_mean
 
 NAMES = ["none", "mean", "700c", "cmn", "mean_removal"]
 SAMPLES = ["espeak_male_1", "flite_female_1", "flite_female_1_lowpass"]

@@ -22,7 +22,8 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.quality import speech_activity
-from codec2_eq.vq import Quantiser, remove_mean
+from codec2_eq.records import remove_mean
+from codec2_eq.vq import Quantiser
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

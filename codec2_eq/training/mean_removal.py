@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq.equalise import models_dir, remove_mean
+from codec2_eq.equalise import models_dir
 from codec2_eq.network import Network
-from codec2_eq.records import K
+from codec2_eq.records import K, remove_mean
 from codec2_eq.training import card, pictures
 from codec2_eq.training.keras_export import from_keras, import_keras
 
