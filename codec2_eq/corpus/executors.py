@@ -7,6 +7,8 @@ Processes, not threads, since a fifth of the work on short recordings is Python'
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import queue
 import signal
 import sys
@@ -25,7 +27,7 @@ AHEAD = 4
 AHEAD_ELSEWHERE = 512
 """The same for an executor of unknown size, in all."""
 
-TRIES = 3
+TRIES = 5
 """How often a call may lose its worker without a recording to blame."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -35,8 +37,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Call:
     """A call to be made by a worker: ``function(*arguments, *extra)``.
 
-    blame : called after the worker died of it; returns more arguments to try it with again, or
-        None if it cannot tell what the worker died of
+    blame : called after a worker died that did nothing else; returns more arguments to try it
+        with again, or None if the death may be none of its doing
     """
 
     function: Callable[..., Any]
@@ -67,7 +69,12 @@ class Workers:
         while self.calls or self._running:
             # After a death one call at a time: so it is clear which of them brings it about.
             while self.calls and len(self._running) < (1 if self._suspects else self._ahead):
-                self._submit(self.calls.popleft())
+                if not self._submit(self.calls[0]):
+                    break
+                self.calls.popleft()
+            if not self._running:
+                self._restart(None)
+                continue
             future = self._finished.get()
             call = self._running.pop(future, None)
             if call is None:
@@ -88,28 +95,23 @@ class Workers:
                 self._suspects = max(0, self._suspects - 1)
                 yield call, result
 
-    def _submit(self, call: Call) -> None:
+    def _submit(self, call: Call) -> bool:
+        """Hand a call over; False if the executor is broken, as its calls are about to tell."""
         try:
             if self._executor is None:
                 self._executor = self._start()
             future = self._executor.submit(call.function, *call.arguments, *call.extra)
-        except BrokenExecutor:  # broken, and its futures about to say so
-            self.calls.appendleft(call)
-            if not self._running:
-                self._restart()
-            return
+        except BrokenExecutor:
+            return False
         self._running[future] = call
         future.add_done_callback(self._finished.put)
+        return True
 
     def _after_break(self, call: Call, error: BaseException) -> None:
         """Start afresh after a worker's death has taken all others with it."""
         suspects = [call, *self._running.values()]
         self._running.clear()
-        if not self._restartable:
-            raise Codec2EqError(
-                f"executor: a worker died ({error}); run again to go on where it was"
-            ) from error
-        self._restart()
+        self._restart(error)
         if self._suspects:
             self._again(call, error)
         else:
@@ -129,9 +131,13 @@ class Workers:
                 ) from error
         self.calls.appendleft(call)
 
-    def _restart(self) -> None:
+    def _restart(self, error: BaseException | None) -> None:
+        if not self._restartable:
+            raise Codec2EqError(
+                "executor: a worker died; run again with a new one to go on where it was"
+            ) from error
         if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(cancel_futures=True)
         self._executor = None
 
     def stop(self, *, at_once: bool) -> None:
@@ -153,7 +159,8 @@ def local_workers(jobs: int) -> Iterator[Workers]:
     if jobs == 1:
         workers = Workers(_InPlace, 1, restartable=True)
     else:
-        workers = Workers(lambda: _process_pool(jobs), AHEAD * jobs, restartable=True)
+        workers = Workers(functools.partial(_process_pool, jobs, _start_method()), AHEAD * jobs,
+                          restartable=True)  # fmt: skip
     with _stopping(workers):
         yield workers
 
@@ -210,22 +217,35 @@ class _InPlace(Executor):
         return future
 
 
-def _process_pool(jobs: int) -> Executor:
+def _start_method() -> str:
+    """Fork, which is ready at once, where no other thread may hold a lock, to stay locked."""
+    alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
+    return "fork" if alone else "forkserver"
+
+
+def _process_pool(jobs: int, start_method: str) -> Executor:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    # A fork is ready at once and shares our memory, but is safe only where no other thread may
-    # hold a lock.
-    alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
-    context = multiprocessing.get_context("fork" if alone else "forkserver")
-    return ProcessPoolExecutor(jobs, context, _begin_worker)
+    context = multiprocessing.get_context(start_method)
+    parent = os.getpid() if start_method == "fork" else None
+    return ProcessPoolExecutor(jobs, context, _begin_worker, (parent,))
 
 
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and follow it when it dies."""
+def _begin_worker(parent: int | None) -> None:
+    """Leave Ctrl-C to the parent, and follow it when it dies.
+
+    parent : who has forked us; None if the parent had another process do it
+    """
     import ctypes
+    from multiprocessing import parent_process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have died before.
+    family = parent_process()
+    orphan = os.getppid() != parent if parent else family is None or not family.is_alive()
+    if orphan:
+        os._exit(1)

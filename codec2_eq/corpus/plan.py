@@ -46,7 +46,7 @@ PART_FILES = 65536
 PART_BYTES = 1 << 30
 """What fills a part: 19 hours of 16-bit 8 kHz, whose shard has 130 MB at 40 ms."""
 
-CRASHED = "its worker died twice on it, killed or in a crash of a decoder; convert it to WAV"
+CRASHED = "workers die on it, in a crash of its decoder or for want of memory; convert it to WAV"
 
 
 class TaskPlan(NamedTuple):

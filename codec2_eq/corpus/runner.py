@@ -120,7 +120,6 @@ def batch(
     )  # fmt: skip
     store.create()
     with store.locked():
-        store.clear_drafts()
         if force:
             store.discard()
         before = store.read_options()
@@ -237,10 +236,14 @@ class _Run:
 
     def _task_call(self, task: Task) -> Call:
         skip: list[str] = []
+        seen: set[str] = set()
 
         def blame() -> tuple[Any, ...] | None:
             name = Whereabouts(self._store, task).last_seen()
             if name is None:
+                return None
+            if name not in seen:  # workers are killed for other reasons, too
+                seen.add(name)
                 return None
             skip.append(name)
             return (tuple(skip),)

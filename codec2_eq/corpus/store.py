@@ -141,7 +141,9 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out; the lock ends with the last process of this one, however it ends.
+        """Keep other runs out and drafts of before; begin and end without any.
+
+        The lock ends with the last process of the run, however that ends.
 
         Raises Codec2EqError if another run holds it.
         """
@@ -150,9 +152,11 @@ class Store:
             self._take_lock(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+            self.clear_drafts()
             try:
                 yield
             finally:
+                self.clear_drafts()
                 os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
@@ -175,9 +179,9 @@ class Store:
                 raise write_error(os.path.join(self.state, "lock"), error) from error
 
     def clear_drafts(self) -> None:
-        """Remove what a killed run had in the making."""
+        """Remove what those who were killed had in the making."""
         for name in os.listdir(self.new):
-            os.unlink(os.path.join(self.new, name))
+            remove(os.path.join(self.new, name))
 
     def discard(self) -> None:
         """Remove the corpus: what its plan and its shards hold, no other file."""

@@ -382,12 +382,11 @@ class _ShardSink:
         self.n_frames = 0
         self._path = store.piece(task.number, ".f32")
         self._draft = store.draft(".f32")
-        self._start = 0
+        self._end = 0  # of the recordings committed
         with _Writing(self._path):
             self._file = open(self._draft, "wb", buffering=0)
 
     def begin(self) -> None:
-        self._start = self._file.tell()
         self.n_frames = 0
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
@@ -396,12 +395,12 @@ class _ShardSink:
         self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
-        """Do nothing: the vectors are where they belong."""
+        self._end = self._file.tell()
 
     def abort(self) -> None:
         with _Writing(self._path):
-            self._file.truncate(self._start)
-            self._file.seek(self._start)
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
 
     def finish(self) -> None:
         """Let the piece appear."""
