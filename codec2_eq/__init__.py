@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from codec2_eq.vectors import VectorWriter, read_vectors
     from codec2_eq.vq import Quantiser, load_codebooks
 
+__version__ = "0.1.0"
+
 _HOME = {
     "Codec2EqError": "errors",
     "Equaliser": "equalise",

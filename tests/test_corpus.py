@@ -163,6 +163,20 @@ def test_channel_and_raw(tmp_path, speech):
     np.testing.assert_array_equal(vectors, ce.extract(speech[::-1]).vectors)
 
 
+def test_wrong_options_are_refused_at_once(audio, tmp_path):
+    for options, message in (
+        ({"layout": "heap"}, "layout 'heap': expected one of tree, shards"),
+        ({"format": "mp3"}, "format 'mp3': expected one of f32, npy, npz"),
+        ({"format": "npz", "layout": "shards"}, "shards are .f32"),
+        ({"channel": "left"}, "channel 'left': expected 'mix' or a number from 1"),
+        ({"frame_ms": 30}, "frame interval 30 ms"),
+        ({"model": "unknown"}, "no equaliser 'unknown'"),
+    ):
+        with pytest.raises(Codec2EqError, match=message):
+            batch(audio, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_warnings_are_kept_with_the_recording(tmp_path, speech):
     path = write_clip(tmp_path / "cut.wav", speech, 0, 8000)
     path.write_bytes(path.read_bytes()[:-4000])
@@ -569,7 +583,7 @@ def test_changed_options_are_refused(audio, tmp_path, change, message):
 
 def test_another_version_is_refused(audio, tmp_path, monkeypatch):
     batch(audio, tmp_path / "out")
-    monkeypatch.setattr(runner, "_version", lambda: "99.0")
+    monkeypatch.setattr(runner, "__version__", "99.0")
     with pytest.raises(Codec2EqError, match="now '99.0'; choose another"):
         batch(audio, tmp_path / "out")
 
@@ -603,6 +617,8 @@ def test_files_of_others_are_kept(audio, tmp_path):
     with pytest.raises(Codec2EqError, match="exists already and is not of this corpus"):
         batch(audio, tmp_path / "out")
     assert (tmp_path / "out" / "a b.f32").read_text() == "mine"
+    with pytest.raises(Codec2EqError, match="exists already"):  # and not: made with other options
+        batch(audio, tmp_path / "out", frame_ms=20)
     batch(audio, tmp_path / "out", force=True)
     assert (tmp_path / "out" / "a b.f32").read_bytes() != b"mine"
 
@@ -654,6 +670,31 @@ def test_shards_are_mapped_and_not_read(audio, tmp_path, monkeypatch):
             assert base is not None
             base = base.base
         assert not vectors.flags.writeable
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_vq_train_takes_a_corpus(audio, tmp_path, small_tasks, layout):
+    pytest.importorskip("faiss")
+    batch(audio, tmp_path / "out", layout=layout)
+    ce.open_corpus(tmp_path / "out").all().tofile(tmp_path / "all.f32")
+    for name, vectors in (("a", tmp_path / "out"), ("b", tmp_path / "all.f32")):
+        subprocess.run(
+            [sys.executable, "-m", "codec2_eq", "vq", "train", vectors, "-o", tmp_path / name,
+             "--sizes", "8,4", "--iterations", "3"],
+            check=True,
+        )  # fmt: skip
+    for stage in "12":
+        a, b = ((tmp_path / f"{name}{stage}.f32").read_bytes() for name in "ab")
+        assert a == b
+
+
+def test_arrays_feed_tf_data(audio, tmp_path):
+    """The generator that the documentation shows for tf.data, without TensorFlow."""
+    batch(audio, tmp_path / "out", layout="shards")
+    corpus = ce.open_corpus(tmp_path / "out")
+    twice = [list(corpus.arrays()) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(*twice, strict=True))
+    assert {array.dtype for array in twice[0]} == {np.dtype(np.float32)}
 
 
 def test_what_is_no_corpus_is_refused(audio, tmp_path):

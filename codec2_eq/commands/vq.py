@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
-    from codec2_eq.vq import VqStatistics
+    from codec2_eq.vq import Floats, VqStatistics
     from codec2_eq.vqtrain import Iteration
 
 
@@ -24,7 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "input", nargs="+", metavar="VECTORS", help="vectors: .f32, .npy or .npz"
+        "input", nargs="+", metavar="VECTORS",
+        help="vectors: .f32, .npy or .npz, or a folder made by batch",
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32…"
@@ -81,19 +82,31 @@ def run(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.vq import save_codebook
-    from codec2_eq.vqtrain import map_vectors, train_codebooks
+    from codec2_eq.vqtrain import train_codebooks
 
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
         if os.path.exists(path) and not args.force:  # rather than after the work
             raise Codec2EqError(f"{path}: exists already; pass -f to overwrite it")
+    named = [(path, part) for path in args.input for part in _open_vectors(path, args.format)]
     codebooks = train_codebooks(
-        [map_vectors(path, format=args.format) for path in args.input], args.sizes,
+        [part for _, part in named], args.sizes,
         seed=args.seed, iterations=args.iterations, survivors=args.survivors, sample=args.sample,
-        progress=_print_iteration, names=args.input,
+        progress=_print_iteration, names=[path for path, _ in named],
     )  # fmt: skip
     for path, codebook in zip(paths, codebooks, strict=True):
         save_codebook(path, codebook, force=args.force)
+
+
+def _open_vectors(path: str, format: str | None) -> list[Floats]:
+    """Open a vector file, or a corpus with one array or more."""
+    if os.path.isdir(path):
+        from codec2_eq.corpus import open_corpus
+
+        return open_corpus(path).parts()
+    from codec2_eq.vqtrain import map_vectors
+
+    return [map_vectors(path, format=format)]
 
 
 def _print_iteration(i: Iteration) -> None:

@@ -163,6 +163,13 @@ class Corpus(Sequence[Utterance]):
         """Return all vectors (n_frames, K); of one shard they are mapped, of more in memory."""
         return self.frames()
 
+    def parts(self) -> list[NDArray[np.float32]]:
+        """Return arrays that together are all vectors: the shards, mapped, or a tree in memory."""
+        if self.options.layout != "shards":
+            return [self.all()]
+        paths = dict.fromkeys(utterance.path for utterance in self._utterances)
+        return [self._open(path) for path in paths]
+
     def blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
         """Yield all vectors in blocks, so that memory does not depend on the corpus."""
         for start in range(0, self.n_frames, block_rows):

@@ -11,15 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple
 
+from codec2_eq import __version__
 from codec2_eq.audio import RATE_HZ
 from codec2_eq.corpus.executors import Call, Workers, given_workers, local_workers
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.corpus.plan import PartWork, Work, make_plan
 from codec2_eq.corpus.store import (
     MANIFEST_FILE,
+    OPTIONS_FILE,
     Options,
     Record,
     Store,
@@ -113,28 +115,38 @@ def batch(
     names = [os.fspath(path) for path in named]
     equaliser = load_equaliser(model, frame_ms=frame_ms)
     store = Store(os.fspath(output))
-    options = functools.partial(
-        Options, model=equaliser.name, model_sha256=equaliser.version, frame_ms=frame_ms,
-        layout=layout, format=_check_format(layout, format), channel=str(channel), raw=raw,
-        version=_version(),
+    options = Options(
+        base="", model=equaliser.name, model_sha256=equaliser.version, frame_ms=frame_ms,
+        layout=layout, format=_check_format(layout, format), channel=_check_channel(channel),
+        raw=raw, version=__version__,
     )  # fmt: skip
     store.create()
     with store.locked():
         if force:
             store.discard()
-        before = store.read_options()
-        listing = list_recordings(names, before.base if before else None)
-        wanted = options(base=listing.base)
-        _refuse_changes(store, before, wanted)
-        job = Job(store, wanted, equaliser)
-        if before is None:
-            store.write_options(wanted)
-        plan = make_plan(
-            store, wanted, listing, functools.partial(try_recording, job), force=force
-        )
+        job, plan = _prepare(Job(store, options, equaliser), names, force=force)
         choice = given_workers(executor) if executor else local_workers(jobs or _n_cores())
         with choice as workers, _job_on_disk(job) as place:
             return _Run(job, place, plan, workers, progress or (lambda _: None)).run()
+
+
+def _prepare(job: Job, inputs: list[str], *, force: bool) -> tuple[Job, Work]:
+    """Find the recordings and what is left to do; the job returned has its base."""
+    store = job.store
+    before = store.read_options()
+    listing = list_recordings(inputs, before.base if before else None)
+    job = replace(job, options=replace(job.options, base=listing.base))
+    if before is None:
+        store.write_options(job.options)
+    else:
+        _refuse_changes(store, before, job.options)
+    try:
+        retry = functools.partial(try_recording, job)
+        return job, make_plan(store, job.options, listing, retry, force=force)
+    except Codec2EqError:
+        if before is None:  # there is no corpus yet, and its options may be others
+            remove(store.path(OPTIONS_FILE))
+        raise
 
 
 def _check_format(layout: str, format: str) -> str:
@@ -147,22 +159,20 @@ def _check_format(layout: str, format: str) -> str:
     return format
 
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("codec2_eq")
-    except PackageNotFoundError:
-        return "not installed"
+def _check_channel(channel: int | str) -> str:
+    text = str(channel)
+    if text != "mix" and (not text.isdecimal() or int(text) < 1):
+        raise Codec2EqError(f"channel {text!r}: expected 'mix' or a number from 1")
+    return text
 
 
 def _n_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _refuse_changes(store: Store, before: Options | None, wanted: Options) -> None:
-    """Raise Codec2EqError if a corpus is there that was made otherwise."""
-    if before is None or before == wanted:
+def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:
+    """Raise Codec2EqError if the corpus that is there was made otherwise."""
+    if before == wanted:
         return
     changed = [
         f"{name} {getattr(before, name)!r}, now {getattr(wanted, name)!r}"
