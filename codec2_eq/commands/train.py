@@ -50,7 +50,7 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
 def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument(
-        "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 12)"
+        "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 8)"
     )
     parser.add_argument(
         "--speech", default=".speech", metavar="DIR",

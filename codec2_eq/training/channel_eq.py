@@ -36,17 +36,19 @@ class Settings:
 
     hidden : sizes of the hidden layers. steps : batches an epoch. fv_weight : of the part of the
     error that wanders, beside the whole. trim_weight : of the squared trims, without which they
-    shrink the speech. ema : of the weights over steps; their average is judged and kept.
-    patience : epochs without a better one, after which it ends.
+    shrink the speech; trim_gain : of the trims after training, for the same reason. ema : of the
+    weights over steps; their average is judged and kept. patience : epochs without a better one,
+    after which it ends.
     """
 
     hidden: tuple[int, int] = (72, 62)
-    epochs: int = 12
+    epochs: int = 8
     steps: int = 250
     batch: int = 64
     learning_rate: float = 3e-3
-    fv_weight: float = 1.5
+    fv_weight: float = 1.0
     trim_weight: float = 0.15
+    trim_gain: float = 0.7
     ema: float = 0.99
     patience: int = 8
     draws: data.Draws = field(default_factory=data.Draws)
@@ -191,8 +193,9 @@ def _fit(
               callbacks=callbacks)  # fmt: skip
     published = recursive.model(settings.hidden)
     published.set_weights(keeper.best)
-    exported = published.get_layer(NAME).cell.exported()
-    return _Trained(published, exported, keeper.history, checkpoint)
+    estimator = published.get_layer(NAME).cell
+    estimator.scale_trims(settings.trim_gain)
+    return _Trained(published, estimator.exported(), keeper.history, checkpoint)
 
 
 def _loss(keras: Any, settings: Settings) -> Any:

@@ -226,13 +226,13 @@ class Draws:
     smooth curve, and largest tilt in dB/octave, of the channels added in dB.
     """
 
-    canonical: float = 0.25
+    canonical: float = 0.2
     twin: float = 0.55
     noise: float = 0.15
     change: float = 0.06
     prelude: float = 0.04
-    smooth_db: float = 8.0
-    tilt_db: float = 8.0
+    smooth_db: float = 9.0
+    tilt_db: float = 11.0
 
 
 BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, K) / 2595) - 1)  # centres of the bands

@@ -103,6 +103,13 @@ class RecursiveEstimatorCell(keras.layers.Layer):
             shape = ops.concatenate([shape, UNIT_DB * trim], axis=-1)
         return shape, [curve, weight, surprise, peak, ops.ones_like(begun)]
 
+    def scale_trims(self, gain: float) -> None:
+        """Scale what is trimmed off single frames; the estimate of the curve stays as it is."""
+        trims = np.ones(3 * K + 1, np.float32)
+        trims[2 * K : 3 * K] = gain
+        self.kernel3.assign(self.kernel3 * trims)
+        self.bias3.assign(self.bias3 * trims)
+
     def exported(self) -> RecursiveEstimator:
         """The same, without Keras."""
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Draw one sentence through four microphones, before and after an equaliser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from codec2_eq import bench, quality
+from codec2_eq.audio import read_audio
+from codec2_eq.equalise import load_equaliser
+from codec2_eq.shaping import load_shaping
+from codec2_eq.training.pictures import save_picture
+
+MICROPHONES = ("tilt-6", "tilt+6", "boom", "handset")
+COLOUR_RANGE_DB = (-25, 25)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Parse, equalise, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recording", nargs="?", default=ROOT / "samples" / "espeak_male_1.wav")
+    parser.add_argument("-o", "--output", default=ROOT / "docs" / "four_microphones.png")
+    parser.add_argument("-m", "--model", default="channel_eq")
+    args = parser.parse_args()
+    equalise = load_equaliser(args.model)
+    samples = read_audio(args.recording)
+    before = {name: bench.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
+    after = {name: equalise(vectors) for name, vectors in before.items()}
+    save_picture(draw(before, after), Path(args.output), force=True)
+    for title, rows in (("before", before), ("after", after)):
+        print(f"{title}: the four differ by {spread(before, rows):.1f} dB rms")
+
+
+def spread(before: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> float:
+    """Rms distance of the versions of each active frame from their common mean, dB."""
+    shapes = np.stack([quality.remove_mean(r) for r in rows.values()])
+    active = quality.speech_activity(before[MICROPHONES[0]].mean(axis=1))
+    return float(np.sqrt(np.square(shapes - shapes.mean(axis=0))[:, active].mean()))
+
+
+def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> object:
+    """Two rows of pictures, time to the right, bands upwards, and the mean shapes beside them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    axes = figure.subplots(2, len(before) + 1)
+    for line, (title, versions) in zip(axes, (("before", before), ("after", after)), strict=True):
+        for axis, (name, vectors) in zip(line, versions.items(), strict=False):
+            shapes = quality.remove_mean(vectors)
+            seconds = len(shapes) * quality.FRAME_S
+            axis.imshow(
+                shapes.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 20),
+                vmin=COLOUR_RANGE_DB[0], vmax=COLOUR_RANGE_DB[1],
+            )  # fmt: skip
+            axis.set_title(f"{name}, {title}", fontsize=10)
+            active = quality.speech_activity(before[name].mean(axis=1))
+            line[-1].plot(bench.BAND_HZ, shapes[active].mean(axis=0), label=name)
+        line[0].set_ylabel("band")
+        line[-1].set_title(f"mean shapes {title} [dB]", fontsize=10)
+        line[-1].set(xscale="log", ylim=(-25, 25))
+    axes[0, -1].legend(frameon=False, fontsize=8)
+    for axis in axes[1, :-1]:
+        axis.set_xlabel("time [s]")
+    axes[1, -1].set_xlabel("frequency [Hz]")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
