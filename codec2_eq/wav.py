@@ -115,6 +115,33 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
     return Wav(wav[0], *wav[1:], size if known else None, start)
 
 
+_PLAIN_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+_PLAIN_FORMAT = (16, 1, 1)  # bytes of the format chunk, integers, one channel
+
+
+def plain_samples(data: bytes, rate: int) -> NDArray[np.int16] | None:
+    """Return the samples (n,) of a whole WAV file if there is nothing to it: 16-bit mono at `rate`.
+
+    None for all else: other encodings, further chunks, a length that does not fit, samples at full
+    scale. Of a corpus of short recordings most are plain, and opening them otherwise costs more
+    than reading them.
+    """
+    if len(data) < _PLAIN_HEADER.size:
+        return None
+    riff, _, wave, *form, file_rate, byte_rate, frame_bytes, bits, tag, n_bytes = (
+        _PLAIN_HEADER.unpack_from(data)
+    )
+    known = (riff, wave, tuple(form), file_rate, byte_rate, frame_bytes, bits, tag, n_bytes)
+    size = len(data) - _PLAIN_HEADER.size
+    if known != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, rate, 2 * rate, 2, 16, b"data", size):
+        return None
+    if size == 0 or size % 2:
+        return None
+    samples = np.frombuffer(data, "<i2", offset=_PLAIN_HEADER.size)
+    at_full_scale = samples.max() == 32767 or samples.min() <= -32767
+    return None if at_full_scale else samples
+
+
 def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
     """Return encoding, channels, rate [Hz] and bytes a sample; None if it is for libsndfile."""
     if len(chunk) < 16:

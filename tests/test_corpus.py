@@ -390,16 +390,15 @@ def test_no_permission(audio, tmp_path):
 def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
     from codec2_eq.corpus import work
 
-    def growing(path, **options):
-        stream = stream_audio(path, **options)
+    def growing(job, path, counter):
+        yield from samples(job, path, counter)
         if path.endswith("x.wav"):
             with open(path, "ab") as handle:
                 handle.write(b"\0\0")
-        return stream
 
-    stream_audio = work.stream_audio
+    samples = work._samples
     with monkeypatch.context() as patch:
-        patch.setattr(work, "stream_audio", growing)
+        patch.setattr(work, "_samples", growing)
         summary = batch(audio, tmp_path / "out")
     assert summary.failures_by_reason == {"changed while it was read": 1}
     assert batch(audio, tmp_path / "out").failures == 0
@@ -517,14 +516,14 @@ def test_a_failure_that_was_of_the_moment_is_noticed(audio, tmp_path, small_task
     """In shards, where one recording cannot be done alone, although it did not change."""
     from codec2_eq.corpus import work
 
-    def failing(path, **options):
+    def failing(job, path, counter):
         if path.endswith("a b.wav"):
             raise OSError(5, "Input/output error")
-        return stream_audio(path, **options)
+        return samples(job, path, counter)
 
-    stream_audio = work.stream_audio
+    samples = work._samples
     with monkeypatch.context() as patch:
-        patch.setattr(work, "stream_audio", failing)
+        patch.setattr(work, "_samples", failing)
         assert batch(audio, tmp_path / "out", layout="shards").failures == 1
         assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 0
     assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 9

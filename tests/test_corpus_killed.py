@@ -119,7 +119,7 @@ def test_killed_again_and_again(clips, tmp_path, layout):
     assert contents(out) == contents(tmp_path / "reference")
 
 
-def test_workers_follow_the_run_that_is_killed(clips, tmp_path):
+def test_workers_follow_the_run_that_is_killed(clips, tmp_path, monkeypatch):
     ready, told = os.pipe()
 
     def stall_and_tell(*_, **__):
@@ -127,7 +127,7 @@ def test_workers_follow_the_run_that_is_killed(clips, tmp_path):
         time.sleep(60)
 
     def run():
-        work.stream_audio = stall_and_tell
+        monkeypatch.setattr(work, "_samples", stall_and_tell)
         batch(clips, tmp_path / "out")
 
     child = in_child(run)
@@ -191,16 +191,18 @@ def test_a_killed_worker_is_replaced(clips, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_recording_that_kills_its_worker_is_a_failure(clips, tmp_path, layout):
-    def deadly(path, **options):
+def test_a_recording_that_kills_its_worker_is_a_failure(
+    clips, tmp_path, monkeypatch, layout
+):
+    def deadly(job, path, counter):
         if path.endswith("017.wav"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return stream_audio(path, **options)
+        return samples(job, path, counter)
 
-    stream_audio = work.stream_audio
+    samples = work._samples
 
     def run():
-        work.stream_audio = deadly
+        monkeypatch.setattr(work, "_samples", deadly)
         summary = batch(clips, tmp_path / "out", layout=layout)
         os._exit(summary.failures)
 
@@ -284,13 +286,13 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
 
 def work_slowly():
     """Slow the workers down, that the kill may hit them at work."""
-    original = work.stream_audio
+    original = work._samples
 
-    def slow(path, **options):
+    def slow(job, path, counter):
         time.sleep(0.005)
-        return original(path, **options)
+        return original(job, path, counter)
 
-    work.stream_audio = slow
+    work._samples = slow
 
 
 def test_scheduler_that_is_not_there(clips, tmp_path):

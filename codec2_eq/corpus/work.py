@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import stream_audio
+from codec2_eq.audio import RATE_HZ, stream_audio
 from codec2_eq.corpus.listing import ABSENT, State
 from codec2_eq.corpus.plan import CRASHED
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
@@ -35,8 +35,12 @@ from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error, write_error
 from codec2_eq.records import RateK
 from codec2_eq.vectors import VectorWriter
+from codec2_eq.wav import plain_samples
 
 JOB_FILE = "job.pickle"
+
+SHORT_BYTES = 1 << 20
+"""Recordings below are read at once if they are plain WAV: a minute."""
 
 
 class OutputError(Codec2EqError):
@@ -209,26 +213,48 @@ def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
 
 
 class _Counter:
-    """Passes blocks of samples on and counts them."""
+    """Counts samples on their way."""
 
     def __init__(self) -> None:
         self.n_samples = 0
-
-    def count(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        for block in blocks:
-            self.n_samples += len(block)
-            yield block
 
 
 def _vectors(
     job: Job, path: str, counter: _Counter
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
-    options = job.options
     equaliser = job.equaliser.stream()
+    for block in extract_blocks(_samples(job, path, counter), frame_ms=job.options.frame_ms):
+        yield block, equaliser.process(block.vectors)
+
+
+def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of a recording; of one that is short and plain, all of it."""
+    options = job.options
+    if options.channel in ("mix", "1") and not options.raw and path.endswith(".wav"):
+        plain = _read_plain(path)
+        if plain is not None:
+            counter.n_samples = len(plain)
+            yield plain.astype(np.float32)
+            return
     with stream_audio(path, channel=options.channel, raw=options.raw) as blocks:
-        for block in extract_blocks(counter.count(blocks), frame_ms=options.frame_ms):
-            yield block, equaliser.process(block.vectors)
+        for block in blocks:
+            counter.n_samples += len(block)
+            yield block
+
+
+def _read_plain(path: str) -> NDArray[np.int16] | None:
+    """Read a short and plain WAV file; None for all else, be it that it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            n_bytes = os.fstat(descriptor).st_size
+            data = os.read(descriptor, n_bytes + 1) if n_bytes < SHORT_BYTES else b""
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return plain_samples(data, RATE_HZ)
 
 
 def _state_of(path: str) -> State:
