@@ -218,17 +218,18 @@ def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     for i, model in enumerate(models):
         f0 = [scores.of(model, shaping=f).measures().f0 for f in scores.names(1)]
         places = np.arange(len(f0)) + (i + 0.5) / len(models) * 0.8 - 0.4
-        colour = pictures.COLOURS[i % len(pictures.COLOURS)]
+        colour = (*pictures.COLOURS, "#555555", "#000000")[i % 7]
         bars.barh(places, f0, 0.8 / len(models), color=colour, label=model)
         residual = scores.of(model).measures().residual
         lines.stairs(residual, quality.RESIDUAL_EDGES_S, color=colour, label=model)
     bars.set_yticks(range(len(scores.names(1))), scores.names(1))
     bars.set_xlabel("F0 [dB$^2$]")
     bars.legend(frameon=False)
-    lines.set(xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]",
-              yscale="log", xscale="symlog")  # fmt: skip
+    lines.set(xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]")
     for before, after in spectra.values():
         curves.plot(bench.BAND_HZ, before, color="#b8b8b8", linewidth=1)
         curves.plot(bench.BAND_HZ, after, color=pictures.COLOURS[0], linewidth=1)
     curves.set(xscale="log", xlabel="frequency [Hz]", ylabel="mean shape, grey before [dB]")
+    curves.set_xticks([250, 500, 1000, 2000], ["250", "500", "1000", "2000"])
+    curves.minorticks_off()
     return figure

@@ -62,6 +62,8 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> object:
         line[0].set_ylabel("band")
         line[-1].set_title(f"mean shapes {title} [dB]", fontsize=10)
         line[-1].set(xscale="log", ylim=(-25, 25))
+        line[-1].set_xticks([250, 500, 1000, 2000], ["250", "500", "1000", "2000"])
+        line[-1].minorticks_off()
     axes[0, -1].legend(frameon=False, fontsize=8)
     for axis in axes[1, :-1]:
         axis.set_xlabel("time [s]")
