@@ -81,9 +81,9 @@ class EqualiserStream:
         """
         own = self.state()
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:
+            held, wanted = (", ".join(names) or "nothing" for names in (state, own))
             raise Codec2EqError(
-                f"state of {', '.join(state) or 'nothing'}, expected {', '.join(own) or 'nothing'}; "
-                "save it from a stream of the same equaliser"
+                f"state of {held}, expected {wanted}; save it from a stream of the same equaliser"
             )
         if not all(np.isfinite(value).all() for value in state.values()):
             raise Codec2EqError("state: holds values that are not finite; start afresh")
