@@ -119,8 +119,8 @@ _PLAIN_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
 _PLAIN_FORMAT = (16, 1, 1)  # bytes of the format chunk, integers, one channel
 
 
-def plain_samples(data: bytes, rate: int) -> NDArray[np.int16] | None:
-    """Return the samples (n,) of a whole WAV file if there is nothing to it: 16-bit mono at `rate`.
+def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
+    """Return samples (n,) and rate [Hz] of a whole WAV file if there is nothing to it: 16-bit mono.
 
     None for all else: other encodings, further chunks, a length that does not fit, samples at full
     scale. Of a corpus of short recordings most are plain, and opening them otherwise costs more
@@ -128,18 +128,18 @@ def plain_samples(data: bytes, rate: int) -> NDArray[np.int16] | None:
     """
     if len(data) < _PLAIN_HEADER.size:
         return None
-    riff, _, wave, *form, file_rate, byte_rate, frame_bytes, bits, tag, n_bytes = (
+    riff, _, wave, *form, rate, byte_rate, frame_bytes, bits, tag, n_bytes = (
         _PLAIN_HEADER.unpack_from(data)
     )
-    known = (riff, wave, tuple(form), file_rate, byte_rate, frame_bytes, bits, tag, n_bytes)
     size = len(data) - _PLAIN_HEADER.size
-    if known != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, rate, 2 * rate, 2, 16, b"data", size):
+    told = (riff, wave, tuple(form), byte_rate, frame_bytes, bits, tag, n_bytes)
+    if told != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, 2 * rate, 2, 16, b"data", size):
         return None
     if size == 0 or size % 2:
         return None
     samples = np.frombuffer(data, "<i2", offset=_PLAIN_HEADER.size)
     at_full_scale = samples.max() == 32767 or samples.min() <= -32767
-    return None if at_full_scale else samples
+    return None if at_full_scale else (samples, rate)
 
 
 def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:

@@ -107,7 +107,7 @@ def measure_cost(args: argparse.Namespace, folder: Path) -> None:
     results: dict[str, list[Cost]] = defaultdict(list)
     for repeat in range(args.repeats):
         # As if they were one, whatever their formats: one start of the program counts.
-        start = run("run", silence, "-o", folder / "long.f32", "-f", "--jobs", "1", "-m", args.model)
+        start = run("run", silence, "-o", folder / "0.f32", "-f", "--jobs", "1", "-m", args.model)
         more = len(longs) - 1
         parts = [
             run("run", path, "-o", folder / "long.f32", "-f", "--jobs", "1", "-m", args.model)

@@ -107,6 +107,19 @@ def test_output_does_not_depend_on_jobs(audio, tmp_path, small_tasks, layout):
         assert found == reference
 
 
+def test_other_rates_than_8_khz(tmp_path, speech):
+    (tmp_path / "audio").mkdir()
+    for rate in (11025, 44100, 48000):
+        soundfile.write(tmp_path / "audio" / f"{rate}.wav", speech, rate, subtype="PCM_16")
+    soundfile.write(tmp_path / "audio" / "long.wav", np.tile(speech, 40), 11025, subtype="PCM_16")
+    batch(tmp_path / "audio", tmp_path / "out", model="none", layout="shards")
+    corpus = ce.open_corpus(tmp_path / "out")
+    assert len(corpus) == 4
+    for utterance in corpus:
+        expected = ce.extract_file(utterance.audio_filepath).vectors
+        np.testing.assert_array_equal(corpus.vectors(utterance), expected)
+
+
 def test_tree_lies_as_the_recordings_do(audio, tmp_path):
     batch(audio, tmp_path / "out")
     for line in manifest(tmp_path / "out"):

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio import read_audio
+from codec2_eq.audio import MAX_RATE_HZ, read_audio, to_8khz
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.wav import plain_samples
 
@@ -29,22 +29,27 @@ SPEECH = np.random.default_rng(5).integers(-32000, 32000, 900)
 
 def test_plain_file_as_others_write_it(tmp_path):
     soundfile.write(tmp_path / "a.wav", SPEECH.astype(np.int16), 8000, subtype="PCM_16")
-    samples = plain_samples((tmp_path / "a.wav").read_bytes(), 8000)
-    assert samples is not None and samples.dtype == np.int16
-    np.testing.assert_array_equal(samples, SPEECH)
+    plain = plain_samples((tmp_path / "a.wav").read_bytes())
+    assert plain is not None and plain[0].dtype == np.int16 and plain[1] == 8000
+    np.testing.assert_array_equal(plain[0], SPEECH)
+
+
+def test_rate_is_told():
+    plain = plain_samples(wav(SPEECH, rate=44100))
+    assert plain is not None and plain[1] == 44100
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"", wav(SPEECH)[:43], wav(SPEECH[:0]), wav(SPEECH)[:-2], wav(SPEECH) + b"\0\0",
-        wav(SPEECH)[:-1], wav(SPEECH, rate=16000), wav(SPEECH, channels=2), wav(SPEECH, bits=8),
+        wav(SPEECH)[:-1], wav(SPEECH, channels=2), wav(SPEECH, bits=8),
         wav(np.append(SPEECH, 32767)), wav(np.append(SPEECH, -32768)),
         wav(SPEECH).replace(b"RIFF", b"RIFX"), wav(SPEECH).replace(b"data", b"LIST"),
     ],
 )  # fmt: skip
 def test_all_else_is_left_to_the_long_way(data):
-    assert plain_samples(data, 8000) is None
+    assert plain_samples(data) is None
 
 
 @given(st.data())
@@ -54,15 +59,15 @@ def test_a_damaged_file_is_never_read_otherwise(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(0, 2))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     del damaged[data.draw(st.one_of(st.just(len(damaged)), st.integers(0, len(damaged)))) :]
-    samples = plain_samples(bytes(damaged), 8000)
-    if samples is None:
+    plain = plain_samples(bytes(damaged))
+    if plain is None or not 8000 <= plain[1] <= MAX_RATE_HZ:
         return
     path = tmp_path_factory.getbasetemp() / "damaged.wav"
     path.write_bytes(damaged)
     watch = logging.handlers.BufferingHandler(99)
     logging.getLogger("codec2_eq").addHandler(watch)
     try:
-        np.testing.assert_array_equal(samples, read_audio(path))
+        np.testing.assert_array_equal(to_8khz(*plain), read_audio(path))
     except Codec2EqError as error:
         pytest.fail(f"read, although {error}")
     finally:

@@ -20,12 +20,12 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import RATE_HZ, stream_audio
+from codec2_eq.audio import MAX_RATE_HZ, RATE_HZ, stream_audio, to_8khz
 from codec2_eq.corpus.listing import ABSENT, State
 from codec2_eq.corpus.plan import CRASHED
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
@@ -235,7 +235,7 @@ def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.floa
         plain = _read_plain(path)
         if plain is not None:
             counter.n_samples = len(plain)
-            yield plain.astype(np.float32)
+            yield plain
             return
     with stream_audio(path, channel=options.channel, raw=options.raw) as blocks:
         for block in blocks:
@@ -243,8 +243,8 @@ def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.floa
             yield block
 
 
-def _read_plain(path: str) -> NDArray[np.int16] | None:
-    """Read a short and plain WAV file; None for all else, be it that it cannot be read."""
+def _read_plain(path: str) -> NDArray[np.float32] | None:
+    """Read a short and plain WAV file at 8 kHz; None for all else, be it that it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -254,7 +254,11 @@ def _read_plain(path: str) -> NDArray[np.int16] | None:
             os.close(descriptor)
     except OSError:
         return None
-    return plain_samples(data, RATE_HZ)
+    plain = plain_samples(data)
+    if plain is None or not RATE_HZ <= plain[1] <= MAX_RATE_HZ:
+        return None
+    samples, rate = plain
+    return samples.astype(np.float32) if rate == RATE_HZ else to_8khz(samples, rate)
 
 
 def _state_of(path: str) -> State:
@@ -417,7 +421,7 @@ class _ShardSink:
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with _Writing(self._path):
-            _write_all(self._file, vectors)
+            _write_all(self._file.fileno(), vectors)
         self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
@@ -461,25 +465,33 @@ class _TreeSink:
 class _PlainSink(_TreeSink):
     """Files of layout tree in .f32, of which there are many: no detour."""
 
+    _descriptor = -1
+
     def begin(self) -> None:
         self.n_frames = 0
         with _Writing(self._draft):
-            self._file = open(self._draft, "wb", buffering=0)
+            self._descriptor = os.open(
+                self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
+            )
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with _Writing(self._draft):
-            _write_all(self._file, vectors)
+            _write_all(self._descriptor, vectors)
         self.n_frames += len(vectors)
 
     def commit(self, output: str) -> None:
-        with _Writing(self._draft):
-            self._file.close()
+        self._close()
         self._place(output)
 
     def abort(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
+        self._close()
         remove(self._draft)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with _Writing(self._draft):
+                os.close(descriptor)
 
 
 class _WriterSink(_TreeSink):
@@ -525,8 +537,8 @@ class _Abandoned(Exception):
     """Makes a VectorWriter drop its file."""
 
 
-def _write_all(file: Any, vectors: NDArray[np.float32]) -> None:
-    """Write vectors as little-endian float32 to a file without a buffer."""
+def _write_all(descriptor: int, vectors: NDArray[np.float32]) -> None:
+    """Write vectors as little-endian float32."""
     view = np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8).data
     while view:
-        view = view[file.write(view) :]
+        view = view[os.write(descriptor, view) :]
