@@ -33,6 +33,9 @@ COMMANDS = {
 }
 """Subcommands, each a module of `codec2_eq.commands`, in the order of the help."""
 
+NO_BLAS = {"extract", "equalise", "run", "batch", "encode", "decode", "models", "info"}
+"""Commands that multiply no large matrices, and so spare the 60 ms CPU of starting BLAS threads."""
+
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         parser.print_help(sys.stderr)
         return 2
+    if NO_BLAS.intersection(words[:1]):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     messages.show_on_stderr("codec2-eq: warning: ")
     _end_cleanly_on_sigterm()
     try:
