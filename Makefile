@@ -39,6 +39,7 @@ $(BIN)/python:
 
 $(VENV)/ready: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet -e .
+	@$(BIN)/python -m compileall -q codec2_eq  # what pip does for packages, so that commands start at once
 	@touch $@
 
 $(VENV)/ready-for-tests: $(VENV)/ready

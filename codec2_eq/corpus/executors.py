@@ -31,6 +31,10 @@ TRIES = 5
 """How often a call may lose its worker without a recording to blame."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+
+KEPT_BYTES = 32 << 20
+"""Freed memory that a worker keeps: faulting it in again for every recording is 7 % of the CPU."""
 
 
 @dataclass
@@ -157,6 +161,7 @@ class Workers:
 def local_workers(jobs: int) -> Iterator[Workers]:
     """Processes on this machine; one job is done right here."""
     if jobs == 1:
+        _keep_freed_memory()
         workers = Workers(_InPlace, 1, restartable=True)
     else:
         workers = Workers(functools.partial(_process_pool, jobs, _start_method()), AHEAD * jobs,
@@ -244,8 +249,19 @@ def _begin_worker(parent: int | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _keep_freed_memory()
     # It may have died before.
     family = parent_process()
     orphan = os.getppid() != parent if parent else family is None or not family.is_alive()
     if orphan:
         os._exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep KEPT_BYTES for the next recording, if it is one that can."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
