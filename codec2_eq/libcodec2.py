@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError
 
 MODE_700C = 700
 """pycodec2's name for the 700C mode."""

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .equalise import CODEBOOK_MEAN_DB
-from .errors import Codec2EqError
+from codec2_eq.equalise import CODEBOOK_MEAN_DB
+from codec2_eq.errors import Codec2EqError
 
 FRAME_MS = 40  # the rate of 700C: the measures speak of what that mode transmits
 FRAME_S = FRAME_MS / 1000
@@ -40,8 +40,8 @@ Equalise = Callable[[Floats], Floats]
 
 def quantise_700c() -> Quantise:
     """The stock two-stage quantiser of 700C with 5 survivors: shapes in, decoded shapes out."""
-    from .libcodec2 import codebook_700c
-    from .vq import Quantiser
+    from codec2_eq.libcodec2 import codebook_700c
+    from codec2_eq.vq import Quantiser
 
     quantiser = Quantiser(codebook_700c())
     return lambda shapes: quantiser.quantise(np.ascontiguousarray(shapes, np.float32))[0]

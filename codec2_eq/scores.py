@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Results of the bench: sums per model, filter and speaker, and the tables made of them."""
+"""Results of evaluations: sums per model, filter and speaker, and the tables made of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import bench, quality
-from .errors import Codec2EqError
-from .quality import Measures, Sums
+from codec2_eq import evaluation, quality
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.quality import Measures, Sums
 
 NONE, ORACLE = "none", "oracle"  # the two ends of the scale, always in the table
 _BINS = tuple(
@@ -26,8 +26,8 @@ class Scores:
 
     sums: dict[tuple[str, str, str], Sums] = field(default_factory=dict)
 
-    def add(self, case: bench.Case, table: Mapping[tuple[str, str], Sums]) -> None:
-        """Add what `bench.run_case` gave for a recording."""
+    def add(self, case: evaluation.Case, table: Mapping[tuple[str, str], Sums]) -> None:
+        """Add what `evaluation.run_case` gave for a recording."""
         for (model, shaping), sums in table.items():
             key = (model, shaping, case.speaker)
             self.sums[key] = self.sums.get(key, Sums()) + sums
@@ -106,7 +106,7 @@ class Row:
 
 
 def run(
-    cases: Iterable[bench.Case],
+    cases: Iterable[evaluation.Case],
     models: Mapping[str, quality.Equalise],
     quantise: quality.Quantise,
     report: Callable[[str], object] = lambda line: None,
@@ -115,7 +115,7 @@ def run(
     scores = Scores()
     for case in cases:
         report(f"{case.speaker} {case.name}")
-        scores.add(case, bench.run_case(case, models, quantise))
+        scores.add(case, evaluation.run_case(case, models, quantise))
     if not scores.sums:
         raise Codec2EqError("nothing to measure; give recordings")
     return scores
@@ -167,7 +167,7 @@ def classic_scores(
         for model, equalise in models.items():
             output = equalise(vectors)
             measures = quality.measure(output, reference, quantise).measures()
-            found[name][model] = {"d": bench.distortion(output, quantise), "fv": measures.fv}
+            found[name][model] = {"d": evaluation.distortion(output, quantise), "fv": measures.fv}
     return found
 
 
@@ -211,7 +211,7 @@ def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     spectra : by shaping, the mean shape that the filter made and the mean that the last model
     made of it, (K,) dB each. Returns a matplotlib figure.
     """
-    from .training import pictures
+    from codec2_eq.training import pictures
 
     figure, (bars, lines, curves) = pictures.panels("Removing spectral shaping", 3)
     models = scores.names(0)
@@ -227,8 +227,8 @@ def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     bars.legend(frameon=False)
     lines.set(xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]")
     for before, after in spectra.values():
-        curves.plot(bench.BAND_HZ, before, color="#b8b8b8", linewidth=1)
-        curves.plot(bench.BAND_HZ, after, color=pictures.COLOURS[0], linewidth=1)
+        curves.plot(evaluation.BAND_HZ, before, color="#b8b8b8", linewidth=1)
+        curves.plot(evaluation.BAND_HZ, after, color=pictures.COLOURS[0], linewidth=1)
     curves.set(xscale="log", xlabel="frequency [Hz]", ylabel="mean shape, grey before [dB]")
     curves.set_xticks([250, 500, 1000, 2000], ["250", "500", "1000", "2000"])
     curves.minorticks_off()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError
 
 RATE_HZ = 8000
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away

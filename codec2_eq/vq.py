@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Codec2EqError
-from .files import atomic_output, read_error
-from .records import K, remove_mean
-from .search import group_entries, search
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import atomic_output, read_error
+from codec2_eq.records import K, remove_mean
+from codec2_eq.search import group_entries, search
 
 SURVIVORS = 5
 """Sums kept from stage to stage; codec2 NEWAMP1_VQ_MBEST_DEPTH."""
@@ -184,7 +184,7 @@ def load_codebooks(spec: str | Sequence[str | os.PathLike[str]], *,
     """
     if isinstance(spec, str):
         if spec.lower() == "700c":
-            from .libcodec2 import codebook_700c
+            from codec2_eq.libcodec2 import codebook_700c
             return codebook_700c()
         spec = spec.split(",")
     return tuple(load_codebook(path, n_bands=n_bands) for path in spec)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .assignment import add_assigned
-from .errors import Codec2EqError
-from .files import PathLike, is_pipe
-from .records import K
-from .vectors import read_vectors, stream_records, vector_format
-from .vq import Floats, Quantiser, zero_mean
+from codec2_eq.assignment import add_assigned
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, is_pipe
+from codec2_eq.records import K
+from codec2_eq.vectors import read_vectors, stream_records, vector_format
+from codec2_eq.vq import Floats, Quantiser, zero_mean
 
 ITERATIONS = 20
 OUTLIERS_DB = (1.0, 2.0, 3.0)

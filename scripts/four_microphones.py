@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codec2_eq import bench, quality
+from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import load_equaliser
 from codec2_eq.shaping import load_shaping
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     equalise = load_equaliser(args.model)
     samples = read_audio(args.recording)
-    before = {name: bench.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
+    before = {name: evaluation.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
     after = {name: equalise(vectors) for name, vectors in before.items()}
     save_picture(draw(before, after), Path(args.output), force=True)
     for title, rows in (("before", before), ("after", after)):
@@ -58,7 +58,7 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> object:
             )  # fmt: skip
             axis.set_title(f"{name}, {title}", fontsize=10)
             active = quality.speech_activity(before[name].mean(axis=1))
-            line[-1].plot(bench.BAND_HZ, shapes[active].mean(axis=0), label=name)
+            line[-1].plot(evaluation.BAND_HZ, shapes[active].mean(axis=0), label=name)
         line[0].set_ylabel("band")
         line[-1].set_title(f"mean shapes {title} [dB]", fontsize=10)
         line[-1].set(xscale="log", ylim=(-25, 25))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec2_eq import bench, quality
+from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.c2stream import decode, encode
 from codec2_eq.equalise import load_equaliser
@@ -44,7 +44,7 @@ def main() -> None:
         for name, samples in versions.items():
             speech = decode(encode(np.round(samples).astype(np.int16), model=model))
             level = write(folder / f"{name}_{model}.wav", speech.astype(np.float32))
-            heard[name] = bench.analyse(speech.astype(np.float32))
+            heard[name] = evaluation.analyse(speech.astype(np.float32))
             away = distance(heard["plain"], heard[name])
             d = quantiser(model, samples)
             print(f"{model:12} {name:10} {level:9.1f} {d:7.2f} {away:19.2f}")
@@ -60,14 +60,15 @@ def write(path: Path, samples: np.ndarray) -> float:
 
 def active_level_db(samples: np.ndarray) -> float:
     """Rms of the frames that hold speech, dB of full scale."""
-    active = quality.speech_activity(bench.analyse(samples).mean(axis=1))
-    frames = samples[: len(active) * bench.HOP].reshape(len(active), -1)[active]
+    active = quality.speech_activity(evaluation.analyse(samples).mean(axis=1))
+    frames = samples[: len(active) * evaluation.HOP].reshape(len(active), -1)[active]
     return float(10 * np.log10(np.mean(np.square(frames / 32768.0)) + 1e-12))
 
 
 def quantiser(model: str, samples: np.ndarray) -> float:
     """D of the whole file, means removed, dB^2."""
-    return bench.distortion(load_equaliser(model)(bench.analyse(samples)), quality.quantise_700c())
+    output = load_equaliser(model)(evaluation.analyse(samples))
+    return evaluation.distortion(output, quality.quantise_700c())
 
 
 def distance(plain: np.ndarray, other: np.ndarray) -> float:

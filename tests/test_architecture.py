@@ -30,7 +30,15 @@ STAGES = {
     "shaping": {"errors"},
     "quality": {"equalise", "errors", "libcodec2", "records", "vq"},
     "extraction": {"analysis", "audio", "errors", "files", "records"},
-}
+    "level": {"analysis", "decoded_level", "errors", "level_control", "libcodec2", "records", "vq"},
+    "c2stream": {"audio", "equalise", "errors", "extraction", "files", "level", "libcodec2",
+                 "pitchcode", "records", "vq"},
+    "corpus": {"audio", "corpus", "equalise", "errors", "extraction", "files", "records", "vectors",
+               "wav"},
+    "evaluation": {"audio", "equalise", "errors", "extraction", "libcodec2", "quality", "shaping"},
+    "scores": {"errors", "evaluation", "quality", "training"},
+    "inspection": {"audio", "c2stream", "files", "network", "records", "vectors"},
+}  # fmt: skip
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "faiss", "matplotlib", "scipy", "sklearn",
          "jinja2")  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import bench, c2stream, quality, shaping
+from codec2_eq import c2stream, evaluation, quality, shaping
 from codec2_eq.equalise import load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.network import RecursiveEstimator, load_network
@@ -39,14 +39,14 @@ def recording(samples_dir):
     voices = []
     for name in ("male", "female"):
         paths = sorted(samples_dir.glob(f"espeak_{name}_*.wav"))
-        clips = [bench.read_clip(path) for path in paths]
+        clips = [evaluation.read_clip(path) for path in paths]
         voices.append(np.concatenate(clips * 4)[: 30 * 8000])
     return voices
 
 
 @pytest.fixture(scope="module")
 def speech(recording):
-    return bench.analyse(recording[0])
+    return evaluation.analyse(recording[0])
 
 
 def residual(output, reference, frames):
@@ -116,7 +116,7 @@ def test_a_saved_state_goes_on_where_it_was(name, frame_ms, speech, tmp_path):
 
 def test_a_stations_microphone_is_known_from_the_first_frame(channel_eq, recording, quantise):
     boom = shaping.load_shaping("boom")
-    case = bench.shape_recording(bench.Speech("a", "a", recording[0]), [boom], quantise)
+    case = evaluation.shape_recording(evaluation.Speech("a", "a", recording[0]), [boom], quantise)
     shaped = case.shaped["boom"]
     stream = channel_eq.stream()
     stream.process(shaped)
@@ -180,12 +180,12 @@ CASES = {
 def test_what_is_no_speech_does_not_run_away(channel_eq, name, recording, quantise):
     """Output stays within what any frame can be, and speech after it is met as at the start."""
     samples = np.concatenate([CASES[name].astype(np.float32), recording[0]])
-    vectors = bench.analyse(samples)
+    vectors = evaluation.analyse(samples)
     output = channel_eq(vectors)
     assert np.isfinite(output).all()
     assert np.abs(output).max() < 100  # shapes reach +-50 dB, and a curve some 40
-    first = len(bench.analyse(CASES[name].astype(np.float32)))
-    plain = bench.analyse(recording[0])
+    first = len(evaluation.analyse(CASES[name].astype(np.float32)))
+    plain = evaluation.analyse(recording[0])
     reference = quality.Reference.of(plain, quantise)
     late = slice(50, len(plain))
     assert residual(output[first : first + len(plain)], reference, late) < 1.5 * residual(
@@ -194,7 +194,7 @@ def test_what_is_no_speech_does_not_run_away(channel_eq, name, recording, quanti
 
 def test_clipped_speech(channel_eq, recording, quantise):
     clipped = np.clip(recording[0] * 20, -32768, 32767)
-    output = channel_eq(bench.analyse(clipped))
+    output = channel_eq(evaluation.analyse(clipped))
     assert np.isfinite(output).all()
     assert np.abs(output).max() < 100
 
@@ -210,8 +210,8 @@ def test_extreme_vectors_stay_finite(channel_eq):
 @pytest.mark.parametrize("level", [30, 3000])
 def test_speech_after_ten_minutes_of_noise(channel_eq, recording, quantise, level):
     """Within 2 s of speech the residual is what it would have been without the noise."""
-    hiss = np.tile(bench.analyse(noise(MINUTE, level)), (10, 1))
-    plain = bench.analyse(recording[0])
+    hiss = np.tile(evaluation.analyse(noise(MINUTE, level)), (10, 1))
+    plain = evaluation.analyse(recording[0])
     reference = quality.Reference.of(plain, quantise)
     output = channel_eq(np.concatenate([hiss, plain]))[len(hiss) :]
     active_s = np.cumsum(reference.active) * quality.FRAME_S
@@ -223,9 +223,9 @@ def test_speech_after_ten_minutes_of_noise(channel_eq, recording, quantise, leve
 def test_change_of_speaker_and_microphone_is_learnt_again(channel_eq, recording, quantise):
     """From 2 s of speech on, the second is met nearly as from a cold start."""
     boom, bright = shaping.load_shaping("boom"), shaping.load_shaping("tilt+6")
-    first = bench.analyse(boom(recording[0]))
-    second = bench.analyse(bright(recording[1]))
-    reference = quality.Reference.of(bench.analyse(recording[1]), quantise)
+    first = evaluation.analyse(boom(recording[0]))
+    second = evaluation.analyse(bright(recording[1]))
+    reference = quality.Reference.of(evaluation.analyse(recording[1]), quantise)
     output = channel_eq(np.concatenate([first, second]))[len(first) :]
     active_s = np.cumsum(reference.active) * quality.FRAME_S
     late = slice(int(np.argmax(active_s >= 2)), None)
@@ -238,13 +238,13 @@ CHANGE_COST_DB2 = 6.0
 
 def test_canonical_speech_stays(channel_eq, recording, quantise):
     """Speech that is flat already: its curve is taken to be flat, and stays flat."""
-    reference = quality.Reference.of(bench.analyse(recording[0]), quantise)
+    reference = quality.Reference.of(evaluation.analyse(recording[0]), quantise)
     level = np.where(reference.active, 40, 5).astype(np.float32)[:, None]
     output = channel_eq(reference.canonical + level)
     everything = slice(None)
     assert residual(output, reference, everything) < 12
     for name in ("boom", "tilt+6"):
-        shaped = bench.analyse(shaping.load_shaping(name)(recording[0]))
+        shaped = evaluation.analyse(shaping.load_shaping(name)(recording[0]))
         assert residual(channel_eq(shaped), reference, everything) > residual(
             output, reference, everything)  # fmt: skip
 
@@ -277,7 +277,7 @@ STRONG_SHARE, MEAN_SHARE, GENTLE_SHARE = 0.6, 0.7, 0.9
 def _decoded_distance(plain, shaped, model):
     """Rms distance in dB between shapes of two decoded streams, active frames, 1 s after start."""
     decoded = [
-        bench.analyse(c2stream.decode(c2stream.encode(pcm, model=model)).astype(np.float32))
+        evaluation.analyse(c2stream.decode(c2stream.encode(pcm, model=model)).astype(np.float32))
         for pcm in (np.round(plain).astype(np.int16), np.round(shaped).astype(np.int16))
     ]
     active = quality.speech_activity(decoded[0].mean(axis=1))

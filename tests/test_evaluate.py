@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from codec2_eq import bench, quality, scores, shaping
+from codec2_eq import evaluation, quality, scores, shaping
 from codec2_eq.audio import read_audio
 from codec2_eq.cli import main
 from codec2_eq.equalise import load_equaliser
@@ -27,10 +27,10 @@ def shapes_file(tmp_path):
 @pytest.fixture(scope="module")
 def found(samples_dir, quantise):
     paths = sorted(samples_dir.glob("espeak_male_*.wav")) * 2
-    (speech,) = bench.load_speech({"him": paths})
-    other = bench.Speech("her", "her", speech.samples[::-1].copy())
+    (speech,) = evaluation.load_speech({"him": paths})
+    other = evaluation.Speech("her", "her", speech.samples[::-1].copy())
     shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3")]
-    cases = [bench.shape_recording(s, shapings, quantise) for s in (speech, other)]
+    cases = [evaluation.shape_recording(s, shapings, quantise) for s in (speech, other)]
     models = {name: load_equaliser(name) for name in ("none", "cmn")}
     return scores.run(cases, models, quantise)
 
@@ -103,8 +103,8 @@ def test_classic_table(samples_dir, quantise, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["sample", "none", "D", "700c", "D", "none", "Fv", "700c", "Fv"]
     assert len(lines) == 4
-    vectors = bench.analyse(read_audio(files[0]))
-    expected = bench.distortion(vectors, quantise)
+    vectors = evaluation.analyse(read_audio(files[0]))
+    expected = evaluation.distortion(vectors, quantise)
     assert float(lines[1].split()[1]) == pytest.approx(expected, abs=0.006)
 
 
@@ -114,27 +114,27 @@ def test_speakers_of_a_manifest(tmp_path):
         {"path": "b/2.wav", "speaker": "two", "use": "train"},
     ]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert bench.find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
-    assert set(bench.find_speech([tmp_path])) == {"one", "two"}
+    assert evaluation.find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
+    assert set(evaluation.find_speech([tmp_path])) == {"one", "two"}
     with pytest.raises(Codec2EqError, match="no audio files"):
-        bench.find_speech([tmp_path], "classic")
+        evaluation.find_speech([tmp_path], "classic")
 
 
 def test_sessions_are_recordings(tmp_path, monkeypatch):
     lengths = {"a": 20, "b": 30, "c": 14, "d": 5, "e": 8}
     monkeypatch.setattr(
-        bench, "read_clip", lambda path, analyse: np.zeros(lengths[path.parent.name] * 8000)
+        evaluation, "read_clip", lambda path, analyse: np.zeros(lengths[path.parent.name] * 8000)
     )
     paths = [tmp_path / folder / "x.wav" for folder in lengths]
-    found = bench.join_recordings("s", paths)
+    found = evaluation.join_recordings("s", paths)
     assert [(r.name, len(r.samples) / 8000) for r in found] == [("b", 30), ("a", 20)]
-    few = bench.join_recordings("s", paths[3:])
+    few = evaluation.join_recordings("s", paths[3:])
     assert [(r.name, len(r.samples) / 8000) for r in few] == [("rest", 13)]
 
 
 def test_too_little_speech_is_told(tmp_path, capsys):
     with pytest.raises(Codec2EqError, match="12 s"):
-        bench.load_speech({"s": []})
+        evaluation.load_speech({"s": []})
     assert main(["evaluate", str(tmp_path / "nowhere")]) == 1
     assert "not found" in capsys.readouterr().err
 

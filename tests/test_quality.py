@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from codec2_eq import bench, quality, shaping
+from codec2_eq import evaluation, quality, shaping
 from codec2_eq.equalise import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.quality import Reference, Sums
@@ -18,9 +18,9 @@ def cases(samples_dir, quantise):
     """Synthetic speakers through three filters: real vectors, real codebook."""
     paths = sorted(samples_dir.glob("espeak_*.wav"))
     assert paths
-    speech = bench.load_speech({"synthetic": paths})
+    speech = evaluation.load_speech({"synthetic": paths})
     shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3", "handset")]
-    return [bench.shape_recording(s, shapings, quantise) for s in speech]
+    return [evaluation.shape_recording(s, shapings, quantise) for s in speech]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_known_methods_stand_in_order(cases, quantise):
 def sum_tables(cases, models, quantise):
     total: dict[str, Sums] = {}
     for case in cases:
-        for (model, _), sums in bench.run_case(case, models, quantise).items():
+        for (model, _), sums in evaluation.run_case(case, models, quantise).items():
             total[model] = total.get(model, Sums()) + sums
     return total
 
@@ -201,8 +201,8 @@ def test_kalman_mean_finds_a_constant_curve():
     rng = np.random.default_rng(1)
     curve = 6 * np.cos(np.arange(20) / 3)
     curve -= curve.mean()
-    speech = rng.normal(0, 5, (2000, 20)) + bench.CODEBOOK_MEAN_DB
-    kalman = bench.KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
+    speech = rng.normal(0, 5, (2000, 20)) + evaluation.CODEBOOK_MEAN_DB
+    kalman = evaluation.KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
     out = kalman((speech + curve).astype(np.float32))
     left = out[-500:].mean(axis=0) - quality.remove_mean(speech.astype(np.float32))[-500:].mean(0)
     assert np.square(left).mean() < 0.1

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from codec2_eq import bench, quality, shaping
+from codec2_eq import evaluation, quality, shaping
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import CODEBOOK_MEAN_DB, load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
@@ -114,8 +114,8 @@ def test_manifest_by_use(tmp_path):
 @pytest.fixture(scope="module")
 def cases(samples_dir, quantise):
     samples = np.concatenate([read_audio(p) for p in sorted(samples_dir.glob("espeak_*.wav"))])
-    speech = bench.Speech("them", "them", samples[: 13 * 8000])
-    return [bench.shape_recording(speech, [shaping.load_shaping("boom")], quantise)]
+    speech = evaluation.Speech("them", "them", samples[: 13 * 8000])
+    return [evaluation.shape_recording(speech, [shaping.load_shaping("boom")], quantise)]
 
 
 TINY = channel_eq.Settings(hidden=(6, 5), epochs=2, steps=2, batch=3, patience=2)

@@ -45,11 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table that was asked for."""
-    (_run_classic if args.classic else _run_bench)(args)
+    (_run_classic if args.classic else _run_table)(args)
 
 
-def _run_bench(args: argparse.Namespace) -> None:
-    from codec2_eq import bench, quality, scores, shaping
+def _run_table(args: argparse.Namespace) -> None:
+    from codec2_eq import evaluation, quality, scores, shaping
 
     names = shaping.SHAPINGS
     shapings = (
@@ -59,8 +59,8 @@ def _run_bench(args: argparse.Namespace) -> None:
     )
     quantise = quality.quantise_700c()
     models = _models(args)
-    speech = bench.load_speech(bench.find_speech(args.inputs, args.use))
-    cases = [bench.shape_recording(recording, shapings, quantise) for recording in speech]
+    speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
+    cases = [evaluation.shape_recording(recording, shapings, quantise) for recording in speech]
     found = scores.run(cases, models, quantise, _tell)
     _print(args, scores.overall_table(found))
     for which in args.by:
@@ -71,16 +71,16 @@ def _run_bench(args: argparse.Namespace) -> None:
 
         from codec2_eq.training.pictures import save_picture
 
-        spectra = bench.mean_spectra(cases[0], list(models.values())[-1])
+        spectra = evaluation.mean_spectra(cases[0], list(models.values())[-1])
         save_picture(scores.draw(found, spectra), Path(args.picture), force=args.force)
 
 
 def _run_classic(args: argparse.Namespace) -> None:
-    from codec2_eq import bench, quality, scores
+    from codec2_eq import evaluation, quality, scores
     from codec2_eq.audio import read_audio
 
-    paths = [p for files in bench.find_speech(args.inputs, args.use).values() for p in files]
-    samples = {path.stem: bench.analyse(read_audio(path)) for path in paths}
+    paths = [p for files in evaluation.find_speech(args.inputs, args.use).values() for p in files]
+    samples = {path.stem: evaluation.analyse(read_audio(path)) for path in paths}
     found = scores.classic_scores(samples, _models(args), quality.quantise_700c())
     _print(args, scores.classic_table(found))
     _write_json(args, lambda: found)
@@ -88,12 +88,12 @@ def _run_classic(args: argparse.Namespace) -> None:
 
 def _models(args: argparse.Namespace):
     """Equalisers by name; none is always there, as the lower end of the scale."""
-    from codec2_eq import bench
+    from codec2_eq import evaluation
     from codec2_eq.equalise import load_equaliser
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])
     return {
-        name: bench.KalmanMean.from_codebook() if name == KALMAN else load_equaliser(name)
+        name: evaluation.KalmanMean.from_codebook() if name == KALMAN else load_equaliser(name)
         for name in names
     }
 

@@ -19,8 +19,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
             description="Train one Dense layer on random vectors to subtract a vector's mean.",
         )
     )
-
-
     _configure_channel_eq(
         networks.add_parser(
             "channel_eq",

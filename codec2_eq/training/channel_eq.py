@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq import bench, quality
+from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.network import Network
@@ -57,7 +57,7 @@ class Settings:
 def train(
     folder: Path,
     recordings: Sequence[data.Recording],
-    cases: Sequence[bench.Case],
+    cases: Sequence[evaluation.Case],
     *,
     seed: int = 1,
     settings: Settings | None = None,
@@ -124,11 +124,11 @@ def train_on_speech(
     report("shaping the validation speech")
     shapings = [load_shaping(name) for name in SHAPINGS]
     cases = [
-        bench.shape_recording(recording, shapings, quantise)
-        for recording in bench.load_speech(bench.find_speech([speech], "validate"))
+        evaluation.shape_recording(recording, shapings, quantise)
+        for recording in evaluation.load_speech(evaluation.find_speech([speech], "validate"))
     ]
     classic = {
-        name: data.analyse(read_audio(paths[0]))
+        name: evaluation.analyse(read_audio(paths[0]))
         for name, paths in data.read_manifest(speech, "classic").items()
     }
     sources = "Debian packages as in scripts/fetch_speech.py"
@@ -157,7 +157,7 @@ class _Trained:
 
 def _fit(
     recordings: Sequence[data.Recording],
-    cases: Sequence[bench.Case],
+    cases: Sequence[evaluation.Case],
     seed: int,
     settings: Settings,
     folder: Path,
@@ -238,7 +238,7 @@ def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -
 def _keep_best(
     keras: Any,
     cell: Any,
-    cases: Sequence[bench.Case],
+    cases: Sequence[evaluation.Case],
     settings: Settings,
     checkpoint: Path,
     report: Callable[[str], None],
@@ -293,14 +293,14 @@ def _keep_best(
 # ---------------------------------------------------------------------------------- judging
 
 
-def judge(network: Network, cases: Sequence[bench.Case]) -> Measures:
+def judge(network: Network, cases: Sequence[evaluation.Case]) -> Measures:
     """Measure a network on all segments, speakers and filters together."""
     quantise = quality.quantise_700c()
     return sum((sums for _, sums in _scores(network, cases, quantise)), Sums()).measures()
 
 
 def _scores(
-    network: Network, cases: Sequence[bench.Case], quantise: quality.Quantise
+    network: Network, cases: Sequence[evaluation.Case], quantise: quality.Quantise
 ) -> Iterator[tuple[str, Sums]]:
     for case in cases:
         for name, vectors in case.shaped.items():
@@ -308,14 +308,14 @@ def _scores(
 
 
 def figures(
-    network: Network, cases: Sequence[bench.Case], classic: Mapping[str, np.ndarray]
+    network: Network, cases: Sequence[evaluation.Case], classic: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """What the card tells: the measures, shares closed, and the classic samples' mean D."""
     quantise = quality.quantise_700c()
     total: dict[str, Sums] = {}
     for case in cases:
         models: dict[str, quality.Equalise] = {NAME: network, "none": lambda vectors: vectors}
-        for (model, _), sums in bench.run_case(case, models, quantise).items():
+        for (model, _), sums in evaluation.run_case(case, models, quantise).items():
             total[model] = total.get(model, Sums()) + sums
     found = {model: sums.measures() for model, sums in total.items()}
     own, none, oracle = found[NAME], found["none"], found["oracle"]
@@ -331,7 +331,7 @@ def figures(
         "residual_db2": [round(r, 1) for r in own.residual],
     }
     if classic:
-        distortions = [bench.distortion(network(v), quantise) for v in classic.values()]
+        distortions = [evaluation.distortion(network(v), quantise) for v in classic.values()]
         told["classic_d_db2"] = round(float(np.mean(distortions)), 2)
     return told
 
@@ -343,7 +343,7 @@ def _describe(recordings: Sequence[data.Recording], sources: str) -> str:
 
 
 def _draw(
-    network: Network, cases: Sequence[bench.Case], history: Mapping[str, Sequence[float]]
+    network: Network, cases: Sequence[evaluation.Case], history: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     measures = judge(network, cases)
     figure, (axis,) = pictures.panels("channel_eq: what is left of the shaping", 1)

@@ -9,7 +9,6 @@ added to vectors that exist already (`draw_channels`). The features are cached i
 from __future__ import annotations
 
 import io
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,18 @@ from numpy.typing import NDArray
 
 from codec2_eq import quality, shaping
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.evaluation import (
+    BAND_HZ,
+    OCTAVES,
+    RATE_HZ,
+    Analyse,
+    analyse,
+    find_speech,
+    read_clip,
+)
 from codec2_eq.files import atomic_output
 from codec2_eq.records import K
 
-RATE_HZ = 8000
-HOP = RATE_HZ * quality.FRAME_MS // 1000
 RECORDING_S = 96.0  # one reference curve each: long enough to know it, short enough to be one room
 SHORTEST_RECORDING_S = 8.0
 MOST_PER_SPEAKER_S = 600.0  # more minutes of one voice teach less than they cost
@@ -33,7 +39,6 @@ WARPS = (0.86, 1.16)  # speed factors: formants move as between a large and a sm
 TWINS = 2  # shaped versions of each recording in the time domain
 
 Floats = NDArray[np.float32]
-Analyse = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +56,6 @@ class Recording:
     offset: Floats
 
 
-def analyse(samples: Floats) -> Floats:
-    """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, after rounding as a WAV would."""
-    from codec2_eq.extraction import extract
-
-    pcm = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
-    return extract(pcm, RATE_HZ, frame_ms=quality.FRAME_MS).vectors
-
-
 def read_manifest(folder: str | Path, use: str) -> dict[str, list[Path]]:
     """Recordings by speaker from the `manifest.jsonl` that fetch_speech.py writes.
 
@@ -67,14 +64,7 @@ def read_manifest(folder: str | Path, use: str) -> dict[str, list[Path]]:
     manifest = Path(folder) / "manifest.jsonl"
     if not manifest.is_file():
         raise Codec2EqError(f"{manifest}: not found; fetch speech with scripts/fetch_speech.py")
-    speakers: dict[str, list[Path]] = {}
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if entry["use"] == use:
-            speakers.setdefault(entry["speaker"], []).append(Path(folder) / entry["path"])
-    if not speakers:
-        raise Codec2EqError(f"{manifest}: no speech for {use!r}")
-    return dict(sorted(speakers.items()))
+    return find_speech([folder], use)
 
 
 def read_speech(paths: Sequence[Path], limit_s: float, analyse: Analyse) -> Floats:
@@ -83,19 +73,13 @@ def read_speech(paths: Sequence[Path], limit_s: float, analyse: Analyse) -> Floa
     Files are taken in an order that depends on their names alone, so that every part of a pack
     is heard however short the limit.
     """
-    from codec2_eq.audio import read_audio
-
     parts: list[Floats] = []
     wanted = int(limit_s * RATE_HZ)
     for path in sorted(paths):
         if wanted <= 0:
             break
-        samples = read_audio(path)
-        if len(samples) < 5 * HOP:
-            continue
-        part = quality.cut_silences(samples, analyse(samples).mean(axis=1))[:wanted]
-        parts.append(part)
-        wanted -= len(part)
+        parts.append(read_clip(path, analyse)[:wanted])
+        wanted -= len(parts[-1])
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
@@ -235,8 +219,6 @@ class Draws:
     tilt_db: float = 11.0
 
 
-BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, K) / 2595) - 1)  # centres of the bands
-OCTAVES = np.log2(BAND_HZ / 1000)
 FLOOR_DB = 50.0  # below the frame's peak the analysis lets no band fall; codec2 newamp1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The bench: recordings x filters x equalisers, measured as `quality` defines."""
+"""Evaluation: recordings x filters x equalisers, measured as `quality` defines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import quality
-from .equalise import CODEBOOK_MEAN_DB
-from .errors import Codec2EqError
-from .quality import Floats, Quantise, Reference, Sums
-from .shaping import Shaping
+from codec2_eq import quality
+from codec2_eq.equalise import CODEBOOK_MEAN_DB
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.quality import Floats, Quantise, Reference, Sums
+from codec2_eq.shaping import Shaping
 
 RATE_HZ = 8000
 HOP = RATE_HZ * quality.FRAME_MS // 1000
@@ -59,7 +59,7 @@ class Case:
 
 def analyse(samples: Floats) -> Floats:
     """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, rounded as a file would be."""
-    from .extraction import extract
+    from codec2_eq.extraction import extract
 
     pcm = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
     return extract(pcm, RATE_HZ, frame_ms=quality.FRAME_MS).vectors
@@ -88,13 +88,14 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
             if not entry.is_dir() or path.suffix.lower() in AUDIO_SUFFIXES:
                 speakers.setdefault(path.resolve().parent.name, []).append(path)
     if not speakers:
-        raise Codec2EqError(f"{', '.join(map(str, inputs))}: no audio files found")
+        wanted = f" for {use!r}" if use else ""
+        raise Codec2EqError(f"{', '.join(map(str, inputs))}: no audio files found{wanted}")
     return {speaker: sorted(paths) for speaker, paths in sorted(speakers.items())}
 
 
 def read_clip(path: Path, analyse: Analyse = analyse) -> Floats:
     """One file, its pauses cut to 0.4 s, whole 40 ms frames."""
-    from .audio import read_audio
+    from codec2_eq.audio import read_audio
 
     samples = read_audio(path)
     if len(samples) < FILE_SHORTEST:
@@ -202,7 +203,7 @@ class KalmanMean:
     @classmethod
     def from_codebook(cls) -> KalmanMean:
         """Speech as the 700C codebook spreads it, channels smooth over some 4 bands."""
-        from .libcodec2 import codebook_700c
+        from codec2_eq.libcodec2 import codebook_700c
 
         speech = sum(np.cov(stage.T) for stage in codebook_700c())
         bands = np.arange(len(AVERAGE_OFFSET_DB))
