@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import load_equaliser
 from codec2_eq.shaping import load_shaping
-from codec2_eq.training.pictures import save_picture
 
 MICROPHONES = ("tilt-6", "tilt+6", "boom", "handset")
 COLOUR_RANGE_DB = (-25, 25)
@@ -30,7 +30,7 @@ def main() -> None:
     samples = read_audio(args.recording)
     before = {name: evaluation.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
     after = {name: equalise(vectors) for name, vectors in before.items()}
-    save_picture(draw(before, after), Path(args.output), force=True)
+    draw(before, after).savefig(args.output, dpi=90)
     for title, rows in (("before", before), ("after", after)):
         print(f"{title}: the four differ by {spread(before, rows):.1f} dB rms")
 
@@ -42,10 +42,8 @@ def spread(before: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> float:
     return float(np.sqrt(np.square(shapes - shapes.mean(axis=0))[:, active].mean()))
 
 
-def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> object:
+def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
     """Two rows of pictures, time to the right, bands upwards, and the mean shapes beside them."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     axes = figure.subplots(2, len(before) + 1)
     for line, (title, versions) in zip(axes, (("before", before), ("after", after)), strict=True):
