@@ -110,15 +110,31 @@ def run(
     models: Mapping[str, quality.Equalise],
     quantise: quality.Quantise,
     report: Callable[[str], object] = lambda line: None,
+    *,
+    change: bool = False,
 ) -> Scores:
-    """Measure all models on all cases."""
+    """Measure all models on all cases.
+
+    change : each segment comes after another speaker and filter, not from a cold start.
+    Raises Codec2EqError if there is nothing to measure, or no other speaker.
+    """
     scores = Scores()
-    for case in cases:
+    cases = list(cases)
+    for index, case in enumerate(cases):
         report(f"{case.speaker} {case.name}")
-        scores.add(case, evaluation.run_case(case, models, quantise))
+        before = _other_speaker(cases, index) if change else None
+        scores.add(case, evaluation.run_case(case, models, quantise, before))
     if not scores.sums:
         raise Codec2EqError("nothing to measure; give recordings")
     return scores
+
+
+def _other_speaker(cases: Sequence[evaluation.Case], index: int) -> evaluation.Case:
+    """The next case of another speaker."""
+    for case in [*cases[index + 1 :], *cases[:index]]:
+        if case.speaker != cases[index].speaker:
+            return case
+    raise Codec2EqError("one speaker only, and a change needs two; give recordings of another")
 
 
 # ----------------------------------------------------------------------------------- tables

@@ -25,13 +25,21 @@ def shapes_file(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def found(samples_dir, quantise):
+def cases(samples_dir, quantise):
     paths = sorted(samples_dir.glob("espeak_male_*.wav")) * 2
     (speech,) = evaluation.load_speech({"him": paths})
     other = evaluation.Speech("her", "her", speech.samples[::-1].copy())
     shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3")]
-    cases = [evaluation.shape_recording(s, shapings, quantise) for s in (speech, other)]
-    models = {name: load_equaliser(name) for name in ("none", "cmn")}
+    return [evaluation.shape_recording(s, shapings, quantise) for s in (speech, other)]
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: load_equaliser(name) for name in ("none", "cmn")}
+
+
+@pytest.fixture(scope="module")
+def found(cases, models, quantise):
     return scores.run(cases, models, quantise)
 
 
@@ -58,6 +66,17 @@ def test_intervals_hold_the_figure(found):
     assert spans["f0"][0] <= row.measures.f0 <= spans["f0"][1]
     assert spans["f0_closed"][0] <= row.f0_closed <= spans["f0_closed"][1]
     assert spans["f0"][0] < spans["f0"][1]
+
+
+def test_a_change_costs_what_remembers(cases, models, found, quantise):
+    changed = scores.run(cases, models, quantise, change=True)
+    for model in ("none", "oracle"):
+        assert changed.of(model).f0 == found.of(model).f0
+    residual = changed.of("cmn").measures().residual
+    assert residual[1] > found.of("cmn").measures().residual[1] + 1
+    assert residual[-1] < residual[1]
+    with pytest.raises(Codec2EqError, match="another"):
+        scores.run(cases[:1], models, quantise, change=True)
 
 
 def test_tables_name_everything(found):

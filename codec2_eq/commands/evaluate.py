@@ -35,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the classic table instead: each file unshaped, D and Fv, samples x models",
     )  # fmt: skip
     parser.add_argument(
+        "--change", action="store_true",
+        help="have 12 s of another speaker and filter come before each segment: how soon a change "
+        "is learnt",
+    )  # fmt: skip
+    parser.add_argument(
         "--by", choices=("shaping", "speaker"), action="append", default=[],
         help="print F0 and Fv by shaping or by speaker too",
     )  # fmt: skip
@@ -61,7 +66,7 @@ def _run_table(args: argparse.Namespace) -> None:
     models = _models(args)
     speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
     cases = [evaluation.shape_recording(recording, shapings, quantise) for recording in speech]
-    found = scores.run(cases, models, quantise, _tell)
+    found = scores.run(cases, models, quantise, _tell, change=args.change)
     _print(args, scores.overall_table(found))
     for which in args.by:
         _print(args, "\n" + scores.detail_table(found, which))
