@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_channel_eq(
         networks.add_parser(
             "channel_eq",
-            help="the recursive estimator that removes spectral shaping; a quarter of an hour",
+            help="the recursive estimator that removes spectral shaping; half an hour",
             description="Train the network that removes what microphones and filters do to speech.",
         )
     )
@@ -48,7 +48,7 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
 def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument(
-        "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 8)"
+        "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 24)"
     )
     parser.add_argument(
         "--speech", default=".speech", metavar="DIR",

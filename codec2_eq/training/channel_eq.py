@@ -42,7 +42,7 @@ class Settings:
     """
 
     hidden: tuple[int, int] = (72, 62)
-    epochs: int = 8
+    epochs: int = 24
     steps: int = 250
     batch: int = 64
     learning_rate: float = 3e-3
