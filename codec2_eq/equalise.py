@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import Network, State, load_network
+from codec2_eq.layers import State
+from codec2_eq.network import Network, load_network
 from codec2_eq.records import FRAME_MS_CHOICES, K, remove_mean
 from codec2_eq.recursions import front_equaliser, running_mean
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from codec2_eq import c2stream, evaluation, quality, shaping
 from codec2_eq.equalise import load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import RecursiveEstimator, load_network
+from codec2_eq.layers import RecursiveEstimator
+from codec2_eq.network import load_network
 
 MULTIPLY_ADDS_PER_S = 250_000  # at 25 frames a second
 WEIGHT_BYTES = 100_000

@@ -13,7 +13,8 @@ from codec2_eq import equalise, libcodec2
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import available_models, load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import GRU, Dense, Network
+from codec2_eq.layers import GRU, Dense
+from codec2_eq.network import Network
 from codec2_eq.records import K, remove_mean
 
 NAMES = ["none", "mean", "700c", "cmn", "mean_removal"]

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec2_eq import network
+from codec2_eq import layers, network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import GRU, Activation, Dense, Network, Scale, load_network
+from codec2_eq.layers import GRU, Activation, Dense, Scale
+from codec2_eq.network import Network, load_network
 
 TOL = 1e-5  # against Keras, whose sums run in another order
 
@@ -61,22 +62,22 @@ def gru_net(reset_after=True):
 
 
 def test_every_activation_has_its_analytic_value():
-    assert set(AT_ONE) == set(network.ACTIVATIONS)
+    assert set(AT_ONE) == set(layers.ACTIVATIONS)
     one = np.ones((1, 1), np.float32)
     for name, value in AT_ONE.items():
-        assert network.ACTIVATIONS[name](one)[0, 0] == pytest.approx(value, abs=1e-6), name
+        assert layers.ACTIVATIONS[name](one)[0, 0] == pytest.approx(value, abs=1e-6), name
 
 
 @pytest.mark.parametrize("name", sorted(set(AT_ONE) - {"linear", "exponential", "relu"}))
 def test_no_activation_overflows(name):
     far = np.array([[-1e4, 1e4]], np.float32)
-    assert np.isfinite(network.ACTIVATIONS[name](far)).all()
+    assert np.isfinite(layers.ACTIVATIONS[name](far)).all()
 
 
 def test_affine_is_the_matrix_product():
     x, kernel, bias = frames(7), weights(20, 5), weights(5)
     exact = x.astype(float) @ kernel.astype(float) + bias
-    np.testing.assert_allclose(network.affine(x, kernel, bias), exact, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(layers.affine(x, kernel, bias), exact, rtol=0, atol=1e-5)
 
 
 def test_gru_without_weights_halves_its_memory():
@@ -160,11 +161,13 @@ def test_a_network_travels_to_another_process():
 
 
 def test_a_new_layer_kind_is_stored_and_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(network, "LAYERS", dict(network.LAYERS))
+    kinds = dict(layers.LAYERS)
+    for module in (layers, network):
+        monkeypatch.setattr(module, "LAYERS", kinds)
     source = """
 import dataclasses
 import numpy as np
-from codec2_eq.network import Layer, register
+from codec2_eq.layers import Layer, register
 
 @register("total")
 @dataclasses.dataclass(frozen=True, eq=False)

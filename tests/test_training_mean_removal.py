@@ -10,7 +10,8 @@ import pytest
 from codec2_eq.cli import main
 from codec2_eq.equalise import load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import Dense, Network, Scale, load_network
+from codec2_eq.layers import Dense, Scale
+from codec2_eq.network import Network, load_network
 from codec2_eq.records import K, remove_mean
 from codec2_eq.training import mean_removal, pictures
 from codec2_eq.training.keras_export import keras_sha256

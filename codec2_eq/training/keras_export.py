@@ -21,7 +21,8 @@ import numpy as np
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error
-from codec2_eq.network import GRU, Activation, Dense, Layer, Network, Scale, load_network
+from codec2_eq.layers import GRU, Activation, Dense, Layer, Scale
+from codec2_eq.network import Network, load_network
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
 

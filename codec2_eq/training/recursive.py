@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from codec2_eq.equalise import CODEBOOK_MEAN_DB
-from codec2_eq.network import RecursiveEstimator
+from codec2_eq.layers import RecursiveEstimator
 from codec2_eq.records import K
 
 UNIT_DB = 10.0  # the network's numbers are of this size
@@ -28,7 +28,7 @@ SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: nev
 
 @keras.saving.register_keras_serializable("codec2_eq")
 class RecursiveEstimatorCell(keras.layers.Layer):
-    """One frame of `codec2_eq.network.RecursiveEstimator`, for `keras.layers.RNN`.
+    """One frame of `codec2_eq.layers.RecursiveEstimator`, for `keras.layers.RNN`.
 
     hidden : sizes of the two hidden layers. tell_trim : put out the trims [dB] after the shape,
     2 K values in all, so that a loss can see them.
