@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, is_pipe, open_input
 from codec2_eq.messages import warn
+from codec2_eq.resample import RATE_HZ, Resampler
 from codec2_eq.wav import (
     FULL_SCALE,
     READ_BYTES,
@@ -37,12 +37,6 @@ from codec2_eq.wav import (
 if TYPE_CHECKING:
     import soundfile
 
-RATE_HZ = 8000
-"""Sample rate of Codec 2 [Hz]."""
-
-MAX_RATE_HZ = 10_000_000
-"""Above any audio [Hz]: a rate beyond it means a damaged header."""
-
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
 """Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
 
@@ -54,98 +48,6 @@ CLIPPED_SHARE = 0.001
 """Share of samples at full scale that is worth a warning; normalised recordings stay below."""
 
 _CLIP = 32767  # the largest int16
-
-
-class Resampler:
-    """Stream of samples at `rate` Hz to float32 at 8 kHz; the output does not depend on chunking.
-
-    A sample comes out at most 80 ms after it went in (35 to 70 ms at the usual rates), as soxr
-    computes in blocks. At 8 kHz samples pass unchanged.
-
-    Raises Codec2EqError if rate is below 8 kHz or beyond any audio.
-    """
-
-    def __init__(self, rate: float) -> None:
-        check_rate(rate)
-        self.rate = rate
-        self._stream: Any = None  # taken with the first samples, given back after the last
-
-    def process(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready."""
-        chunk = np.ascontiguousarray(samples, dtype=np.float32)
-        if chunk.ndim != 1:
-            raise ValueError(f"samples of shape {chunk.shape}: expected (n_samples,)")
-        if self.rate == RATE_HZ:
-            return chunk
-        if self._stream is None:
-            self._stream = _take_stream(self.rate)
-        return self._stream.resample_chunk(chunk)
-
-    def flush(self) -> NDArray[np.float32]:
-        """Return the samples still to come at the end of the input; then start afresh."""
-        nothing = np.empty(0, np.float32)
-        if self._stream is None:
-            return nothing
-        tail = self._stream.resample_chunk(nothing, last=True)
-        _give_back(self.rate, self._stream)
-        self._stream = None
-        return tail
-
-
-def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
-    """Resample samples (n,) at `rate` Hz to 8 kHz float32, in the same scale.
-
-    Raises Codec2EqError if rate is below 8 kHz.
-    """
-    resampler = Resampler(rate)
-    return np.concatenate([resampler.process(samples), resampler.flush()])
-
-
-def check_rate(rate: float) -> None:
-    """Raise Codec2EqError if `rate` [Hz] cannot be brought to 8 kHz."""
-    if not rate >= RATE_HZ:
-        raise Codec2EqError(
-            f"sample rate {rate:g} Hz: at least {RATE_HZ} Hz needed; take a recording of a higher "
-            f"rate, or raise it first (sox IN -r {RATE_HZ} OUT)"
-        )
-    if not rate <= MAX_RATE_HZ:
-        raise Codec2EqError(
-            f"sample rate {rate:g} Hz: at most {MAX_RATE_HZ} Hz; is the header damaged?"
-        )
-
-
-_soxr_lock = threading.Lock()
-
-_idle_streams: dict[float, list[Any]] = {}
-
-IDLE_STREAMS = 4
-"""soxr streams of one rate that are kept: a new one costs as much as resampling 0.4 s."""
-
-
-def _take_stream(rate: float) -> Any:
-    """Return a soxr stream to 8 kHz that has seen nothing yet."""
-    try:
-        return _idle_streams[rate].pop()
-    except (KeyError, IndexError):
-        return _soxr_stream(rate)
-
-
-def _give_back(rate: float, stream: Any) -> None:
-    idle = _idle_streams.setdefault(rate, [])
-    if len(idle) < IDLE_STREAMS:
-        stream.clear()
-        idle.append(stream)
-
-
-def _soxr_stream(rate: float) -> Any:
-    import soxr
-
-    # soxr's default block for its FFT holds samples back for up to 160 ms; the smaller one costs
-    # no more time. It is read from the environment whenever a stream is made, and is set once and
-    # for all, since every stream of a process must compute the same numbers.
-    with _soxr_lock:
-        os.environ.setdefault("SOXR_LARGE_DFT_SIZE", "10")
-    return soxr.ResampleStream(rate, RATE_HZ, 1, dtype="float32", quality="HQ")
 
 
 def read_audio(

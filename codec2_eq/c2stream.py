@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import RATE_HZ
 from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
@@ -31,6 +30,7 @@ from codec2_eq.libcodec2 import (
 )
 from codec2_eq.pitchcode import encode_pitch
 from codec2_eq.records import RateK, remove_mean
+from codec2_eq.resample import RATE_HZ
 from codec2_eq.vq import Quantiser, VqStatistics
 
 FRAME_MS = 40

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
-from codec2_eq.audio import FULL_SCALE, RATE_HZ, Resampler, stream_audio
+from codec2_eq.audio import FULL_SCALE, stream_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
 from codec2_eq.records import FRAME_MS_CHOICES, RateK
+from codec2_eq.resample import RATE_HZ, Resampler
 
 if TYPE_CHECKING:
     from codec2_eq.files import PathLike

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import CLIPPED_SHARE, FULL_SCALE, RATE_HZ, stream_audio
+from codec2_eq.audio import CLIPPED_SHARE, FULL_SCALE, stream_audio
 from codec2_eq.c2stream import FRAME_MS, FrameEncoder, decode
 from codec2_eq.equalise import (
     CMN_SILENCE_DB,
@@ -35,6 +35,7 @@ from codec2_eq.files import PathLike, display_name, open_output
 from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.quality import speech_activity
 from codec2_eq.records import RateK
+from codec2_eq.resample import RATE_HZ
 from codec2_eq.vq import Quantiser, VqStatistics, zero_mean
 
 DEFAULT_MODELS = ("none", "700c", "cmn", "mean_removal", "channel_eq")

@@ -15,8 +15,9 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio import Resampler, audio_duration, read_audio, stream_audio, to_8khz
+from codec2_eq.audio import audio_duration, read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.resample import Resampler, to_8khz
 
 RATES_HZ = (8001, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000)
 WAV_SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")

@@ -10,8 +10,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio import MAX_RATE_HZ, read_audio, to_8khz
+from codec2_eq.audio import read_audio
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.resample import MAX_RATE_HZ, to_8khz
 from codec2_eq.wav import plain_samples
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple
 
 from codec2_eq import __version__
-from codec2_eq.audio import RATE_HZ
 from codec2_eq.corpus.executors import Call, Workers, given_workers, local_workers
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.corpus.plan import PartWork, Work, make_plan
@@ -43,6 +42,7 @@ from codec2_eq.corpus.work import (
 from codec2_eq.equalise import DEFAULT, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, write_error
+from codec2_eq.resample import RATE_HZ
 from codec2_eq.vectors import FORMATS
 
 LAYOUTS = ("tree", "shards")

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import MAX_RATE_HZ, RATE_HZ, stream_audio, to_8khz
+from codec2_eq.audio import stream_audio
 from codec2_eq.corpus.listing import ABSENT, State
 from codec2_eq.corpus.plan import CRASHED
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
@@ -34,6 +34,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error, write_error
 from codec2_eq.records import RateK
+from codec2_eq.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
 from codec2_eq.vectors import VectorWriter
 from codec2_eq.wav import plain_samples
 
