@@ -8,7 +8,6 @@ the same to hand over whatever it holds, and a cluster needs nothing but a commo
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -19,8 +18,8 @@ import stat
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,28 +27,20 @@ from numpy.typing import NDArray
 from codec2_eq.audio import stream_audio
 from codec2_eq.corpus.listing import ABSENT, State
 from codec2_eq.corpus.plan import CRASHED
+from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
 from codec2_eq.equalise import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
-from codec2_eq.files import read_error, write_error
+from codec2_eq.files import read_error
 from codec2_eq.records import RateK
 from codec2_eq.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
-from codec2_eq.vectors import VectorWriter
 from codec2_eq.wav import plain_samples
 
 JOB_FILE = "job.pickle"
 
 SHORT_BYTES = 1 << 20
 """Recordings below are read at once if they are plain WAV: a minute."""
-
-
-class OutputError(Codec2EqError):
-    """The output cannot be written: the run ends, since the next recording would fare no better."""
-
-
-_NAME_ERRORS = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ})
-"""What is wrong with one output's name, and not with the disk."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ def run_task(place: JobPlace, task: Task, skip: tuple[str, ...] = ()) -> TaskRes
     if entries and len(records) == len(entries):  # by a worker that died after it was done
         return TaskResult(n_bytes, 0, 0, [])
     fresh = []
-    with _open_sink(job, task) as sink, Whereabouts(store, task).open() as here:
+    with open_sink(store, job.options, task) as sink, Whereabouts(store, task).open() as here:
         for index, entry in enumerate(entries):
             if entry.name not in records:
                 here.tell(index)
@@ -148,7 +139,7 @@ def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
 
 def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int) -> None:
     draft = store.draft(".f32")
-    with _Writing(store.shard(part)):
+    with Writing(store.shard(part)):
         with open(draft, "wb", buffering=0) as out:
             for task in tasks:
                 with open(store.piece(task.number, ".f32"), "rb", buffering=0) as piece:
@@ -186,7 +177,7 @@ def try_recording(job: Job, name: str) -> bool:
     return True
 
 
-def _do(job: Job, entry: Entry, sink: _Sink, skip: tuple[str, ...]) -> Record:
+def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     """Extract and equalise one recording; return what has become of it."""
     path = os.path.join(job.options.base, entry.name)
     state = ABSENT
@@ -331,7 +322,7 @@ class Whereabouts:
     @contextlib.contextmanager
     def open(self) -> Iterator[Whereabouts]:
         """Tell where we are until the task ends."""
-        with _Writing(self._path):
+        with Writing(self._path):
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             yield self
@@ -341,7 +332,7 @@ class Whereabouts:
 
     def tell(self, index: int) -> None:
         """Note that a recording is begun."""
-        with _Writing(self._path):
+        with Writing(self._path):
             os.pwrite(self._descriptor, struct.pack("<q", index), 0)
 
     def last_seen(self) -> str | None:
@@ -354,192 +345,3 @@ class Whereabouts:
         if len(data) < 8:
             return None
         return self._store.read_task(self._task)[struct.unpack("<q", data)[0]].name
-
-
-# Where vectors go
-
-
-class _Sink(Protocol):
-    """Takes the vectors of one recording after another; after an abort all is as before."""
-
-    n_frames: int
-
-    def begin(self) -> None: ...
-
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None: ...
-
-    def commit(self, output: str) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class _Writing:
-    """Context in which an OSError is one of writing to a path; a class, as it is quick to enter."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            told = write_error(self._path, error)
-            raise (told if error.errno in _NAME_ERRORS else OutputError(str(told))) from error
-
-
-@contextlib.contextmanager
-def _open_sink(job: Job, task: Task) -> Iterator[_Sink]:
-    if job.options.layout == "shards":
-        shard = _ShardSink(job.store, task)
-        with contextlib.closing(shard):
-            yield shard
-            shard.finish()
-    else:
-        sink = _PlainSink(job) if job.options.format == "f32" else _WriterSink(job)
-        try:
-            yield sink
-        except BaseException:
-            sink.abort()
-            raise
-
-
-class _ShardSink:
-    """One recording after another in one file, the piece of a shard."""
-
-    def __init__(self, store: Store, task: Task) -> None:
-        self.n_frames = 0
-        self._path = store.piece(task.number, ".f32")
-        self._draft = store.draft(".f32")
-        self._end = 0  # of the recordings committed
-        with _Writing(self._path):
-            self._file = open(self._draft, "wb", buffering=0)
-
-    def begin(self) -> None:
-        self.n_frames = 0
-
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
-        with _Writing(self._path):
-            _write_all(self._file.fileno(), vectors)
-        self.n_frames += len(vectors)
-
-    def commit(self, output: str) -> None:
-        self._end = self._file.tell()
-
-    def abort(self) -> None:
-        with _Writing(self._path):
-            self._file.truncate(self._end)
-            self._file.seek(self._end)
-
-    def finish(self) -> None:
-        """Let the piece appear."""
-        with _Writing(self._path):
-            os.replace(self._draft, self._path)
-
-    def close(self) -> None:
-        """Close the file; remove it if it has not become the piece."""
-        self._file.close()
-        remove(self._draft)
-
-
-class _TreeSink:
-    """A file for each recording, which appears where it belongs when it is whole."""
-
-    def __init__(self, job: Job) -> None:
-        self.n_frames = 0
-        self._store = job.store
-        self._options = job.options
-        self._draft = job.store.draft(f".{job.options.format}")
-
-    def _place(self, output: str) -> None:
-        target = self._store.path(output)
-        with _Writing(target):
-            try:
-                os.replace(self._draft, target)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.replace(self._draft, target)
-
-
-class _PlainSink(_TreeSink):
-    """Files of layout tree in .f32, of which there are many: no detour."""
-
-    _descriptor = -1
-
-    def begin(self) -> None:
-        self.n_frames = 0
-        with _Writing(self._draft):
-            self._descriptor = os.open(
-                self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
-            )
-
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
-        with _Writing(self._draft):
-            _write_all(self._descriptor, vectors)
-        self.n_frames += len(vectors)
-
-    def commit(self, output: str) -> None:
-        self._close()
-        self._place(output)
-
-    def abort(self) -> None:
-        self._close()
-        remove(self._draft)
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            with _Writing(self._draft):
-                os.close(descriptor)
-
-
-class _WriterSink(_TreeSink):
-    """Files of layout tree in .npy and .npz."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self._open = contextlib.ExitStack()
-
-    def begin(self) -> None:
-        options = self._options
-        self._writer = VectorWriter(
-            self._draft, format=options.format, force=True, model=options.model,
-            frame_ms=options.frame_ms,
-        )  # fmt: skip
-        with self._telling():
-            self._open.enter_context(self._writer)
-
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
-        with self._telling():
-            self._writer.write(replace(block, vectors=vectors))
-
-    def commit(self, output: str) -> None:
-        with self._telling():
-            self._open.close()
-        self.n_frames = self._writer.n_frames
-        self._place(output)
-
-    def abort(self) -> None:
-        with contextlib.suppress(_Abandoned), self._open.pop_all():
-            raise _Abandoned
-        remove(self._draft)
-
-    @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except Codec2EqError as error:
-            raise OutputError(str(error)) from error
-
-
-class _Abandoned(Exception):
-    """Makes a VectorWriter drop its file."""
-
-
-def _write_all(descriptor: int, vectors: NDArray[np.float32]) -> None:
-    """Write vectors as little-endian float32."""
-    view = np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8).data
-    while view:
-        view = view[os.write(descriptor, view) :]
