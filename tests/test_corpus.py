@@ -286,7 +286,7 @@ def damaged(folder, speech):
     flac = write_clip(folder / "good.flac", speech, 0, 8000).read_bytes()
     floats = np.full(8000, np.nan, np.float32)
     soundfile.write(folder / "nan.wav", floats, 8000, subtype="FLOAT")
-    soundfile.write(folder / "inf.wav", floats + np.inf * 0, 8000, subtype="FLOAT")
+    soundfile.write(folder / "inf.wav", np.full(8000, np.inf, np.float32), 8000, subtype="FLOAT")
     soundfile.write(folder / "slow.wav", speech, 4000)
     files = {
         "header cut.wav": (good[:20], "ends within its WAV header"),

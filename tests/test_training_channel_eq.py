@@ -143,16 +143,42 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
 
 
 @pytest.mark.train
-def test_a_stopped_training_goes_on(recordings, cases, tmp_path):
-    folder = tmp_path / "a"
-    folder.mkdir()
-    half = dataclasses.replace(TINY, epochs=1)
-    channel_eq._fit(recordings, cases, 1, half, folder, None, lambda line: None)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp_path):
+    def stop(line: str) -> None:
+        if line.startswith("epoch   2"):
+            raise KeyboardInterrupt
+
+    settings = dataclasses.replace(TINY, epochs=3, patience=3)
+    whole = channel_eq.train(tmp_path / "whole", recordings, cases, settings=settings)
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        channel_eq.train(folder, recordings, cases, settings=settings, report=stop)
     assert (folder / "channel_eq_seed1.checkpoint.npz").is_file()
     lines: list[str] = []
-    channel_eq.train(folder, recordings, cases, settings=TINY, report=lines.append)
-    assert lines[0] == "resuming after epoch 1"
-    assert lines[1].split()[1] == "2/2"
+    resumed = channel_eq.train(folder, recordings, cases, settings=settings, report=lines.append)
+    assert lines[0] == "resuming after epoch 2"
+    assert [line.split()[1] for line in lines[1:]] == ["3/3"]
+    assert resumed.sha256 == whole.sha256
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("damage", ["other sizes", "no archive"])
+def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, damage):
+    checkpoint = tmp_path / "channel_eq_seed1.checkpoint.npz"
+    if damage == "no archive":
+        checkpoint.write_bytes(b"PK\3\4 and no more")
+    else:
+        weights = {f"now{i}": np.zeros(3) for i in range(20)}
+        np.savez(checkpoint, loss=[1.0], F0=[1.0], Fv=[1.0], **weights)
+    with pytest.raises(Codec2EqError, match=r"checkpoint\.npz: not a checkpoint"):
+        channel_eq.train(tmp_path, recordings, cases, settings=TINY)
+
+
+@pytest.mark.train
+def test_a_training_that_diverges_is_told(recordings, cases, tmp_path):
+    wild = dataclasses.replace(TINY, learning_rate=1e30)
+    with pytest.raises(Codec2EqError, match="diverged"):
+        channel_eq.train(tmp_path, recordings, cases, settings=wild)
 
 
 @pytest.mark.train

@@ -7,6 +7,7 @@ the speaker's own vectors less the curve that suits speaker and microphone best 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def _fit(
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(log_dir=str(tensorboard)))
     batches = _batches(keras, data.Sampler(recordings, settings.draws), seed, settings)
-    start = keeper.resume(model)
+    batches.epoch = start = keeper.resume(model)
     model.fit(batches, epochs=settings.epochs, initial_epoch=start, verbose=0, shuffle=False,
               callbacks=callbacks)  # fmt: skip
     published = recursive.model(settings.hidden)
@@ -254,20 +255,35 @@ def _keep_best(
             self.history: dict[str, list[float]] = {"loss": [], "F0": [], "Fv": []}
 
         def resume(self, model: Any) -> int:
-            # Only whole epochs are kept; Adam's moments start anew and settle within a few steps.
+            """Go on after the last whole epoch, as if it had never been interrupted."""
             if not checkpoint.is_file():
                 return 0
-            with np.load(checkpoint) as kept:
-                count = len(model.get_weights())
-                model.set_weights([kept[f"now{i}"] for i in range(count)])
-                self.best = [kept[f"best{i}"] for i in range(count)]
-                self.history = {name: kept[name].tolist() for name in self.history}
-            self.best_score = min(np.add(self.history["F0"], self.history["Fv"]))
-            model.optimizer.iterations.assign(len(self.history["F0"]) * settings.steps)
+            model.optimizer.build(model.trainable_variables)
+            try:
+                with np.load(checkpoint) as kept:
+                    count = len(model.get_weights())
+                    model.set_weights([kept[f"now{i}"] for i in range(count)])
+                    self.best = [kept[f"best{i}"] for i in range(count)]
+                    self.history = {name: kept[name].tolist() for name in self.history}
+                    for i, variable in enumerate(model.optimizer.variables):
+                        variable.assign(kept[f"optimizer{i}"])
+            except (KeyError, ValueError, zipfile.BadZipFile) as error:
+                raise Codec2EqError(
+                    f"{checkpoint}: not a checkpoint of this training ({error}); remove it to "
+                    "start afresh"
+                ) from error
+            scores = np.add(self.history["F0"], self.history["Fv"])
+            self.best_score = scores.min()
+            self.since = len(scores) - 1 - int(scores.argmin())
             report(f"resuming after epoch {len(self.history['F0'])}")
             return len(self.history["F0"])
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if not np.isfinite((logs or {})["loss"]):
+                raise Codec2EqError(
+                    f"training diverged in epoch {epoch + 1} (loss {(logs or {})['loss']}); try "
+                    "another seed, or a smaller learning_rate in the Settings"
+                )
             now = self.model.get_weights()
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
             averaged = self.model.get_weights()
@@ -282,6 +298,8 @@ def _keep_best(
                 self.model.stop_training = True
             weights = {f"now{i}": w for i, w in enumerate(now)}
             weights |= {f"best{i}": w for i, w in enumerate(self.best)}
+            for i, variable in enumerate(self.model.optimizer.variables):
+                weights[f"optimizer{i}"] = keras.ops.convert_to_numpy(variable)
             np.savez(checkpoint, **weights, **self.history)  # type: ignore[arg-type]
             report(f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
                    f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
