@@ -162,7 +162,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("damage", ["other sizes", "no archive"])
+@pytest.mark.parametrize("damage", ["other weights", "no archive"])
 def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, damage):
     checkpoint = tmp_path / "channel_eq_seed1.checkpoint.npz"
     if damage == "no archive":

@@ -260,7 +260,7 @@ def _keep_best(
                 return 0
             model.optimizer.build(model.trainable_variables)
             try:
-                with np.load(checkpoint) as kept:
+                with open(checkpoint, "rb") as file, np.load(file) as kept:
                     count = len(model.get_weights())
                     model.set_weights([kept[f"now{i}"] for i in range(count)])
                     self.best = [kept[f"best{i}"] for i in range(count)]
