@@ -168,8 +168,7 @@ def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, dam
     if damage == "no archive":
         checkpoint.write_bytes(b"PK\3\4 and no more")
     else:
-        weights = {f"now{i}": np.zeros(3) for i in range(20)}
-        np.savez(checkpoint, loss=[1.0], F0=[1.0], Fv=[1.0], **weights)
+        np.savez(checkpoint, loss=[1.0], F0=[1.0], Fv=[1.0], now0=np.zeros(3))
     with pytest.raises(Codec2EqError, match=r"checkpoint\.npz: not a checkpoint"):
         channel_eq.train(tmp_path, recordings, cases, settings=TINY)
 

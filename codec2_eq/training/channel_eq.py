@@ -49,7 +49,7 @@ class Settings:
     learning_rate: float = 3e-3
     fv_weight: float = 1.0
     trim_weight: float = 0.15
-    trim_gain: float = 0.7
+    trim_gain: float = 0.67
     ema: float = 0.99
     patience: int = 8
     draws: data.Draws = field(default_factory=data.Draws)
