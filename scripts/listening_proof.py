@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
 

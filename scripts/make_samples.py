@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Make the clips in samples/: synthetic speech, and the same speech through three filters.
 
