@@ -47,7 +47,11 @@ they arrive."""
 CLIPPED_SHARE = 0.001
 """Share of samples at full scale that is worth a warning; normalised recordings stay below."""
 
+MOST_FULL_SCALES = 1_000_000
+"""Float samples beyond this many times full scale are no sound: the analysis would overflow."""
+
 _CLIP = 32767  # the largest int16
+_MOST = MOST_FULL_SCALES * FULL_SCALE
 
 
 def read_audio(
@@ -215,7 +219,7 @@ class _LevelMonitor:
     def check(self, block: NDArray[Any]) -> None:
         """Look at a block (n, channels) of the chosen channels, int16 or float32."""
         low, high = float(block.min()), float(block.max())  # NaN if any sample is
-        if block.dtype != np.int16 and not (np.isfinite(low) and np.isfinite(high)):
+        if block.dtype != np.int16 and not (low >= -_MOST and high <= _MOST):
             self._refuse(block)
         if high >= _CLIP or low <= -_CLIP:
             self.n_clipped += int(np.count_nonzero((block >= _CLIP) | (block <= -_CLIP)))
@@ -224,9 +228,12 @@ class _LevelMonitor:
         self.n_samples += block.size
 
     def _refuse(self, block: NDArray[Any]) -> None:
-        frame = self.n_frames + int(np.argmin(np.isfinite(block).all(axis=1)))
+        first = int(np.argmin((np.abs(block) <= _MOST).all(axis=1)))
+        finite = np.isfinite(block[first]).all()
+        what = f"over {MOST_FULL_SCALES:,} times full scale" if finite else "NaN or infinite"
+        frame = self.n_frames + first
         raise Codec2EqError(
-            f"{self.name}: sample {frame} (at {frame / self.rate:.3f} s) is NaN or infinite; "
+            f"{self.name}: sample {frame} (at {frame / self.rate:.3f} s) is {what}; "
             "only finite samples can be processed, repair or cut the recording"
         )
 

@@ -44,35 +44,41 @@ EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0 done, 1 bad data, 2 usage."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser(words)
-    args = parser.parse_args(words)
-    if args.run is None:
-        parser.print_help(sys.stderr)
-        return 2
-    if NO_BLAS.intersection(words[:1]):
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    messages.show_on_stderr("codec2-eq: warning: ")
-    _end_cleanly_on_sigterm()
+    if sys.stderr is None:  # closed, as of a daemon: print would choose stdout instead
+        sys.stderr = open(os.devnull, "w")
+    debug = False
     try:
+        parser = build_parser(words)
+        args = parser.parse_args(words)
+        debug = args.debug
+        if args.run is None:
+            parser.print_help(sys.stderr)
+            return 2
+        if NO_BLAS.intersection(words[:1]):
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        messages.show_on_stderr("codec2-eq: warning: ")
+        _end_cleanly_when_told_to()
         return args.run(args) or 0
     except Codec2EqError as error:
-        return _report(str(error), args.debug)
+        return _report(str(error), debug)
     except BrokenPipeError:
         _abandon_stdout()
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        return _report(f"{error.filename or 'input or output'}: {error.strerror}", args.debug)
+        return _report(f"{error.filename or 'input or output'}: {error.strerror}", debug)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _end_cleanly_on_sigterm() -> None:
-    """Let a polite kill unwind the stack, so that no temporary file stays behind."""
-    def leave(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
+def _end_cleanly_when_told_to() -> None:
+    """Let a polite kill or a closed terminal unwind the stack: no temporary file stays behind."""
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means to go on
+            signal.signal(signal.SIGHUP, leave)
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -90,11 +96,21 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name in words:
             module = importlib.import_module(f"codec2_eq.commands.{name}")
             module.configure(command)
-            command.add_argument(
-                "--debug", action="store_true", help="show the traceback of an error"
-            )
+            _add_debug(command)
             command.set_defaults(run=module.run)
     return parser
+
+
+def _add_debug(command: argparse.ArgumentParser) -> None:
+    """Declare --debug for a command and the commands within it."""
+    command.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS,
+        help="show the traceback of an error",
+    )  # fmt: skip
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _add_debug(inner)
 
 
 class _PrintVersion(argparse.Action):
@@ -106,7 +122,7 @@ class _PrintVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"codec2-eq {version('codec2_eq')}")
+        print(f"codec2-eq {version('codec2_eq')}", flush=True)
         parser.exit()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.layers import State
 from codec2_eq.network import Network, load_network
-from codec2_eq.records import FRAME_MS_CHOICES, K, remove_mean
+from codec2_eq.records import FRAME_MS_CHOICES, MOST_DB, K, remove_mean
 from codec2_eq.recursions import front_equaliser, running_mean
 
 FRAME_MS_700C = 40  # frame interval of the 700C encoder, at which time constants are given
@@ -58,7 +58,7 @@ class EqualiserStream:
         """Equalise the next frames.
 
         block : (n, K) dB, n from 0. Not modified. Returns a new (n, K) float32 array, dB.
-        Raises Codec2EqError for another shape or values that are not finite.
+        Raises Codec2EqError for another shape, or values that are not finite or no decibels.
         """
         rows = np.asarray(block)
         if rows.ndim != 2 or rows.shape[1] != K:
@@ -66,9 +66,11 @@ class EqualiserStream:
         if rows.dtype.kind not in "fiu":
             raise Codec2EqError(f"vectors of type {rows.dtype}, expected float32")
         rows = np.ascontiguousarray(rows, np.float32)
-        if not np.isfinite(rows).all():
-            frame = int(np.argmin(np.isfinite(rows).all(axis=1)))
-            raise Codec2EqError(f"vector {frame} holds values that are not finite; in dB, please")
+        sane = np.abs(rows) <= MOST_DB  # NaN is not
+        if not sane.all():
+            frame = int(np.argmin(sane.all(axis=1)))
+            what = f"beyond {MOST_DB:,} dB" if np.isfinite(rows[frame]).all() else "not finite"
+            raise Codec2EqError(f"vector {frame} holds values that are {what}; in dB, please")
         return self._next(rows)
 
     def state(self) -> dict[str, np.ndarray]:

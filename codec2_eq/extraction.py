@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
-from codec2_eq.audio import FULL_SCALE, stream_audio
+from codec2_eq.audio import FULL_SCALE, MOST_FULL_SCALES, stream_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
 from codec2_eq.records import FRAME_MS_CHOICES, RateK
@@ -53,7 +53,7 @@ class Extractor:
         self.frame_ms = _check_frame_ms(frame_ms)
         self._analyser = Analyser(frame_ms // HOP_MS)
         self._resampler = Resampler(rate)
-        self._gain = np.float32(FULL_SCALE / full_scale)
+        self._gain = _gain(full_scale)
 
     def process(self, samples: NDArray[Any]) -> RateK:
         """Analyse the next samples (n,), n >= 0; return the frames that they complete.
@@ -86,7 +86,7 @@ def extract(
     Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
     """
     resampler = Resampler(rate)
-    audio = resampler.process(_as_int16_scale(samples, np.float32(FULL_SCALE / full_scale)))
+    audio = resampler.process(_as_int16_scale(samples, _gain(full_scale)))
     blocks = [audio, resampler.flush()]
     return RateK.join([_nothing(frame_ms), *extract_blocks(blocks, frame_ms=frame_ms, jobs=jobs)])
 
@@ -232,6 +232,12 @@ def _regroup(
         yield np.concatenate(held)
 
 
+def _gain(full_scale: float) -> np.float32:
+    if not 0 < full_scale < np.inf:
+        raise Codec2EqError(f"full scale {full_scale}: expected a positive number")
+    return np.float32(FULL_SCALE / full_scale)
+
+
 def _as_int16_scale(samples: NDArray[Any], gain: np.float32) -> NDArray[np.float32]:
     array = np.asarray(samples)
     if array.ndim != 1:
@@ -242,8 +248,13 @@ def _as_int16_scale(samples: NDArray[Any], gain: np.float32) -> NDArray[np.float
         return array.astype(np.float32)
     if array.dtype.kind != "f":
         raise Codec2EqError(f"samples of type {array.dtype}: expected int16 or float")
-    if not np.isfinite(array).all():
-        raise Codec2EqError(f"sample {int(np.argmin(np.isfinite(array)))} is NaN or infinite")
+    sane = np.abs(array) * np.float64(gain) <= MOST_FULL_SCALES * FULL_SCALE  # NaN is not
+    if not sane.all():
+        first = int(np.argmin(sane))
+        what = f"over {MOST_FULL_SCALES:,} times full scale"
+        raise Codec2EqError(
+            f"sample {first} is {what if np.isfinite(array[first]) else 'NaN or infinite'}"
+        )
     return array.astype(np.float32) * gain
 
 

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from codec2_eq.files import PathLike, open_input
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, display_name, is_pipe, open_input
 from codec2_eq.records import K
 
 Facts = dict[str, Any]
@@ -23,26 +28,60 @@ MAX_CODEBOOK_ENTRIES = 65536
 def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
     """Return what there is to know of a file, by name of the fact; "kind" comes first.
 
+    path : `-` is stdin; a pipe is read to its end first
     format : of vectors whose suffix does not tell
     Raises Codec2EqError if the file cannot be read or is none of the kinds.
     """
-    name = os.fspath(path)
-    with open_input(path) as handle:
+    if is_pipe(path):
+        with _spooled(path) as name:
+            try:
+                return _describe(name, format)
+            except Codec2EqError as error:
+                told = str(error).replace(name, display_name(path))
+                raise Codec2EqError(told) from error
+    return _describe(os.fspath(path), format)
+
+
+@contextlib.contextmanager
+def _spooled(path: PathLike) -> Iterator[str]:
+    """Copy a pipe to a temporary file, whose name is yielded."""
+    with open_input(path) as handle, tempfile.NamedTemporaryFile(prefix="codec2_eq-") as spool:
+        shutil.copyfileobj(handle, spool)
+        spool.flush()
+        yield spool.name
+
+
+def _describe(name: str, format: str | None) -> Facts:
+    with open_input(name) as handle:
         head = handle.read(16)
-    if head.startswith(b"PK"):
-        with zipfile.ZipFile(name) as archive:
-            members = set(archive.namelist())
+    suffix = os.path.splitext(name)[1].lower()
+    if head.startswith(b"PK") and suffix != ".npy":
+        members = _members(name)
         if "meta.npy" in members:
             return _describe_network(name)
         if "config.json" in members:
             return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
-    if name.lower().endswith(".c2") or head.startswith(C2_MAGIC):
+        return _describe_vectors(name, "npz")
+    if suffix == ".c2" or head.startswith(C2_MAGIC):
         from codec2_eq.c2stream import describe_stream
 
         return describe_stream(name)
-    if format or head.startswith((b"PK", b"\x93NUMPY")) or name.lower().endswith(".f32"):
+    if format or suffix in (".f32", ".npy", ".npz"):
         return _describe_vectors(name, format)
+    if head.startswith(b"\x93NUMPY"):
+        return _describe_vectors(name, "npy")
     return _describe_audio(name)
+
+
+def _members(name: str) -> set[str]:
+    try:
+        with zipfile.ZipFile(name) as archive:
+            return set(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise Codec2EqError(
+            f"{name}: begins as a ZIP archive and is none ({error}): cut or damaged; make or fetch "
+            "it again"
+        ) from error
 
 
 def _describe_network(name: str) -> Facts:

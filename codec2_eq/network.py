@@ -15,7 +15,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,13 @@ class Network:
             stream.write(content.getbuffer())
 
 
+_DAMAGE = (
+    EOFError, IndexError, KeyError, SyntaxError, TypeError, ValueError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy raises on damaged archives and arrays."""
+
+
 def load_network(path: str | Path) -> Network:
     """Read a network file.
 
@@ -167,7 +176,7 @@ def load_network(path: str | Path) -> Network:
         raise read_error(str(path), error) from error
     except Codec2EqError as error:
         raise Codec2EqError(f"{path}: {error}") from error
-    except (IndexError, KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGE as error:
         raise Codec2EqError(
             f"{path}: not a network file; write one with `codec2-eq train`, or pass the .keras file"
         ) from error

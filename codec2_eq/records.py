@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 K = 20
 """Bands of a rate-K vector; codec2 NEWAMP1_K."""
 
+MOST_DB = 1_000_000
+"""Beyond any spectrum [dB]: such a value means that something else was read as vectors."""
+
 HOP_S = 0.01
 """Time between two analysis frames [s]; codec2 N_S."""
 

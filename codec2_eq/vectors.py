@@ -33,7 +33,7 @@ from codec2_eq.files import (
     read_error,
     write_error,
 )
-from codec2_eq.records import FRAME_MS_CHOICES, K, RateK
+from codec2_eq.records import FRAME_MS_CHOICES, MOST_DB, K, RateK
 
 FORMATS = ("f32", "npy", "npz")
 
@@ -82,17 +82,17 @@ class VectorRecord:
 
 
 def vector_format(path: PathLike, format: str | None = None) -> str:
-    """Return the format of a vector file: as asked for, else by suffix, f32 on a pipe.
+    """Return the format of a vector file: that of its suffix, else as asked for, f32 on a pipe.
 
     Raises Codec2EqError on an unknown format or suffix.
     """
-    if format is not None:
-        if format not in FORMATS:
-            raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-        return format
+    if format not in (None, *FORMATS):
+        raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     suffix = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
     if suffix in FORMATS:
         return suffix
+    if format is not None:
+        return format
     if is_pipe(path) or is_stdout(path):
         return "f32"
     raise Codec2EqError(
@@ -153,17 +153,22 @@ def stream_records(
         n_rows = 0
         for index, record in enumerate(reader(handle, name, is_pipe(path), block_rows)):
             if index == 0 or len(record):
-                _check_finite(name, record.vectors, n_rows)
+                _check_values(name, record.vectors, n_rows)
                 n_rows += len(record)
                 yield record
 
 
-def _check_finite(name: str, vectors: NDArray[np.float32], first_row: int) -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
+def _check_values(name: str, vectors: NDArray[np.float32], first_row: int) -> None:
+    sane = (np.abs(vectors) <= MOST_DB).all(axis=1)  # NaN is not
+    if not sane.all():
+        row = int(np.argmin(sane))
+        what = (
+            f"has values beyond {MOST_DB:,} dB" if np.isfinite(vectors[row]).all()
+            else "is not finite"
+        )  # fmt: skip
         raise Codec2EqError(
-            f"{name}: row {first_row + int(np.argmin(finite))} (counted from 0) is not finite; "
-            "only finite values can be processed, make the vectors again"
+            f"{name}: row {first_row + row} (counted from 0) {what}; rate-K vectors are decibels "
+            "in little-endian float32, make them again"
         )
 
 

@@ -225,7 +225,8 @@ def test_a_broken_pipe_ends_quietly(speech):
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143),
+                                               (signal.SIGHUP, 129)])  # fmt: skip
 def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
     out = tmp_path / "a.f32"
     with start("run", "--raw", "-o", out) as process:
@@ -270,7 +271,14 @@ def fails(capsys, *words):
         (["run", "DIR/ok.wav", "-m", "nosuch"], "no equaliser 'nosuch'; there are none, mean"),
         (["run", "DIR/ok.wav", "-m", "DIR/text.npz"], "text.npz: "),
         (["equalise", "DIR/cut.f32"], "81 bytes are no whole number of rows"),
+        (["equalise", "DIR/huge.f32"], "huge.f32: row 1 (counted from 0) has values beyond"),
+        (["equalise", "DIR/10ms.npz", "--frame-ms", "40"], "its vectors are 10 ms apart, not 40"),
+        (["run", "DIR/loud.wav"], "sample 1000 (at 0.125 s) is over 1,000,000 times full scale"),
         (["info", "DIR/missing"], "missing: no such file"),
+        (["info", "DIR/cut.npz"], "cut.npz: begins as a ZIP archive and is none"),
+        (["info", "DIR/cut.keras"], "cut.keras: begins as a ZIP archive and is none"),
+        (["info", "DIR/empty.npy"], "empty.npy: not a .npy array"),
+        (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/no/s"], "no does not exist"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):
@@ -282,7 +290,15 @@ def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):
     for name in ("text.wav", "text.npz"):
         (tmp_path / name).write_text("not what the name says, by far" * 10)
     (tmp_path / "empty.wav").touch()
+    broken[1000] = 1e20
+    soundfile.write(tmp_path / "loud.wav", broken, 8000, subtype="FLOAT")
     (tmp_path / "cut.f32").write_bytes(bytes(81))
+    for name in ("cut.npz", "cut.keras"):
+        (tmp_path / name).write_bytes(b"PK\3\4 and no more")
+    (tmp_path / "empty.npy").touch()
+    np.repeat([1, 1e18], 20).astype("<f4").tofile(tmp_path / "huge.f32")
+    with ce.VectorWriter(tmp_path / "10ms.npz", frame_ms=10) as writer:
+        writer.write(np.zeros((3, 20), np.float32))
     (tmp_path / "there.f32").write_bytes(b"precious")
     before = sorted(tmp_path.rglob("*"))
     words = [word.replace("DIR", str(tmp_path)) for word in words]
@@ -311,8 +327,10 @@ def test_newlines_in_names_stay_in_one_line(tmp_path, capsys):
     assert r"a\nb.wav: no such file" in fails(capsys, "extract", tmp_path / "a\nb.wav")
 
 
-def test_debug_shows_the_traceback(capsys, tmp_path):
-    assert cli.main(["extract", str(tmp_path / "no.wav"), "--debug"]) == 1
+@pytest.mark.parametrize("words", [["extract", "NO"], ["vq", "train", "NO", "-o", "a"]])
+def test_debug_shows_the_traceback(capsys, tmp_path, words):
+    words = [str(tmp_path / "no.wav") if word == "NO" else word for word in words]
+    assert cli.main([*words, "--debug"]) == 1
     told = capsys.readouterr().err
     assert "Traceback" in told and told.splitlines()[-1].startswith("codec2-eq: error: ")
 
@@ -324,6 +342,46 @@ def test_usage_errors_exit_with_2(words, capsys):
         cli.main(words)
     assert left.value.code == 2
     assert "usage: codec2-eq" in capsys.readouterr().err
+
+
+def without(stream, *words):
+    """Run a command with stdout or stderr closed, as daemons are started."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {stream}>&-', "sh", *COMMAND, *map(str, words)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_closed_stderr_puts_no_message_into_the_data(tmp_path, wav):
+    assert without(2, "run", wav, "-o", tmp_path / "a.f32").returncode == 0
+    assert (tmp_path / "a.f32").stat().st_size == 87 * 80
+    done = without(2, "encode", wav)
+    assert done.returncode == 0 and len(done.stdout) == 87 * 4
+
+
+def test_version_into_a_closed_pipe_ends_quietly():
+    done = subprocess.run(
+        ["sh", "-c", '{ "$@"; echo $? >&2; } | true', "sh", *COMMAND, "--version"],
+        capture_output=True, check=False, text=True,
+    )  # fmt: skip
+    assert done.stderr.strip() in ("0", str(cli.EXIT_BROKEN_PIPE))  # it may be the quicker one
+
+
+@pytest.mark.parametrize("format", ["f32", "npy", "npz"])
+def test_info_reads_pipes(wav, format):
+    vectors = run("run", wav, "--format", format).stdout
+    told = run("info", "-", "--format", format, stdin=vectors)
+    assert told.returncode == 0, told.stderr
+    assert [b"frames", b"87"] in [line.split() for line in told.stdout.splitlines()]
+    assert run("info", "-", stdin=wav.read_bytes()).stdout.startswith(b"kind        audio")
+    assert run("info", "-", stdin=b"PK no").stderr.startswith(b"codec2-eq: error: stdin: ")
+
+
+def test_the_suffix_of_a_file_goes_before_the_format_of_a_pipe(tmp_path, wav):
+    archive = run("extract", wav, "--format", "npz").stdout
+    out = tmp_path / "a.f32"
+    assert run("equalise", "-o", out, "--format", "npz", stdin=archive).returncode == 0
+    assert out.stat().st_size == 87 * 80
 
 
 def test_no_command_prints_the_help(capsys):

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codec2_eq as ce
-from codec2_eq.corpus import listing, plan, runner, store
+from codec2_eq.corpus import executors, listing, plan, runner, store
 from codec2_eq.corpus.plan import name_outputs
 from codec2_eq.errors import Codec2EqError
 
@@ -105,6 +105,19 @@ def test_output_does_not_depend_on_jobs(audio, tmp_path, small_tasks, layout):
         found = contents(tmp_path / f"out{jobs}")
         reference = reference or found
         assert found == reference
+
+
+def test_no_more_workers_than_tasks(audio, tmp_path, monkeypatch):
+    asked = []
+
+    def note(jobs):
+        asked.append(jobs)
+        return executors.local_workers(1)
+
+    monkeypatch.setattr(runner, "local_workers", note)
+    batch(audio, tmp_path / "out", jobs=1000)
+    batch(audio, tmp_path / "one", jobs=1)
+    assert asked == [2, 1]
 
 
 def test_other_rates_than_8_khz(tmp_path, speech):

@@ -57,9 +57,10 @@ def test_none_changes_nothing_and_shares_nothing():
 
 def test_the_mean_is_a_float32_sum_in_order():
     x = np.zeros((1, K), np.float32)
-    x[0, :3] = 2**24, 1, 1  # in float32, in order, both ones are lost; pairwise they are not
+    # in float32, in order, both small values are lost; pairwise they are not
+    x[0, :3] = 2**16, 2**-8, 2**-8
     mean, shape = remove_mean(x)
-    assert mean[0] == np.float32(2**24) / 20
+    assert mean[0] == np.float32(2**16) / 20
     np.testing.assert_array_equal(load_equaliser("mean")(x), shape)
 
 
@@ -254,6 +255,7 @@ def test_other_frame_intervals_are_refused():
         (np.zeros((2, K), complex), "vectors of type complex128"),
         (np.array([[0.0] * K, [np.nan] * K]), "vector 1 holds values that are not finite"),
         (np.array([[np.inf] * K]), "vector 0 holds values that are not finite"),
+        (np.full((1, K), 3e38), "vector 0 holds values that are beyond 1,000,000 dB"),
     ],
 )
 @pytest.mark.parametrize("name", ["none", "cmn"])

@@ -97,6 +97,9 @@ def test_no_audio_gives_no_frames(tmp_path):
         (np.zeros(80), {"rate": 4000}, "4000 Hz: at least 8000 Hz"),
         (np.zeros(80), {"frame_ms": 30}, "30 ms; choose 10, 20 or 40"),
         (np.zeros(80), {"jobs": 0}, "jobs 0: at least one"),
+        (np.zeros(80), {"full_scale": 0}, "full scale 0: expected a positive number"),
+        (np.zeros(80), {"full_scale": np.nan}, "full scale nan: expected a positive number"),
+        (np.array([0.0, 1.0, 1e300]), {}, "sample 2 is over 1,000,000 times full scale"),
     ],
 )
 def test_bad_input_is_told_in_one_line(samples, options, message):

@@ -180,6 +180,12 @@ def test_a_training_that_diverges_is_told(recordings, cases, tmp_path):
         channel_eq.train(tmp_path, recordings, cases, settings=wild)
 
 
+def test_a_model_that_is_there_is_kept_without_much_ado(tmp_path):
+    (tmp_path / "channel_eq.npz").write_bytes(b"precious")
+    with pytest.raises(Codec2EqError, match=r"channel_eq\.npz: exists already"):
+        channel_eq.train_on_speech(tmp_path, tmp_path / "no speech", tmp_path / "no cache")
+
+
 @pytest.mark.train
 def test_nothing_to_train_on(recordings, cases, tmp_path):
     with pytest.raises(Codec2EqError, match="fetch more"):

@@ -312,7 +312,8 @@ def test_writer_refuses_what_are_no_vectors(tmp_path):
 def test_format_by_suffix_or_option(tmp_path):
     assert vector_format("a.f32") == "f32"
     assert vector_format("a.NPY") == "npy"
-    assert vector_format("a.f32", "npz") == "npz"
+    assert vector_format("a.f32", "npz") == "f32"
+    assert vector_format("a", "npz") == "npz"
     assert vector_format("-") == "f32"
     assert vector_format("/dev/stdout") == "f32"
     assert vector_format("/dev/null") == "f32"

@@ -15,8 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser, "vectors: .f32, .npy or .npz")
     options.add_format(parser)
     options.add_model(parser)
-    options.add_frame_ms(parser)
-    parser.set_defaults(frame_ms=None)
+    parser.add_argument(
+        "--frame-ms", type=int, choices=(10, 20, 40),
+        help="time between two vectors (default: what the file tells, else 40)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,11 +26,16 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from codec2_eq.equalise import load_equaliser
-    from codec2_eq.vectors import FORMATS, VectorWriter, stream_records
+    from codec2_eq.errors import Codec2EqError
+    from codec2_eq.vectors import VectorWriter, stream_records
 
-    tells = args.input.lower().endswith(FORMATS)  # then --format is about the output alone
-    blocks = stream_records(args.input, format=None if tells else args.format)
+    blocks = stream_records(args.input, format=args.format)
     first = next(blocks)
+    if args.frame_ms and first.frame_ms and args.frame_ms != first.frame_ms:
+        raise Codec2EqError(
+            f"{args.input}: its vectors are {first.frame_ms} ms apart, not {args.frame_ms}; leave "
+            "out --frame-ms"
+        )
     frame_ms = args.frame_ms or first.frame_ms or 40
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)
     stream = equaliser.stream()

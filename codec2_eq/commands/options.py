@@ -66,6 +66,14 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def natural(text: str) -> int:
+    """Parse a whole number from 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text}: at least 0")
+    return number
+
+
 def count(text: str) -> int:
     """Parse a whole number from 1."""
     number = int(text)

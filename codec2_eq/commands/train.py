@@ -94,7 +94,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options.add_force(parser)
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N",
+        "--seed", type=options.natural, default=1, metavar="N",
         help="start of all random numbers; the same gives the same figures (default: %(default)s)",
     )  # fmt: skip
 

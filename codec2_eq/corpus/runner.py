@@ -125,7 +125,7 @@ def batch(
         if force:
             store.discard()
         job, plan = _prepare(Job(store, options, equaliser), names, force=force)
-        choice = given_workers(executor) if executor else local_workers(jobs or _n_cores())
+        choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
         with choice as workers, _job_on_disk(job) as place:
             return _Run(job, place, plan, workers, progress or (lambda _: None)).run()
 
@@ -166,8 +166,10 @@ def _check_channel(channel: int | str) -> str:
     return text
 
 
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0))
+def _n_jobs(wanted: int | None, plan: Work) -> int:
+    """As many as wanted, or cores, but no more than there are tasks; one in its own process."""
+    jobs = wanted or len(os.sched_getaffinity(0))
+    return min(jobs, max(2, sum(len(part.to_do) for part in plan.parts)))
 
 
 def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:

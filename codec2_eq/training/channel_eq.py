@@ -77,9 +77,7 @@ def train(
     Raises Codec2EqError if an output exists and `force` is false, or TensorFlow is missing.
     """
     settings = settings or Settings()
-    images = {picture: folder / f"{NAME}_{picture}.png" for picture in PICTURES}
-    outputs = [folder / f"{NAME}{suffix}" for suffix in (".keras", ".npz", ".json")]
-    card.require_free([*outputs, *images.values()], force=force)
+    _require_free(folder, force=force)
     usable = [r for r in recordings if len(r.plain) >= LEAST_FRAMES
               and r.active.sum() >= LEAST_ACTIVE]  # fmt: skip
     if not usable or not cases:
@@ -99,10 +97,19 @@ def train(
         figures=figures(network, cases, classic or {}),
     )
     for picture, figure in _draw(network, cases, trained.history).items():
-        pictures.save_picture(figure, images[picture], force=force)
+        pictures.save_picture(figure, _image(folder, picture), force=force)
     published = card.publish(network, trained.model, folder, force=force)
     trained.checkpoint.unlink(missing_ok=True)
     return published
+
+
+def _image(folder: Path, picture: str) -> Path:
+    return folder / f"{NAME}_{picture}.png"
+
+
+def _require_free(folder: Path, *, force: bool) -> None:
+    outputs = [folder / f"{NAME}{suffix}" for suffix in (".keras", ".npz", ".json")]
+    card.require_free([*outputs, *(_image(folder, p) for p in PICTURES)], force=force)
 
 
 def train_on_speech(
@@ -110,6 +117,7 @@ def train_on_speech(
     speech: Path,
     cache: Path,
     *,
+    force: bool = False,
     report: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Network:
@@ -117,6 +125,7 @@ def train_on_speech(
 
     cache : folder of the features, made at the first training; delete it when speech is added.
     """
+    _require_free(folder, force=force)  # before minutes of analysis
     quantise = quality.quantise_700c()
     features = cache / "channel_eq_features.npz"
     if not features.is_file():
@@ -134,8 +143,8 @@ def train_on_speech(
     }
     sources = "Debian packages as in scripts/fetch_speech.py"
     return train(
-        folder, data.load(features), cases, classic=classic, sources=sources, report=report,
-        **options,
+        folder, data.load(features), cases, classic=classic, sources=sources, force=force,
+        report=report, **options,
     )  # fmt: skip
 
 
