@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output, read_error
-from codec2_eq.records import K, remove_mean
+from codec2_eq.files import atomic_output, is_stdout, open_output, read_error
+from codec2_eq.records import MOST_DB, K, remove_mean
 from codec2_eq.search import group_entries, search
 
 SURVIVORS = 5
@@ -28,6 +29,9 @@ SURVIVORS = 5
 MEAN_TOLERANCE_DB = 1e-4
 """A smaller mean is the rounding of one that was removed before: removing it again would move
 the vector by no more than noise, but could tip an index from one of two equally near entries."""
+
+SEARCHABLE_DB = 1e3 * MOST_DB
+"""Most that a band may be in a search: float32 holds the squares of many times that."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -60,8 +64,8 @@ class Quantiser:
         self.survivors = survivors
         self.start, self.end = start, self.n_bands if end is None else end
         if not 0 <= self.start < self.end <= self.n_bands:
-            raise Codec2EqError(f"bands {start} to {end}: expected a range within 0 to "
-                                f"{self.n_bands}")
+            raise Codec2EqError(f"bands {self.start} to {self.end - 1}: expected a range within "
+                                f"0 to {self.n_bands - 1}, both included")
         self._searched = [np.ascontiguousarray(c[:, self.start:self.end])
                           for c in self.codebooks]
         self._grouped = [group_entries(c) for c in self._searched]
@@ -83,7 +87,7 @@ class Quantiser:
         """Quantise (n, n_bands) shapes in dB.
 
         Returns quantised (n, n_bands) float32 and indexes (n, n_stages) int32.
-        Raises Codec2EqError if shapes are not of n_bands or not finite.
+        Raises Codec2EqError if shapes are not of n_bands, not finite or beyond SEARCHABLE_DB.
         """
         indexes = self.search(shapes)
         return self.lookup(indexes), indexes
@@ -133,7 +137,7 @@ class VqStatistics:
 class IndexWriter:
     """Context manager that writes VQ indexes: .npy, (n, n_stages) int32, or a line a vector.
 
-    path : None writes nothing;  force : overwrite
+    path : None writes nothing, `-` lines to stdout;  force : overwrite
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, force: bool = False):
@@ -144,8 +148,11 @@ class IndexWriter:
 
     def __enter__(self) -> IndexWriter:
         if self._path is not None:
-            output = atomic_output(self._path, force=self._force)
-            self._handle = self._resources.enter_context(output)
+            if is_stdout(self._path) and sys.stdout and sys.stdout.isatty():
+                self._handle: IO[bytes] = sys.stdout.buffer  # lines may be read there
+            else:
+                output = open_output(self._path, force=self._force)
+                self._handle = self._resources.enter_context(output)
         return self
 
     def write(self, indexes: Ints) -> None:
@@ -157,6 +164,7 @@ class IndexWriter:
         else:
             lines = (" ".join(map(str, row)) + "\n" for row in indexes.tolist())
             self._handle.write("".join(lines).encode())
+            self._handle.flush()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is None and self._blocks:
@@ -187,7 +195,11 @@ def load_codebooks(spec: str | Sequence[str | os.PathLike[str]], *,
             from codec2_eq.libcodec2 import codebook_700c
             return codebook_700c()
         spec = spec.split(",")
-    return tuple(load_codebook(path, n_bands=n_bands) for path in spec)
+    names = [os.fspath(path) for path in spec]
+    if not all(names):
+        raise Codec2EqError(f"codebook {','.join(names)!r}: a stage has no name; give 700c, or "
+                            "one file for each stage, joined by commas")
+    return tuple(load_codebook(name, n_bands=n_bands) for name in names)
 
 
 def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
@@ -196,7 +208,7 @@ def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise read_error(name or "codebook", error) from error
+        raise read_error(name, error) from error
     if not data:
         raise Codec2EqError(f"{name}: empty, a codebook needs at least one entry; train it again")
     if name.endswith(".npy"):
@@ -229,6 +241,10 @@ def check_codebook(codebook: np.ndarray, name: str) -> Floats:
     if not finite.all():
         raise Codec2EqError(f"{name}: entry {int(np.argmin(finite))} holds NaN or infinity; "
                             "train it again from finite vectors")
+    bad = _first_beyond(codebook, SEARCHABLE_DB)
+    if bad is not None:
+        raise Codec2EqError(f"{name}: entry {bad} reaches {_peak(codebook[bad]):.3g} dB, at most "
+                            f"{SEARCHABLE_DB:g} can be searched; is it a codebook?")
     return codebook
 
 
@@ -237,11 +253,25 @@ def _check_vectors(vectors: np.ndarray, n_bands: int) -> Floats:
     if vectors.ndim != 2 or vectors.shape[1] != n_bands:
         raise Codec2EqError(f"vectors of shape {vectors.shape}: the codebooks have {n_bands} "
                             f"bands, so (n, {n_bands}) is needed")
-    if not np.isfinite(vectors).all():
-        bad = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise Codec2EqError(f"vector {bad} holds NaN or infinity; only finite vectors can be "
-                            "quantised")
+    bad = _first_beyond(vectors, SEARCHABLE_DB)
+    if bad is not None:
+        if not np.isfinite(vectors[bad]).all():
+            raise Codec2EqError(f"vector {bad} holds NaN or infinity; only finite vectors can be "
+                                "quantised")
+        raise Codec2EqError(f"vector {bad} reaches {_peak(vectors[bad]):.3g} dB, at most "
+                            f"{SEARCHABLE_DB:g} can be searched; is it in dB?")
     return vectors
+
+
+def _first_beyond(rows: Floats, limit: float) -> int | None:
+    """Return the first row with a value that is not within the limit, or is not finite."""
+    within = (np.abs(rows) <= limit).all(axis=1)
+    return None if within.all() else int(np.argmin(within))
+
+
+def _peak(row: Floats) -> float:
+    """Return the value that is farthest from zero."""
+    return float(row[np.argmax(np.abs(row))])
 
 
 def _load_npy(name: str) -> np.ndarray:

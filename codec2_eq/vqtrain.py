@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from codec2_eq.assignment import add_assigned
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, is_pipe
-from codec2_eq.records import K
+from codec2_eq.records import MOST_DB, K
 from codec2_eq.vectors import read_vectors, stream_records, vector_format
 from codec2_eq.vq import Floats, Quantiser, zero_mean
 
@@ -70,7 +70,8 @@ def train_codebooks(vectors: Floats | Sequence[Floats], sizes: Sequence[int], *,
     progress : called with an `Iteration` each time all vectors were assigned
     names : of the arrays, for errors
     Returns one (size, n_bands) float32 array for each stage, the same for the same seed.
-    Raises Codec2EqError if there are fewer vectors than entries, or they are not finite.
+    Raises Codec2EqError if there are fewer vectors than entries, or they are not finite or too
+    large to be in dB.
     """
     parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
     _check_options(parts, sizes, iterations, survivors, sample)
@@ -225,19 +226,23 @@ def _working_copy(parts: Sequence[Floats], sample: int | None, rng: np.random.Ge
         rows = np.arange(len(part)) if chosen is None else \
             chosen[(chosen >= first_row) & (chosen < first_row + len(part))] - first_row
         for block_rows in _blocks(rows):
-            block = np.asarray(part[block_rows], dtype=np.float32)
-            _check_finite(block, block_rows, names[i] if names else "vectors")
+            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+                block = np.asarray(part[block_rows], dtype=np.float32)
+            _check_values(block, block_rows, names[i] if names else "vectors")
             copy[filled:filled + len(block)] = zero_mean(block)
             filled += len(block)
         first_row += len(part)
     return copy
 
 
-def _check_finite(block: Floats, rows: NDArray[np.int64], name: str) -> None:
-    bad = ~np.isfinite(block).all(axis=1)
-    if bad.any():
-        raise Codec2EqError(f"{name}: row {int(rows[np.argmax(bad)])} (counted from 0) is not "
-                            "finite; only finite vectors train a codebook")
+def _check_values(block: Floats, rows: NDArray[np.int64], name: str) -> None:
+    sane = (np.abs(block) <= MOST_DB).all(axis=1)  # NaN is not
+    if not sane.all():
+        bad = int(np.argmin(sane))
+        what = (f"has values beyond {MOST_DB:,} dB" if np.isfinite(block[bad]).all()
+                else "is not finite")
+        raise Codec2EqError(f"{name}: row {int(rows[bad])} (counted from 0) {what}; codebooks are "
+                            "trained on decibels in little-endian float32, make the vectors again")
 
 
 def _check_options(parts: Sequence[Floats], sizes: Sequence[int], iterations: int,

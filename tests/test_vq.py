@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec2_eq import vq, vqtrain
+from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import codebook_700c, oracle_mlfeat
+from codec2_eq.records import MOST_DB
+from codec2_eq.vectors import VectorRecord, VectorWriter, read_record
 
 
 def shapes_of(rng: np.random.Generator, n: int, k: int = 20, scale: float = 8) -> np.ndarray:
@@ -132,8 +139,8 @@ def test_a_mean_removed_before_is_not_removed_again():
 
 @pytest.mark.parametrize("options, message", [
     ({"survivors": 0}, "survivors 0"),
-    ({"start": 5, "end": 5}, "bands 5 to 5"),
-    ({"end": 21}, "within 0 to 20"),
+    ({"start": 5, "end": 5}, "bands 5 to 4"),
+    ({"end": 21}, "bands 0 to 20: expected a range within 0 to 19, both included"),
 ])
 def test_quantiser_options_out_of_range(options, message):
     with pytest.raises(Codec2EqError, match=message):
@@ -291,3 +298,156 @@ def test_a_sample_serves_and_bad_input_is_said(training):
         vqtrain.train_codebooks(training, [0])
     with pytest.raises(Codec2EqError, match="iterations 0"):
         vqtrain.train_codebooks(training, [8], iterations=0)
+
+
+@pytest.mark.parametrize("entry", [-1, 4, 2**40])
+def test_sums_refuse_an_entry_that_is_not_there(entry):
+    from codec2_eq.assignment import add_assigned
+
+    targets, entries = np.ones((3, 20), np.float32), np.zeros((4, 20), np.float32)
+    sums, counts, errors = np.zeros((4, 20)), np.zeros(4, np.int64), np.zeros(4)
+    outliers = np.zeros(1, np.int64)
+    rest = (entries, np.ones(1), sums, counts, errors, outliers)
+    with pytest.raises(IndexError, match=f"vector 1 is assigned to entry {entry} of 4"):
+        add_assigned(targets, np.array([0, entry, 2]), *rest)
+    assert not (sums.any() or counts.any() or errors.any() or outliers.any())
+    with pytest.raises(ValueError, match="do not fit"):
+        add_assigned(targets, np.array([0, 1]), *rest)
+    add_assigned(targets, np.array([0, 3, 2]), *rest)
+    assert counts.tolist() == [1, 0, 1, 1]
+
+
+def test_vectors_at_the_limit_train_and_quantise(training):
+    scale = np.float32(MOST_DB / np.abs(training).max())
+    codebooks = vqtrain.train_codebooks(training * scale, [16, 8], iterations=3, survivors=3)
+    plain = vqtrain.train_codebooks(training, [16, 8], iterations=3, survivors=3)
+    ratio = vq.Quantiser(codebooks).distortion(training * scale) / \
+        vq.Quantiser(plain).distortion(training)
+    assert ratio == pytest.approx(float(scale) ** 2, rel=0.05)
+
+
+def test_quantiser_refuses_what_its_arithmetic_cannot_hold():
+    with pytest.raises(Codec2EqError, match=r"codebook 1: entry 2 reaches -1e\+18 dB, at most"):
+        vq.Quantiser([np.array([[0, 0], [1, 1], [0, -1e18]])])
+    with pytest.raises(Codec2EqError, match=r"vector 1 reaches 3e\+38 dB, at most 1e\+09"):
+        vq.Quantiser(codebook_700c()).search(np.array([[0] * 20, [3e38] * 20]))
+
+
+# ---- the command ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vectors_file(tmp_path, training) -> str:
+    training[:300].astype("<f4").tofile(tmp_path / "in.f32")
+    return str(tmp_path / "in.f32")
+
+
+@pytest.mark.parametrize("huge", [2e6, 1e18, -3e38])
+@pytest.mark.parametrize("task", [
+    ["train", "--sizes", "16,16"], ["train", "--sizes", "16,16", "--survivors", "5"], ["quantise"],
+])  # fmt: skip
+def test_huge_vectors_are_refused_and_nothing_is_written(tmp_path, training, capsys, task, huge):
+    vectors = np.tile(training[:500], (20, 1))
+    vectors[7000, 3] = huge  # not in the first block of the quantiser
+    vectors.astype("<f4").tofile(tmp_path / "in.f32")
+    out = str(tmp_path / ("out" if task[0] == "train" else "out.f32"))
+    assert main(["vq", *task, str(tmp_path / "in.f32"), "-o", out]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1
+    assert "in.f32: row 7000 (counted from 0) has values beyond 1,000,000 dB; " in err[0]
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
+def test_doubles_that_float32_cannot_hold_are_refused_in_one_line(tmp_path, training, capsys):
+    np.save(tmp_path / "in.npy", training[:100].astype(float) * 1e60)
+    words = ["vq", "train", str(tmp_path / "in.npy"), "-o", str(tmp_path / "cb"), "--sizes", "8"]
+    assert main(words) == 1
+    assert "in.npy: row 0" in capsys.readouterr().err
+
+
+def test_indexes_go_to_stdout(vectors_file, tmp_path, capsysbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["vq", "quantise", vectors_file, "-o", "out.f32", "--indexes"]
+    assert main([*words, "-"]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "out.f32"]
+    assert main([*words, "i.npy", "-f"]) == 0
+    assert [list(map(int, line.split())) for line in lines] == np.load("i.npy").tolist()
+
+
+def test_indexes_are_shown_on_a_terminal(capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with vq.IndexWriter("-") as writer:
+        writer.write(np.array([[1, 2]], np.int32))
+    assert capsysbinary.readouterr().out == b"1 2\n"
+
+
+@pytest.mark.parametrize("output, indexes, message", [
+    ("-", "-", "both are stdout"), ("-", "/dev/stdout", "both are stdout"),
+    ("a.f32", "./a.f32", "both are a.f32"),
+])  # fmt: skip
+def test_vectors_and_indexes_need_two_places(
+    vectors_file, tmp_path, capsys, monkeypatch, output, indexes, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "quantise", vectors_file, "-o", output, "--indexes", indexes])
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
+def test_quantised_vectors_keep_what_the_file_tells(training, tmp_path):
+    record = VectorRecord(training[:50], frame_ms=20)
+    with VectorWriter(tmp_path / "in.npz", model="700c") as writer:
+        writer.write(record)
+    assert main(["vq", "quantise", str(tmp_path / "in.npz"), "-o", str(tmp_path / "o.npz")]) == 0
+    found = read_record(tmp_path / "o.npz")
+    assert (found.model, found.frame_ms, len(found)) == ("700c", 20, 50)
+
+
+@pytest.mark.parametrize("prefix, message", [
+    ("nowhere/cb", "nowhere/cb1.f32: its folder does not exist"),
+    ("old", "old2.f32: exists already"),
+])
+def test_outputs_are_refused_before_the_training(
+    vectors_file, tmp_path, capsys, monkeypatch, prefix, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old2.f32").write_bytes(b"kept")
+    assert main(["vq", "train", vectors_file, "-o", prefix, "--sizes", "4,4"]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "iteration" not in err
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "old2.f32"]
+    assert main(["vq", "train", vectors_file, "-o", "old", "--sizes", "4,4", "-f"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "old1.f32", "old2.f32"]
+
+
+def test_a_seed_is_not_negative(vectors_file, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "train", vectors_file, "-o", "cb", "--seed", "-1"])
+    assert "--seed: -1: at least 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["train", "quantise"])
+def test_help_needs_ascii_alone(task):
+    done = subprocess.run(
+        [sys.executable, "-m", "codec2_eq", "vq", task, "--help"], capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--survivors" in done.stdout
+
+
+@pytest.mark.parametrize("spec", ["", ",", "a.f32,", ["a.f32", ""]])
+def test_a_stage_without_name_is_said(tmp_path, monkeypatch, spec):
+    codebook_700c()[0].astype("<f4").tofile(tmp_path / "a.f32")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Codec2EqError, match="a stage has no name; give 700c, or one file"):
+        vq.load_codebooks(spec)
+
+
+def test_the_last_band_is_said_as_it_was_given(vectors_file, capsys):
+    assert main(["vq", "quantise", vectors_file, "-o", os.devnull, "--format", "f32",
+                 "--en", "20"]) == 1
+    assert "bands 0 to 20: expected a range within 0 to 19" in capsys.readouterr().err

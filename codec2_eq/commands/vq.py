@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         help="vectors: .f32, .npy or .npz, or a folder made by batch",
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32…"
+        "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32..."
     )
     options.add_force(parser)
     options.add_format(parser)
@@ -36,7 +37,10 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=_sizes, default=[512, 512], metavar="N,N",
         help="entries of each stage (default: 512,512, as 700C has)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the start (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=options.natural, default=0, metavar="N",
+        help="of the start (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--iterations", type=options.count, default=20, metavar="N",
         help="passes over all vectors for each stage (default: %(default)s)",
@@ -67,11 +71,13 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--en", type=int, default=19, metavar="K", help="last band searched (19)")
     parser.add_argument(
         "--indexes", metavar="FILE",
-        help="write the index of each stage: one line a vector, or .npy (frames x stages, int32)",
+        help="write the index of each stage: one line a vector, or .npy (frames x stages, int32); "
+        "- is stdout",
     )  # fmt: skip
     parser.add_argument(
         "--usage", action="store_true", help="print how often each entry of each stage was used"
     )
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -80,14 +86,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from codec2_eq.errors import Codec2EqError
     from codec2_eq.vq import save_codebook
     from codec2_eq.vqtrain import train_codebooks
 
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
-        if os.path.exists(path) and not args.force:  # rather than after the work
-            raise Codec2EqError(f"{path}: exists already; pass -f to overwrite it")
+        check_output(path, force=args.force)
     named = [(path, part) for path in args.input for part in _open_vectors(path, args.format)]
     codebooks = train_codebooks(
         [part for _, part in named], args.sizes,
@@ -96,6 +100,20 @@ def _train(args: argparse.Namespace) -> None:
     )  # fmt: skip
     for path, codebook in zip(paths, codebooks, strict=True):
         save_codebook(path, codebook, force=args.force)
+
+
+def check_output(path: str, *, force: bool) -> None:
+    """Raise Codec2EqError if `path` cannot be written, before the work and not after it."""
+    from codec2_eq.files import atomic_output, is_pipe
+
+    if is_pipe(path):  # a reader would take the trial for all there is
+        return
+    with contextlib.suppress(_OnlyTried), atomic_output(path, force=force):
+        raise _OnlyTried
+
+
+class _OnlyTried(Exception):
+    """Undoes an output that was only tried."""
 
 
 def _open_vectors(path: str, format: str | None) -> list[Floats]:
@@ -120,25 +138,44 @@ def _print_iteration(i: Iteration) -> None:
 
 def _quantise(args: argparse.Namespace) -> None:
     from dataclasses import replace
+    from itertools import chain
 
     from codec2_eq.vectors import VectorWriter, stream_records
     from codec2_eq.vq import IndexWriter, Quantiser, VqStatistics, load_codebooks, zero_mean
 
+    _check_targets(args)
     quantiser = Quantiser(
         load_codebooks(args.codebook), survivors=args.survivors, start=args.st, end=args.en + 1
     )
     statistics = VqStatistics(quantiser)
+    blocks = stream_records(args.input, format=args.format)
+    first = next(blocks)
+    model = first.model or "none"
     with (
-        VectorWriter(args.output, format=args.format, force=args.force) as writer,
+        VectorWriter(args.output, format=args.format, force=args.force, model=model) as writer,
         IndexWriter(args.indexes, force=args.force) as indexes_out,
     ):
-        for block in stream_records(args.input, format=args.format):
+        for block in chain([first], blocks):
             shapes = zero_mean(block.vectors)
             quantised, indexes = quantiser.quantise(shapes)
             statistics.add(shapes, quantised, indexes)
             writer.write(replace(block, vectors=quantised))
             indexes_out.write(indexes)
     _print_statistics(args, statistics)
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    """Refuse vectors and indexes in one stream or file, where each would spoil the other."""
+    from codec2_eq.files import is_stdout
+
+    if args.indexes is None:
+        return
+    standard = [is_stdout(args.output), is_stdout(args.indexes)]
+    if all(standard):
+        args.refuse("-o and --indexes both are stdout; name a file for one of them")
+    one, other = map(os.path.realpath, (args.output, args.indexes))
+    if one == other != os.devnull and not any(standard):
+        args.refuse(f"-o and --indexes both are {args.output}; name two files")
 
 
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
