@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,13 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
     return {speaker: sorted(paths) for speaker, paths in sorted(speakers.items())}
 
 
+def name_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Distinct files by their stems, or by their paths where stems are alike."""
+    files = list({path.resolve(): path for path in paths}.values())
+    taken = Counter(name for path in files for name in {path.stem, str(path)})
+    return {path.stem if taken[path.stem] == 1 else str(path): path for path in files}
+
+
 def read_clip(path: Path, analyse: Analyse = analyse) -> Floats:
     """One file, its pauses cut to 0.4 s, whole 40 ms frames."""
     from codec2_eq.audio import read_audio
@@ -127,9 +135,21 @@ def join_recordings(
     return [Speech(speaker, name, whole[name]) for name in longest]
 
 
-def load_speech(speakers: Mapping[str, Sequence[Path]], analyse: Analyse = analyse) -> list[Speech]:
-    """All recordings of all speakers; raises Codec2EqError if none has 12 s of speech."""
-    speech = [r for name, paths in speakers.items() for r in join_recordings(name, paths, analyse)]
+def load_speech(
+    speakers: Mapping[str, Sequence[Path]],
+    analyse: Analyse = analyse,
+    report: Callable[[str], object] = lambda line: None,
+) -> list[Speech]:
+    """All recordings of all speakers; raises Codec2EqError if none has 12 s of speech.
+
+    report : called with a line for each speaker who is left out for having less
+    """
+    speech: list[Speech] = []
+    for name, paths in speakers.items():
+        recordings = join_recordings(name, paths, analyse)
+        if not recordings:
+            report(f"{name}: left out, has under {SHORTEST_S:g} s of speech; give more recordings")
+        speech += recordings
     if not speech:
         raise Codec2EqError(f"no speaker has {SHORTEST_S:g} s of speech; give more recordings")
     return speech

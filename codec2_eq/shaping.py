@@ -159,7 +159,7 @@ def load_shaping(name: str) -> Shaping:
     if name == "none":
         return Shaping(name, np.ones(1))
     curves = _curves()
-    if name.startswith("mic") and name[3:].isdigit():
+    if name.startswith("mic") and name[3:].isdecimal():
         curves[name] = random_microphone(int(name[3:]))
     if name in curves:
         return Shaping(name, minimum_phase(curves[name]))
@@ -189,11 +189,16 @@ def impulse_response(path: str | Path) -> Shaping:
 def read_shapings(path: str | Path) -> list[Shaping]:
     """The filters named in a text file, one name or impulse response a line; `#` comments.
 
-    Paths count from the file's own folder. Raises Codec2EqError if none is named.
+    Paths count from the file's own folder. Raises Codec2EqError if none is named, or it is no text.
     """
     folder = Path(path).parent
+    text = Path(path).read_bytes().decode("utf-8", errors="replace")
+    if "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
+        raise Codec2EqError(
+            f"{path}: no UTF-8 text; list the filters in a text file, one name or file a line"
+        )
     shapings = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         name = line.split("#")[0].strip()
         if name:
             shapings.append(load_shaping(str(folder / name) if (folder / name).is_file() else name))

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from codec2_eq import evaluation, quality, scores, shaping
+from codec2_eq import evaluation, messages, quality, scores, shaping
 from codec2_eq.audio import read_audio
 from codec2_eq.cli import main
 from codec2_eq.equalise import load_equaliser
@@ -162,3 +165,72 @@ def test_nothing_measured():
     with pytest.raises(Codec2EqError, match="nothing to measure"):
         scores.run([], {}, lambda shapes: shapes)
     assert Sums().count == 0
+
+
+def test_a_speaker_left_out_is_told(samples_dir, tmp_path, shapes_file, monkeypatch):
+    for name in ("short", "shorter"):
+        (tmp_path / name).mkdir()
+        samples = read_audio(samples_dir / "espeak_male_1.wav")[: 16000 if name == "short" else 100]
+        soundfile.write(tmp_path / name / "a.wav", samples.astype(np.int16), 8000)
+    told: list[str] = []
+    speakers = evaluation.find_speech([tmp_path, samples_dir])
+    (only, *_) = evaluation.load_speech(speakers, report=told.append)
+    assert only.speaker == "samples"
+    assert [line.split(":")[0] for line in told] == ["short", "shorter"]
+    assert all("left out, has under 12 s of speech" in line for line in told)
+    warned: list[str] = []
+    monkeypatch.setattr(messages, "warn", warned.append)
+    words = ["evaluate", str(samples_dir), str(tmp_path), "-m", "none", "--shapes", shapes_file]
+    assert main(words) == 0
+    assert warned == told
+
+
+def test_classic_table_loses_no_file_of_the_same_name(samples_dir, tmp_path, capsys):
+    files = []
+    for folder, source in (("a", "espeak_male_1"), ("b", "flite_male_1")):
+        (tmp_path / folder).mkdir()
+        files.append(str(tmp_path / folder / "x.wav"))
+        shutil.copy(samples_dir / f"{source}.wav", files[-1])
+    same = samples_dir / "espeak_male_1.wav"
+    files += [str(same), str(same.parent / ".." / "samples" / same.name)]
+    assert main(["evaluate", *files, "--classic", "-m", "none"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    assert sorted(line.split()[0] for line in lines) == sorted([*files[:2], "espeak_male_1"])
+
+
+def test_names_of_files_are_distinct():
+    paths = ["x.wav", "d/x.wav.wav", "d/y.wav", "d/z.wav", "e/z.wav", "w", "d/w.au"]
+    names = evaluation.name_files(list(map(Path, paths)))
+    assert list(map(str, names.values())) == paths
+    assert list(names) == ["x", "d/x.wav.wav", "y", "d/z.wav", "e/z.wav", "w", "d/w.au"]
+
+
+@pytest.mark.parametrize("words", [
+    ["--shapes", "list.txt"], ["--change"], ["--by", "speaker"], ["--picture", "a.png"],
+])  # fmt: skip
+def test_classic_refuses_what_it_would_not_do(samples_dir, capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(samples_dir), "--classic", *words])
+    assert f"{words[0]}: not allowed with argument --classic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+@pytest.mark.parametrize("name, message", [
+    ("old", "exists already; pass -f"), ("no/where", "its folder does not exist"),
+])
+def test_outputs_are_refused_before_the_work(
+    tmp_path, samples_dir, capsys, monkeypatch, option, name, message
+):
+    (tmp_path / "old").write_bytes(b"kept")
+    monkeypatch.setattr(evaluation, "find_speech", lambda *_: pytest.fail("work was done"))
+    assert main(["evaluate", str(samples_dir), option, str(tmp_path / name)]) == 1
+    assert message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("words", [["--picture", "-"], ["--picture", "a", "--json", "a"]])
+def test_a_picture_needs_a_file_of_its_own(samples_dir, capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(samples_dir), *words])
+    assert "--picture: needs a file of its own" in capsys.readouterr().err

@@ -117,3 +117,15 @@ def test_a_list_that_names_nothing(tmp_path):
     (tmp_path / "list.txt").write_text("# nothing\n")
     with pytest.raises(Codec2EqError, match="no shaping"):
         shaping.read_shapings(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("content", [b"boom\n\xff\xfe", bytes(80)])
+def test_a_list_that_is_no_text(tmp_path, content):
+    (tmp_path / "list.f32").write_bytes(content)
+    with pytest.raises(Codec2EqError, match="list.f32: no UTF-8 text"):
+        shaping.read_shapings(tmp_path / "list.f32")
+
+
+def test_a_superscript_is_no_seed():
+    with pytest.raises(Codec2EqError, match="neither a shaping nor a file"):
+        shaping.load_shaping("mic\N{SUPERSCRIPT TWO}")

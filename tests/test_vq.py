@@ -359,10 +359,12 @@ def test_huge_vectors_are_refused_and_nothing_is_written(tmp_path, training, cap
 
 
 def test_doubles_that_float32_cannot_hold_are_refused_in_one_line(tmp_path, training, capsys):
-    np.save(tmp_path / "in.npy", training[:100].astype(float) * 1e60)
+    vectors = np.tile(training.astype(float), (2, 1))
+    vectors[6000] *= 1e60  # beyond the block that is read when the file is opened
+    np.save(tmp_path / "in.npy", vectors)
     words = ["vq", "train", str(tmp_path / "in.npy"), "-o", str(tmp_path / "cb"), "--sizes", "8"]
     assert main(words) == 1
-    assert "in.npy: row 0" in capsys.readouterr().err
+    assert "in.npy: row 6000 (counted from 0) is not finite" in capsys.readouterr().err
 
 
 def test_indexes_go_to_stdout(vectors_file, tmp_path, capsysbinary, monkeypatch):

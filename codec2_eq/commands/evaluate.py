@@ -46,15 +46,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table that was asked for."""
+    from codec2_eq.commands.vq import check_output
+
+    if args.classic:
+        for name in ("shapes", "change", "by", "picture"):
+            if getattr(args, name):
+                args.refuse(f"argument --{name}: not allowed with argument --classic")
+    if args.picture and args.picture in ("-", args.json):
+        args.refuse("argument --picture: needs a file of its own")
+    for path in (args.json, args.picture):
+        if path and path != "-":
+            check_output(path, force=args.force)
     (_run_classic if args.classic else _run_table)(args)
 
 
 def _run_table(args: argparse.Namespace) -> None:
-    from codec2_eq import evaluation, quality, scores, shaping
+    from codec2_eq import evaluation, messages, quality, scores, shaping
 
     names = shaping.SHAPINGS
     shapings = (
@@ -64,7 +76,8 @@ def _run_table(args: argparse.Namespace) -> None:
     )
     quantise = quality.quantise_700c()
     models = _models(args)
-    speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
+    found_speech = evaluation.find_speech(args.inputs, args.use)
+    speech = evaluation.load_speech(found_speech, report=messages.warn)
     cases = [evaluation.shape_recording(recording, shapings, quantise) for recording in speech]
     found = scores.run(cases, models, quantise, _tell, change=args.change)
     _print(args, scores.overall_table(found))
@@ -85,7 +98,8 @@ def _run_classic(args: argparse.Namespace) -> None:
     from codec2_eq.audio import read_audio
 
     paths = [p for files in evaluation.find_speech(args.inputs, args.use).values() for p in files]
-    samples = {path.stem: evaluation.analyse(read_audio(path)) for path in paths}
+    named = evaluation.name_files(paths)
+    samples = {name: evaluation.analyse(read_audio(path)) for name, path in named.items()}
     found = scores.classic_scores(samples, _models(args), quality.quantise_700c())
     _print(args, scores.classic_table(found))
     _write_json(args, lambda: found)
