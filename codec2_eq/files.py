@@ -198,6 +198,18 @@ def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]
         raise
 
 
+def require_writable(path: PathLike, *, force: bool = False) -> None:
+    """Raise Codec2EqError if `path` cannot be written: before long work, and not after it."""
+    if is_pipe(path) or is_stdout(path):  # a reader would take the trial for all there is
+        return
+    with contextlib.suppress(_OnlyTried), atomic_output(path, force=force):
+        raise _OnlyTried
+
+
+class _OnlyTried(Exception):
+    """Undoes an output that was only tried."""
+
+
 def _check_target(name: str, target: str, force: bool) -> int | None:
     """Return the mode of an existing target that may be replaced, None if there is none."""
     try:

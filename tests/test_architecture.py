@@ -39,7 +39,7 @@ STAGES = {
                "resample", "vectors", "wav"},
     "evaluation": {"audio", "equalise", "errors", "extraction", "libcodec2", "quality", "shaping"},
     "scores": {"errors", "evaluation", "quality", "training"},
-    "inspection": {"audio", "c2stream", "files", "network", "records", "vectors"},
+    "inspection": {"audio", "c2stream", "errors", "files", "network", "records", "vectors"},
 }  # fmt: skip
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "faiss", "matplotlib", "scipy", "sklearn",
          "jinja2")  # fmt: skip

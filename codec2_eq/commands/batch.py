@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from codec2_eq.commands import options
-from codec2_eq.errors import Codec2EqError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -57,8 +55,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make or complete the corpus; return 1 if recordings failed."""
     from codec2_eq.corpus import batch
+    from codec2_eq.files import require_writable
 
-    _require_folder(args.summary)
+    if args.summary is not None:
+        require_writable(args.summary, force=True)
     with _executor(args.scheduler) as executor, _Display() as display:
         summary = batch(
             args.inputs, args.output, model=args.model, frame_ms=args.frame_ms, layout=args.layout,
@@ -69,13 +69,6 @@ def run(args: argparse.Namespace) -> int:
     if args.summary is not None:
         _write_summary(summary, args.summary)
     return 1 if summary.failures else 0
-
-
-def _require_folder(summary: str | None) -> None:
-    """Refuse a summary that could not be written, before hours of work."""
-    folder = os.path.dirname(summary or "")
-    if folder and not os.path.isdir(folder):
-        raise Codec2EqError(f"{summary}: folder {folder} does not exist; make it first")
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table that was asked for."""
-    from codec2_eq.commands.vq import check_output
+    from codec2_eq.files import require_writable
 
     if args.classic:
         for name in ("shapes", "change", "by", "picture"):
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         args.refuse("argument --picture: needs a file of its own")
     for path in (args.json, args.picture):
         if path and path != "-":
-            check_output(path, force=args.force)
+            require_writable(path, force=args.force)
     (_run_classic if args.classic else _run_table)(args)
 
 

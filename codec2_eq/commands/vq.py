@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -86,12 +85,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from codec2_eq.files import require_writable
     from codec2_eq.vq import save_codebook
     from codec2_eq.vqtrain import train_codebooks
 
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
-        check_output(path, force=args.force)
+        require_writable(path, force=args.force)
     named = [(path, part) for path in args.input for part in _open_vectors(path, args.format)]
     codebooks = train_codebooks(
         [part for _, part in named], args.sizes,
@@ -100,20 +100,6 @@ def _train(args: argparse.Namespace) -> None:
     )  # fmt: skip
     for path, codebook in zip(paths, codebooks, strict=True):
         save_codebook(path, codebook, force=args.force)
-
-
-def check_output(path: str, *, force: bool) -> None:
-    """Raise Codec2EqError if `path` cannot be written, before the work and not after it."""
-    from codec2_eq.files import atomic_output, is_pipe
-
-    if is_pipe(path):  # a reader would take the trial for all there is
-        return
-    with contextlib.suppress(_OnlyTried), atomic_output(path, force=force):
-        raise _OnlyTried
-
-
-class _OnlyTried(Exception):
-    """Undoes an output that was only tried."""
 
 
 def _open_vectors(path: str, format: str | None) -> list[Floats]:
