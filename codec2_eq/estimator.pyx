@@ -32,6 +32,10 @@ cdef inline void leaky(float* x, Py_ssize_t n) noexcept nogil:
         x[j] = x[j] if x[j] > 0 else <float>LEAK * x[j]
 
 
+cdef inline float within(float x, float most) noexcept nogil:
+    return most if x > most else (-most if x < -most else x)
+
+
 cdef inline float softplus(float x) noexcept nogil:
     return (x if x > 0 else 0) + log1pf(expf(-x if x > 0 else x))
 
@@ -41,8 +45,8 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
              const float[::1] reference, const float[:, ::1] kernel1, const float[::1] bias1,
              const float[:, ::1] kernel2, const float[::1] bias2,
              const float[:, ::1] kernel3, const float[::1] bias3,
-             float least_weight, float surprise_rate, float peak_fall_db, float level_range_db,
-             float silence_db):
+             const float[::1] start, float least_weight, float surprise_rate, float peak_fall_db,
+             float level_range_db, float silence_db, float reach_db):
     """Equalise (n, K) vectors [dB] into `out`, the state in place.
 
     State: curve (K,) dB, its weight (K,) in frames, surprise (K,), peak (1,) dB. See `network`.
@@ -71,7 +75,7 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
             weights = 0
             shock = 0
             for k in range(n_bands):
-                x[k] = (vectors[i, k] - mean - curve[k]) / 10 - reference[k]
+                x[k] = within((vectors[i, k] - mean - curve[k]) / 10 - reference[k], reach_db / 10)
                 weights += logf(weight[k])
                 shock += surprise[k] * surprise[k]
             x[n_bands] = level if level > -2 else -2
@@ -86,13 +90,16 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
             keep = 1 / (1 + expf(-o[3 * n_bands]))
             for k in range(n_bands):
                 fresh = softplus(o[n_bands + k])
-                news = x[k] + o[k]
+                news = within(x[k] + o[k], reach_db / 10)
                 surprise[k] += surprise_rate * (fresh / (1 + fresh)) * (news - surprise[k])
                 weight[k] = keep * weight[k]
                 if weight[k] < least_weight:
                     weight[k] = least_weight
+                if weight[k] < fresh:
+                    weight[k] = fresh
                 weight[k] += fresh
                 curve[k] += 10 * (fresh / weight[k]) * news
+                curve[k] = start[k] + within(curve[k] - start[k], reach_db)
                 out[i, k] = vectors[i, k] - mean - curve[k] - 10 * o[2 * n_bands + k]
                 total += out[i, k]
             total = total / n_bands

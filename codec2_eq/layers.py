@@ -322,10 +322,12 @@ class RecursiveEstimator(Layer):
     logarithm of the weights less 1; and 4 rms(surprise) - 1. Per band they give what the frame
     says the curve lacks, how far that is to be trusted, and a trim of this frame alone, and
     once what of the past to keep. With news = input + lack and fresh = softplus(trust):
-    W = max(sigmoid(keep) W, least_weight) + fresh; c += 10 (fresh / W) news;
+    W = max(sigmoid(keep) W, least_weight, fresh) + fresh; c += 10 (fresh / W) news;
     surprise += surprise_rate fresh / (1 + fresh) (news - surprise): near zero while the curve
     holds, large where speaker or microphone changed;
-    output = shape - c - 10 trim, less its mean.
+    output = shape - c - 10 trim, less its mean. So that nothing can run away, however strange the
+    input: no frame moves c by more than half of its news, and input, news and the distance of c
+    from `start` stay within reach_db.
 
     reference, start, start_weight : (K,). kernel1 : (K + 3, hidden 1), kernel2 : (hidden 1,
     hidden 2), kernel3 : (hidden 2, 3 K + 1). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
@@ -346,6 +348,7 @@ class RecursiveEstimator(Layer):
     peak_fall_db: float
     level_range_db: float
     silence_db: float
+    reach_db: float
 
     def __post_init__(self) -> None:
         bands = self.outputs
@@ -391,7 +394,7 @@ class RecursiveEstimator(Layer):
             *(after[name] for name in ("curve", "weight", "surprise", "peak")),
             *(self.reference, self.kernel1, self.bias1, self.kernel2, self.bias2),
             *(self.kernel3, self.bias3),
-            *(self.least_weight, self.surprise_rate, self.peak_fall_db),
-            *(self.level_range_db, self.silence_db),
+            *(self.start, self.least_weight, self.surprise_rate, self.peak_fall_db),
+            *(self.level_range_db, self.silence_db, self.reach_db),
         )
         return out, after

@@ -23,6 +23,7 @@ LEAST_WEIGHT = 0.5  # frames; after long silence the next speech counts almost a
 PEAK_FALL_DB = 0.02  # a frame: so that one shout does not silence a minute of quiet speech
 LEVEL_RANGE_DB = 20.0
 LEVEL_FLOOR = -2.0
+REACH_DB = 60.0  # farther no curve is from the average, nor a frame from a curve that is right
 SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: never speech
 
 
@@ -82,7 +83,8 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         mean = ops.mean(frame, axis=-1, keepdims=True)
         peak = ops.maximum(ops.maximum(peak - PEAK_FALL_DB, mean), SILENCE_DB)
         level = ops.maximum((mean - peak) / LEVEL_RANGE_DB, LEVEL_FLOOR)
-        heard = (frame - mean - curve) / UNIT_DB - self.reference
+        reach = REACH_DB / UNIT_DB
+        heard = ops.clip((frame - mean - curve) / UNIT_DB - self.reference, -reach, reach)
         known = ops.mean(ops.log(weight), axis=-1, keepdims=True) / 2 - 1
         shock = ops.mean(ops.square(surprise), axis=-1, keepdims=True)
         shock = 4 * ops.sqrt(shock + 1e-6) - 1
@@ -93,9 +95,11 @@ class RecursiveEstimatorCell(keras.layers.Layer):
             hidden @ self.kernel3 + self.bias3, [K, 2 * K, 3 * K], axis=-1
         )
         fresh = ops.softplus(trust)
-        weight = ops.maximum(ops.sigmoid(keep) * weight, LEAST_WEIGHT) + fresh
-        news = heard + lack
+        weight = ops.maximum(ops.maximum(ops.sigmoid(keep) * weight, LEAST_WEIGHT), fresh) + fresh
+        news = ops.clip(heard + lack, -reach, reach)
         curve = curve + UNIT_DB * fresh / weight * news
+        start = UNIT_DB * self.start
+        curve = start + ops.clip(curve - start, -REACH_DB, REACH_DB)
         surprise = surprise + SURPRISE_RATE * fresh / (1 + fresh) * (news - surprise)
         shape = frame - mean - curve - UNIT_DB * trim
         shape = shape - ops.mean(shape, axis=-1, keepdims=True)
@@ -131,6 +135,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
             peak_fall_db=PEAK_FALL_DB,
             level_range_db=LEVEL_RANGE_DB,
             silence_db=SILENCE_DB,
+            reach_db=REACH_DB,
         )
 
 
