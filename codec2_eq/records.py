@@ -83,3 +83,13 @@ def remove_mean(
     n_bands = vectors.shape[1]
     mean = np.cumsum(vectors, axis=1, dtype=np.float32)[:, -1] / np.float32(n_bands)
     return mean, vectors - mean[:, None]
+
+
+def first_bad_row(rows: NDArray[np.floating]) -> tuple[int, str] | None:
+    """The first of (n, K) rows that cannot be decibels, and what is wrong with it; or None."""
+    sane = (np.abs(rows) <= MOST_DB).all(axis=1)  # NaN is not
+    if sane.all():
+        return None
+    bad = int(np.argmin(sane))
+    finite = np.isfinite(rows[bad]).all()
+    return bad, f"has values beyond {MOST_DB:,} dB" if finite else "is not finite"

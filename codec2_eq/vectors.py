@@ -33,7 +33,7 @@ from codec2_eq.files import (
     read_error,
     write_error,
 )
-from codec2_eq.records import FRAME_MS_CHOICES, MOST_DB, K, RateK
+from codec2_eq.records import FRAME_MS_CHOICES, K, RateK, first_bad_row
 
 FORMATS = ("f32", "npy", "npz")
 
@@ -159,13 +159,9 @@ def stream_records(
 
 
 def _check_values(name: str, vectors: NDArray[np.float32], first_row: int) -> None:
-    sane = (np.abs(vectors) <= MOST_DB).all(axis=1)  # NaN is not
-    if not sane.all():
-        row = int(np.argmin(sane))
-        what = (
-            f"has values beyond {MOST_DB:,} dB" if np.isfinite(vectors[row]).all()
-            else "is not finite"
-        )  # fmt: skip
+    bad = first_bad_row(vectors)
+    if bad is not None:
+        row, what = bad
         raise Codec2EqError(
             f"{name}: row {first_row + row} (counted from 0) {what}; rate-K vectors are decibels "
             "in little-endian float32, make them again"

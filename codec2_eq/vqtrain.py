@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from codec2_eq.assignment import add_assigned
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, is_pipe
-from codec2_eq.records import MOST_DB, K
+from codec2_eq.records import K, first_bad_row
 from codec2_eq.vectors import read_vectors, stream_records, vector_format
 from codec2_eq.vq import Floats, Quantiser, zero_mean
 
@@ -236,12 +236,10 @@ def _working_copy(parts: Sequence[Floats], sample: int | None, rng: np.random.Ge
 
 
 def _check_values(block: Floats, rows: NDArray[np.int64], name: str) -> None:
-    sane = (np.abs(block) <= MOST_DB).all(axis=1)  # NaN is not
-    if not sane.all():
-        bad = int(np.argmin(sane))
-        what = (f"has values beyond {MOST_DB:,} dB" if np.isfinite(block[bad]).all()
-                else "is not finite")
-        raise Codec2EqError(f"{name}: row {int(rows[bad])} (counted from 0) {what}; codebooks are "
+    bad = first_bad_row(block)
+    if bad is not None:
+        row, what = bad
+        raise Codec2EqError(f"{name}: row {int(rows[row])} (counted from 0) {what}; codebooks are "
                             "trained on decibels in little-endian float32, make the vectors again")
 
 

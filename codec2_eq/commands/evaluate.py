@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if args.picture and args.picture in ("-", args.json):
         args.refuse("argument --picture: needs a file of its own")
     for path in (args.json, args.picture):
-        if path and path != "-":
+        if path:
             require_writable(path, force=args.force)
     (_run_classic if args.classic else _run_table)(args)
 
