@@ -172,6 +172,7 @@ class StreamDecoder:
     codebooks : those the stream was encoded with, if not Codec 2's own
     header : whether there must be one; None recognises it
     name : of the stream, for errors
+    Attribute `has_header`: whether one was seen.
     """
 
     def __init__(self, *, codebooks: Sequence[np.ndarray] | None = None,
@@ -182,6 +183,7 @@ class StreamDecoder:
         self._name = name
         self._held = b""
         self._begun = header is False
+        self.has_header = False
 
     def process(self, data: bytes) -> NDArray[np.int16]:
         """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
@@ -190,7 +192,9 @@ class StreamDecoder:
             if MAGIC.startswith(held[:len(MAGIC)]) and len(held) < HEADER_BYTES:
                 self._held = held
                 return np.zeros(0, dtype=np.int16)
-            held = held[header_length(held, required=bool(self._header), name=self._name):]
+            n_header = header_length(held, required=bool(self._header), name=self._name)
+            held = held[n_header:]
+            self.has_header = n_header > 0
             self._begun = True
         whole = len(held) - len(held) % BYTES_PER_FRAME
         self._held = held[whole:]
@@ -214,7 +218,8 @@ def decode_file(path: PathLike, output: PathLike, *,
                 force: bool = False) -> tuple[int, int]:
     """Decode a stream, or stdin (`-`), to a .wav file, or to raw 16-bit samples (`-` is stdout).
 
-    A name that ends in .c2 must have a header; in any other stream one is recognised.
+    A name that ends in .c2 must have a header; in any other stream one is recognised. A header
+    without frames is what `encode` makes of less than a frame of speech: no error.
     codebooks, partial : as for `decode`;  force : overwrite
     Returns the number of frames, and of bytes of a partial last one that were left out.
     Raises Codec2EqError if the stream is empty, cut, of another mode, or no .c2 file.
@@ -231,7 +236,7 @@ def decode_file(path: PathLike, output: PathLike, *,
         left_over = decoder.flush()
         if left_over and not partial:
             raise cut_stream(name, left_over)
-        if not n_samples:
+        if not n_samples and not decoder.has_header:
             raise Codec2EqError(f"{name}: holds no frame; is it a 700C stream?")
     return n_samples // SAMPLES_PER_FRAME, left_over
 
