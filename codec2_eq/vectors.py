@@ -11,7 +11,6 @@ known only at the end, go through a seek or a temporary file.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 import struct
@@ -22,6 +21,7 @@ from typing import IO, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import (
     PathLike,
@@ -31,7 +31,6 @@ from codec2_eq.files import (
     open_input,
     open_output,
     read_error,
-    write_error,
 )
 from codec2_eq.records import FRAME_MS_CHOICES, K, RateK, first_bad_row
 
@@ -42,9 +41,6 @@ BLOCK_ROWS = 4096
 
 _ROW_BYTES = 4 * K
 _COLUMNS = {"vectors": "<f4", "mean_db": "<f4", "f0_hz": "<f4", "voiced": "|b1"}
-_NPY_MAGIC = b"\x93NUMPY"
-_NPY_HEADER_BYTES = 128
-_SPOOL_BYTES = 1 << 20  # what a temporary file keeps in memory before it goes to the disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +201,7 @@ def _read1(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
 
 
 def _records_npy(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
-    for block in _npy_blocks(handle, name, block_rows):
+    for block in npy.array_blocks(handle, name, block_rows):
         yield VectorRecord(_as_vectors(name, block))
 
 
@@ -214,7 +210,7 @@ def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> 
     import zlib
 
     with contextlib.ExitStack() as files:
-        seekable = _spool(handle, name, files) if piped else handle
+        seekable = npy.spool(handle, name, files) if piped else handle
         try:
             archive = files.enter_context(zipfile.ZipFile(seekable))
             held = {info.filename.removesuffix(".npy") for info in archive.infolist()}
@@ -225,7 +221,7 @@ def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> 
                 )
             once = _read_once(archive, name, held)
             columns = {
-                column: _npy_blocks(
+                column: npy.array_blocks(
                     files.enter_context(archive.open(f"{column}.npy")), name, block_rows
                 )
                 for column in _COLUMNS
@@ -269,7 +265,7 @@ def _read_once(archive: Any, name: str, held: set[str]) -> dict[str, Any]:
     """Read what an .npz file holds once and not per frame."""
     def array(key: str) -> NDArray[Any]:
         with archive.open(f"{key}.npy") as member:
-            return np.concatenate(list(_npy_blocks(member, name, BLOCK_ROWS, text=True)))
+            return np.concatenate(list(npy.array_blocks(member, name, BLOCK_ROWS, text=True)))
 
     def scalar(key: str) -> Any:
         value = array(key)
@@ -309,105 +305,6 @@ def _as_vectors(name: str, block: NDArray[Any]) -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
         return block.astype(np.float32)
-
-
-# The .npy format, version 1.0 and up: magic, version, length of the header, header as a Python
-# dictionary. Read by hand, and not by numpy.load, to take it in blocks and from a pipe.
-
-
-def _npy_blocks(
-    handle: IO[bytes], name: str, block_rows: int, *, text: bool = False
-) -> Iterator[NDArray[Any]]:
-    """Yield the rows of an array in blocks, one at least; a scalar as one row.
-
-    text : whether strings are allowed
-    """
-    dtype, columns_first, shape = _read_npy_header(handle, name, "fiub" + "U" * text)
-    shape = shape or (1,)
-    row_items = int(np.prod(shape[1:], dtype=np.int64))
-    n_rows = shape[0]
-    # In Fortran's order the rows are complete only with the last column.
-    step = n_rows if columns_first else block_rows
-    for first in range(0, max(1, n_rows), max(1, step)):
-        rows = min(step, n_rows - first)
-        data = _read_exactly(handle, name, rows * row_items * dtype.itemsize)
-        block = np.frombuffer(data, dtype)
-        yield block.reshape((rows, *shape[1:]), order="F" if columns_first else "C")
-    # To the very end, where a zip archive checks its sum.
-    if _read(handle, name, 1):
-        raise Codec2EqError(f"{name}: goes on after its array; is it of another format?")
-
-
-def _read_npy_header(
-    handle: IO[bytes], name: str, kinds: str
-) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    """Return type, whether columns come first, and shape; refuse Python objects."""
-    head = _read(handle, name, 8)
-    if head[:6] != _NPY_MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
-        raise Codec2EqError(f"{name}: not a .npy array; is it cut, or of another format?")
-    width = 2 if head[6] == 1 else 4
-    length = int.from_bytes(_read_exactly(handle, name, width), "little")
-    if length > 65536:
-        raise Codec2EqError(f"{name}: its .npy header has {length} bytes: damaged; make it again")
-    text = _read_exactly(handle, name, length).decode("latin1")
-    try:
-        fields = ast.literal_eval(text.strip())
-        dtype, columns_first = np.dtype(fields["descr"]), bool(fields["fortran_order"])
-        shape = tuple(int(size) for size in fields["shape"])
-        if any(size < 0 for size in shape):
-            raise ValueError(f"shape {shape}")
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
-        raise Codec2EqError(f"{name}: its .npy header is damaged; make it again") from error
-    if dtype.hasobject:
-        raise Codec2EqError(
-            f"{name}: holds pickled Python objects, which may run any code and are not read; "
-            "save plain floats"
-        )
-    if dtype.kind not in kinds:
-        raise Codec2EqError(f"{name}: holds values of type {dtype}, numbers expected")
-    return dtype, columns_first, shape
-
-
-def _read(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
-    """Return the next n_bytes, fewer at the end."""
-    try:
-        return handle.read(n_bytes)
-    except OSError as error:
-        raise read_error(name, error) from error
-    except (OverflowError, MemoryError):  # a damaged header tells of more than can be
-        return b""
-
-
-def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
-    data = _read(handle, name, n_bytes)
-    if len(data) < n_bytes:
-        raise Codec2EqError(
-            f"{name}: ends before its array does ({n_bytes - len(data)} bytes are missing); "
-            "make or fetch it again"
-        )
-    return data
-
-
-def _spool(handle: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
-    """Copy a pipe to a temporary file, since the format needs to seek."""
-    spool = files.enter_context(_temporary())
-    while data := _read(handle, name, _SPOOL_BYTES):
-        _store(spool, data)
-    spool.seek(0)
-    return spool
-
-
-def _store(spool: IO[bytes], data: bytes | memoryview) -> None:
-    try:
-        spool.write(data)
-    except OSError as error:
-        raise write_error("temporary file", error) from error
-
-
-def _temporary() -> IO[bytes]:
-    import tempfile
-
-    return tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
 
 
 # Writing
@@ -497,7 +394,7 @@ class _F32Sink:
 
     def write(self, record: VectorRecord) -> None:
         if len(record):
-            self._out.write(_column_bytes(record.vectors, "<f4"))
+            self._out.write(npy.as_bytes(record.vectors, "<f4"))
             self._out.flush()
 
     def finish(self) -> None:
@@ -512,8 +409,8 @@ class _NpySink:
     ) -> None:
         self._out = out
         self._in_place = in_place
-        store = out if in_place else spools.enter_context(_temporary())
-        self._column = _Column("<f4", (K,), store)
+        store = out if in_place else spools.enter_context(npy.temporary_file())
+        self._column = npy.Column("<f4", (K,), store)
         if in_place:
             out.write(self._column.header())
 
@@ -549,17 +446,17 @@ class _NpzSink:
     ) -> None:
         self._out = out
         self._spools = spools
-        self._columns: dict[str, _Column] | None = None
+        self._columns: dict[str, npy.Column] | None = None
         self._once: dict[str, Any] = {"frame_ms": frame_ms, "model": model}
 
-    def _columns_of(self, record: VectorRecord) -> dict[str, _Column]:
+    def _columns_of(self, record: VectorRecord) -> dict[str, npy.Column]:
         names = [name for name in _COLUMNS if getattr(record, name) is not None]
         if self._columns is None:
             self._columns = {
-                name: _Column(
+                name: npy.Column(
                     _COLUMNS[name],
                     (K,) if name == "vectors" else (),
-                    self._spools.enter_context(_temporary()),
+                    self._spools.enter_context(npy.temporary_file()),
                 )
                 for name in names
             }
@@ -590,41 +487,3 @@ class _NpzSink:
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
 
-
-class _Column:
-    """Rows of one type on their way to a .npy array; `store` takes their bytes."""
-
-    def __init__(self, dtype: str, row_shape: tuple[int, ...], store: IO[bytes]) -> None:
-        self.dtype = dtype
-        self.row_shape = row_shape
-        self.store = store
-        self.n_rows = 0
-
-    def write(self, rows: NDArray[Any]) -> None:
-        if rows.shape[1:] != self.row_shape:
-            raise ValueError(f"rows of shape {rows.shape[1:]}: expected {self.row_shape}")
-        _store(self.store, _column_bytes(rows, self.dtype))
-        self.n_rows += len(rows)
-
-    def header(self) -> bytes:
-        """Return the .npy header for the rows so far, of one size for any number of them."""
-        text = str({
-            "descr": self.dtype,
-            "fortran_order": False,
-            "shape": (self.n_rows, *self.row_shape),
-        })  # fmt: skip
-        length = _NPY_HEADER_BYTES - 10
-        padded = text.ljust(length - 1).encode("latin1") + b"\n"
-        return _NPY_MAGIC + b"\x01\x00" + struct.pack("<H", length) + padded
-
-    def copy_to(self, out: IO[bytes]) -> None:
-        """Write header and rows."""
-        import shutil
-
-        self.store.seek(0)
-        out.write(self.header())
-        shutil.copyfileobj(self.store, out, _SPOOL_BYTES)
-
-
-def _column_bytes(rows: NDArray[Any], dtype: str) -> memoryview:
-    return np.ascontiguousarray(rows, dtype=dtype).reshape(-1).view(np.uint8).data
