@@ -15,9 +15,9 @@ from codec2_eq import quality
 from codec2_eq.equalise import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.quality import Floats, Quantise, Reference, Sums
+from codec2_eq.resample import RATE_HZ
 from codec2_eq.shaping import Shaping
 
-RATE_HZ = 8000
 HOP = RATE_HZ * quality.FRAME_MS // 1000
 LONGEST_S = 96.0  # of one recording: eight cold segments
 SHORTEST_S = 12.0
