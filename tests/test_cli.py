@@ -29,12 +29,23 @@ def run(*words, stdin=None, **options):
     )
 
 
-def start(*words) -> Any:
-    """Start a command with all three streams piped and unbuffered."""
+def start(*words, ignored=()) -> Any:
+    """Start a command with all three streams piped and unbuffered.
+
+    It ignores the signals that are told, whatever the process that runs the tests ignores.
+    """
+    signals = ["--default-signal=INT,TERM,HUP", *(f"--ignore-signal={name}" for name in ignored)]
     return subprocess.Popen(
-        [*COMMAND, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, bufsize=0,
+        ["env", *signals, *COMMAND, *map(str, words)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
     )  # fmt: skip
+
+
+def wait_for_output(folder):
+    until = time.monotonic() + 20
+    while not any(path.stat().st_size for path in folder.iterdir()):
+        assert time.monotonic() < until, "nothing was written"
+        time.sleep(0.02)
 
 
 def rows(data):
@@ -231,14 +242,22 @@ def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
     out = tmp_path / "a.f32"
     with start("run", "--raw", "-o", out) as process:
         process.stdin.write(speech.tobytes())
-        until = time.monotonic() + 20
-        while not any(path.stat().st_size for path in tmp_path.iterdir()):
-            assert time.monotonic() < until, "nothing was written"
-            time.sleep(0.02)
+        wait_for_output(tmp_path)
         process.send_signal(number)
         assert process.wait(20) == code
         assert process.stderr.read() == b""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nohup_has_started_outlives_its_terminal(tmp_path, speech):
+    out = tmp_path / "a.f32"
+    with start("run", "--raw", "-o", out, ignored=["HUP"]) as process:
+        process.stdin.write(speech.tobytes())
+        wait_for_output(tmp_path)
+        process.send_signal(signal.SIGHUP)
+        process.stdin.close()
+        assert process.wait(20) == 0
+    assert len(rows(out.read_bytes())) == len(speech) // 320
 
 
 # -- errors: one line, exit 1, nothing lost
