@@ -1,9 +1,33 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The one exception that users meet."""
 
+from __future__ import annotations
+
+import importlib
+
 
 class Codec2EqError(ValueError):
     """Bad data or a bad request, told in one line: file, what is wrong, limit, remedy.
 
     The command line prints it as ``codec2-eq: error: <message>`` and exits with 1.
     """
+
+
+def require_extra(what: str, extra: str, *packages: str) -> None:
+    """Import optional packages, before any work is done that would be lost without them.
+
+    Raises Codec2EqError, naming the extra of setup.cfg to install, if one is missing.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise missing_extra(what, extra, error) from error
+
+
+def missing_extra(what: str, extra: str, error: ImportError) -> Codec2EqError:
+    """Return the error of an optional package that is not installed."""
+    return Codec2EqError(
+        f"{what}: needs {error.name or error}, which is not installed; in the folder of the "
+        f"sources run: pip install '.[{extra}]'"
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from codec2_eq import quality
+from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.equalise import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.quality import Floats, Quantise, Reference, Sums
@@ -22,8 +24,8 @@ HOP = RATE_HZ * quality.FRAME_MS // 1000
 LONGEST_S = 96.0  # of one recording: eight cold segments
 SHORTEST_S = 12.0
 PER_SPEAKER = 2  # recordings, so that no speaker with many hours outweighs the others
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".raw", ".sw", ".s16", ".aiff", ".au", ".gsm"}
 FILE_SHORTEST = 5 * HOP
+MANIFEST = "manifest.jsonl"
 
 # For the Kalman baseline. Mean canonical offset of the training recordings; generator:
 # np.mean([r.offset for r in training.data.load(features)], axis=0).
@@ -71,27 +73,68 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
 
     inputs : audio files, folders, or folders with a `manifest.jsonl` that names the speakers; of
     such a one only the entries of `use` ("validate") are taken. Elsewhere the folder that holds a
-    file is its speaker. Raises Codec2EqError if nothing is found.
+    file is its speaker, named by as much of its path as tells it from the others.
+    Raises Codec2EqError if an input is missing or holds nothing, or a manifest is damaged.
     """
     speakers: dict[str, list[Path]] = {}
+    folders: dict[Path, list[Path]] = {}
     for entry in map(Path, inputs):
-        manifest = entry / "manifest.jsonl"
-        if manifest.is_file():
-            for line in manifest.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                if use is None or row.get("use") == use:
-                    speakers.setdefault(row["speaker"], []).append(entry / row["path"])
+        if (entry / MANIFEST).is_file():
+            for row in manifest_rows(entry, use):
+                speakers.setdefault(row["speaker"], []).append(entry / row["path"])
             continue
         if not entry.exists():
             raise Codec2EqError(f"{entry}: not found; name audio files or folders")
-        files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
-        for path in files:
-            if not entry.is_dir() or path.suffix.lower() in AUDIO_SUFFIXES:
-                speakers.setdefault(path.resolve().parent.name, []).append(path)
-    if not speakers:
-        wanted = f" for {use!r}" if use else ""
-        raise Codec2EqError(f"{', '.join(map(str, inputs))}: no audio files found{wanted}")
+        found = list_recordings([str(entry)])
+        for path in (Path(found.base, name) for name in found.states):
+            folders.setdefault(path.resolve().parent, []).append(path)
+    for folder, name in short_names(folders, taken=set(speakers)).items():
+        speakers[name] = folders[folder]
     return {speaker: sorted(paths) for speaker, paths in sorted(speakers.items())}
+
+
+def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
+    """Entries of the `manifest.jsonl` that fetch_speech.py writes: "path", "speaker", "use", ….
+
+    use : "train", "validate" or "classic"; all without.
+    Raises Codec2EqError if there is none, none of that use, or a line is damaged.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise Codec2EqError(f"{manifest}: not found; fetch speech with scripts/fetch_speech.py")
+    rows = []
+    for number, line in enumerate(manifest.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "path": Path(row["path"]), "speaker": str(row["speaker"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise Codec2EqError(
+                f"{manifest}: line {number} tells of no recording ({error}); make it again with "
+                "scripts/fetch_speech.py"
+            ) from error
+    uses = sorted({str(row.get("use")) for row in rows})
+    rows = [row for row in rows if use in (None, row.get("use"))]
+    if not rows:
+        raise Codec2EqError(
+            f"{manifest}: lists no recordings for use {use!r}, only for {', '.join(uses) or 'none'}"
+        )
+    return rows
+
+
+def short_names(paths: Iterable[Path], taken: Container[str] = ()) -> dict[Path, str]:
+    """Names of paths: of each the shortest end that no other path has and no one has taken."""
+    paths = list(paths)
+    ends = {path: list(_ends(path)) for path in paths}
+    counts = Counter(end for path in paths for end in ends[path])
+    return {
+        path: next((end for end in ends[path] if counts[end] == 1 and end not in taken), str(path))
+        for path in paths
+    }
+
+
+def _ends(path: Path) -> Iterator[str]:
+    for n in range(1, len(path.parts) + 1):
+        yield str(Path(*path.parts[-n:]))
 
 
 def name_files(paths: Sequence[Path]) -> dict[str, Path]:
@@ -119,20 +162,23 @@ def join_recordings(
     Files of one folder are one session; folders too short for a recording are joined to one.
     The longest sessions are taken, at most PER_SPEAKER, of each the first LONGEST_S.
     """
-    sessions: dict[str, list[Floats]] = {}
+    sessions: dict[Path, list[Floats]] = {}
     limit = int(LONGEST_S * RATE_HZ)
     for path in paths:
-        clips = sessions.setdefault(path.parent.name, [])
+        clips = sessions.setdefault(path.parent, [])
         if sum(map(len, clips)) < limit:
             clips.append(read_clip(path, analyse))
-    joined = {name: np.concatenate(clips)[:limit] for name, clips in sessions.items()}
     enough = int(SHORTEST_S * RATE_HZ)
-    rest = [samples for samples in joined.values() if len(samples) < enough]
-    whole = {name: samples for name, samples in joined.items() if len(samples) >= enough}
-    if rest and sum(map(len, rest)) >= enough:
-        whole["rest"] = np.concatenate(rest)[:limit]
-    longest = sorted(whole, key=lambda name: -len(whole[name]))[:PER_SPEAKER]
-    return [Speech(speaker, name, whole[name]) for name in longest]
+    whole, rest = [], []
+    for folder, name in short_names(sessions).items():
+        samples = np.concatenate(sessions[folder])[:limit]
+        if len(samples) >= enough:
+            whole.append(Speech(speaker, name, samples))
+        else:
+            rest.append(samples)
+    if sum(map(len, rest)) >= enough:
+        whole.append(Speech(speaker, "short sessions", np.concatenate(rest)[:limit]))
+    return sorted(whole, key=lambda speech: -len(speech.samples))[:PER_SPEAKER]
 
 
 def load_speech(

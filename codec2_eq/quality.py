@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.equalise import CODEBOOK_MEAN_DB
+from codec2_eq.equalise import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
 FRAME_MS = 40  # the rate of 700C: the measures speak of what that mode transmits
@@ -55,11 +55,13 @@ def remove_mean(vectors: Floats) -> Floats:
 def speech_activity(mean_db: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Frames that hold speech: less than 20 dB below the recording's loud frames.
 
+    Nor is speech what lies below a step of 16 bits, however loud the rest.
     mean_db : (n,) means of the vectors of one unshaped recording, dB.
     """
     if mean_db.size == 0:
         return np.zeros(0, bool)
-    return mean_db > np.percentile(mean_db, LOUD_PERCENTILE) - ACTIVE_RANGE_DB
+    loud_db = float(np.percentile(mean_db, LOUD_PERCENTILE))
+    return mean_db > max(loud_db - ACTIVE_RANGE_DB, CMN_SILENCE_DB)
 
 
 def frames_to_keep(active: NDArray[np.bool_]) -> NDArray[np.bool_]:

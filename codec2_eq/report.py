@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from codec2_eq.audio import CLIPPED_SHARE, FULL_SCALE, stream_audio
 from codec2_eq.c2stream import FRAME_MS, FrameEncoder, decode
 from codec2_eq.equalise import (
-    CMN_SILENCE_DB,
     CODEBOOK_MEAN_DB,
     Equaliser,
     available_models,
     load_equaliser,
     model_names,
 )
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, require_extra
 from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike, display_name, open_output
 from codec2_eq.libcodec2 import codebook_700c
@@ -179,7 +178,7 @@ def write_report(
             f"{seconds:g} seconds of each recording: from {FRAME_MS / 1000} to {SECONDS_LIMIT:g} "
             "can be shown"
         )
-    _require_extra()
+    require_extra("report", "report", "jinja2", "matplotlib")
     names = tuple(dict.fromkeys(models or default_models()))
     equalisers = {name: load_equaliser(name, frame_ms=FRAME_MS) for name in names}
     with open_output(output, force=force) as out:
@@ -204,17 +203,6 @@ def default_models() -> list[str]:
     """Return those of `DEFAULT_MODELS` that are there."""
     there = model_names()
     return [name for name in DEFAULT_MODELS if name in there]
-
-
-def _require_extra() -> None:
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise Codec2EqError(
-            f"report: needs {error.name}, which is not installed; "
-            'pip install "codec2_eq[report]"'
-        ) from error
 
 
 def _failure(path: PathLike, reason: str) -> Failure:
@@ -247,7 +235,7 @@ def examine(
             raise Codec2EqError(
                 f"{stream.name}: {len(audio) / RATE_HZ:.3f} s long, at least {FRAME_MS} ms needed"
             )
-        active = speech_activity(frames.mean_db) & (frames.mean_db > CMN_SILENCE_DB)
+        active = speech_activity(frames.mean_db)
         if not active.any():
             raise Codec2EqError(
                 f"{stream.name}: silence in its first {len(samples) / RATE_HZ:.2f} s; "

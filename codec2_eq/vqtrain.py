@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.assignment import add_assigned
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import K, first_bad_row
 from codec2_eq.vectors import read_vectors, stream_records, vector_format
@@ -103,8 +103,7 @@ class _NearestAssign:
         try:
             import faiss
         except ImportError as error:
-            raise Codec2EqError("faiss is not installed, and training codebooks needs it; "
-                                "pip install 'codec2_eq[vq]'") from error
+            raise missing_extra("training codebooks", "vq", error) from error
         self._faiss = faiss
 
     def residuals(self, rows: Floats) -> Floats:

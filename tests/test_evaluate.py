@@ -138,8 +138,47 @@ def test_speakers_of_a_manifest(tmp_path):
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert evaluation.find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
     assert set(evaluation.find_speech([tmp_path])) == {"one", "two"}
-    with pytest.raises(Codec2EqError, match="no audio files"):
+    with pytest.raises(Codec2EqError, match="for use 'classic', only for train, validate"):
         evaluation.find_speech([tmp_path], "classic")
+
+
+@pytest.mark.parametrize("line", [
+    b"", b"no json", b"\xff\xfe", b"[1]", b"{}", b'{"speaker": "one", "path": 3}',
+])  # fmt: skip
+def test_a_damaged_manifest_is_told_with_its_line(tmp_path, line):
+    good = b'{"path": "a.wav", "speaker": "one", "use": "validate"}'
+    (tmp_path / "manifest.jsonl").write_bytes(good + b"\n" + line + b"\n" + good)
+    with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: line 2 tells of no recording"):
+        evaluation.find_speech([tmp_path], "validate")
+
+
+def test_folders_of_one_name_are_different_speakers_and_sessions(tmp_path):
+    paths = [tmp_path / f"{who}/{when}/x.wav" for who in ("al", "bo") for when in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = evaluation.find_speech([tmp_path / "al", tmp_path / "bo"])
+    assert found == {f"{p.parts[-3]}/{p.parts[-2]}": [p] for p in paths}
+    row = {"path": "x.wav", "speaker": "one", "use": "validate"}
+    (tmp_path / "bo/manifest.jsonl").write_text(json.dumps(row))
+    assert set(evaluation.find_speech([tmp_path / "al/one", tmp_path / "bo"])) == {"al/one", "one"}
+
+
+def test_sessions_of_one_name_are_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        evaluation, "read_clip", lambda path, analyse: np.full(13 * 8000, len(path.parent.parts))
+    )
+    paths = [tmp_path / "a/x/1.wav", tmp_path / "a/b/x/2.wav"]
+    first, second = evaluation.join_recordings("s", paths)
+    assert {first.name, second.name} == {"a/x", "b/x"}
+    assert len(set(first.samples)) == len(set(second.samples)) == 1
+
+
+def test_folders_are_searched_as_batch_does(tmp_path):
+    for name in ("a.mp3", "b.opus", ".hidden.wav", "c.txt"):
+        (tmp_path / name).touch()
+    (found,) = evaluation.find_speech([tmp_path]).values()
+    assert [path.name for path in found] == ["a.mp3", "b.opus"]
 
 
 def test_sessions_are_recordings(tmp_path, monkeypatch):
@@ -151,7 +190,7 @@ def test_sessions_are_recordings(tmp_path, monkeypatch):
     found = evaluation.join_recordings("s", paths)
     assert [(r.name, len(r.samples) / 8000) for r in found] == [("b", 30), ("a", 20)]
     few = evaluation.join_recordings("s", paths[3:])
-    assert [(r.name, len(r.samples) / 8000) for r in few] == [("rest", 13)]
+    assert [(r.name, len(r.samples) / 8000) for r in few] == [("short sessions", 13)]
 
 
 def test_too_little_speech_is_told(tmp_path, capsys):

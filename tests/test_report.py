@@ -334,8 +334,8 @@ def test_a_missing_extra_is_told_in_a_line(tmp_path, long_wav, missing, monkeypa
     monkeypatch.setitem(sys.modules, missing, None)
     assert cli.main(["report", str(long_wav), "-o", str(tmp_path / "r.html")]) == 1
     assert capsys.readouterr().err == (
-        f"codec2-eq: error: report: needs {missing}, which is not installed; "
-        'pip install "codec2_eq[report]"\n'
+        f"codec2-eq: error: report: needs {missing}, which is not installed; in the "
+        "folder of the sources run: pip install '.[report]'\n"
     )
     assert not os.listdir(tmp_path)
 

@@ -45,8 +45,9 @@ def test_recordings_hold_twins_and_warped_voices(recordings):
 
 
 def test_cache_round_trip(recordings, tmp_path):
-    data.save(recordings, tmp_path / "sub" / "features.npz")
-    again = data.load(tmp_path / "sub" / "features.npz")
+    data.save(recordings, tmp_path / "sub" / "features.npz", "cafe")
+    again, sources = data.load(tmp_path / "sub" / "features.npz")
+    assert sources == "cafe"
     assert [r.speaker for r in again] == [r.speaker for r in recordings]
     for name in ("plain", "twins", "active", "offset"):
         np.testing.assert_array_equal(getattr(again[1], name), getattr(recordings[1], name))
@@ -97,15 +98,64 @@ def test_a_prelude_is_not_scored(recordings):
     assert not targets[:, :5, 20].any()
 
 
-def test_manifest_by_use(tmp_path):
-    entries = [("b", "train"), ("a", "train"), ("a", "classic")]
-    rows = [{"path": f"{i}.wav", "speaker": s, "use": u} for i, (s, u) in enumerate(entries)]
-    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert list(data.read_manifest(tmp_path, "train")) == ["a", "b"]
-    with pytest.raises(Codec2EqError, match="'validate'"):
-        data.read_manifest(tmp_path, "validate")
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"text", "no arrays", "one array"])
+def test_what_are_no_features_is_told(recordings, tmp_path, content):
+    path = tmp_path / "features.npz"
+    if content == "no arrays":
+        np.savez(path, speakers=np.array(["a"]), sources=np.array(""))
+    elif content == "one array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(Codec2EqError, match=r"features\.npz: no features .*; remove it"):
+        data.load(path)
+
+
+def write_manifest(folder, *entries):
+    """Entries (speaker, use, sha256) of a manifest; the files need not be there."""
+    rows = [
+        {"path": f"{i}.wav", "speaker": speaker, "use": use, "sha256": sha256,
+         "package": "speech-xx", "version": "1.0"}
+        for i, (speaker, use, sha256) in enumerate(entries)
+    ]  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_sources_are_what_is_to_be_trained_on(tmp_path):
+    write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "2"), ("a", "classic", "3"))
+    sources = data.find_sources(tmp_path)
+    assert sources.speakers == {"a": [tmp_path / "1.wav"], "b": [tmp_path / "0.wav"]}
+    assert sources.told == "speech-xx 1.0"
+    write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "2"), ("a", "classic", "x"))
+    assert data.find_sources(tmp_path).sha256 == sources.sha256
+    write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "x"), ("a", "classic", "3"))
+    assert data.find_sources(tmp_path).sha256 != sources.sha256
+    write_manifest(tmp_path, ("a", "classic", "3"))
+    with pytest.raises(Codec2EqError, match="for use 'train', only for classic"):
+        data.find_sources(tmp_path)
     with pytest.raises(Codec2EqError, match="fetch_speech"):
-        data.read_manifest(tmp_path / "none", "train")
+        data.find_sources(tmp_path / "none")
+
+
+@pytest.mark.train
+def test_features_of_other_speech_are_made_again(recordings, tmp_path, monkeypatch, quantise):
+    made: list[str] = []
+
+    def prepare(speakers, **_):
+        made.extend(speakers)
+        return recordings
+
+    monkeypatch.setattr(data, "prepare", prepare)
+    cached = tmp_path / "features.npz"
+    for name, speakers in (("a", ["one"]), ("a", []), ("b", ["two"]), ("a", ["one"])):
+        write_manifest(tmp_path / name, ({"a": "one", "b": "two"}[name], "train", name))
+        made.clear()
+        sources = data.find_sources(tmp_path / name)
+        found = channel_eq._features(sources, cached, quantise, lambda line: None)
+        assert [r.speaker for r in found] == [r.speaker for r in recordings]
+        assert made == speakers
 
 
 # ----------------------------------------------------------------------------------- training
@@ -130,7 +180,7 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     for suffix in (".npz", ".json", ".keras", "_loss.png", "_convergence.png"):
         assert (tmp_path / f"channel_eq{suffix}").is_file()
-    assert not list(tmp_path.glob("*.checkpoint.npz"))
+    assert not list(tmp_path.glob("*checkpoint*"))
     card = json.loads((tmp_path / "channel_eq.json").read_text())
     assert card["seed"] == 3
     assert card["settings"]["hidden"] == [6, 5]
@@ -153,7 +203,12 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
     folder = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         channel_eq.train(folder, recordings, cases, settings=settings, report=stop)
-    assert (folder / "channel_eq_seed1.checkpoint.npz").is_file()
+    assert [path.name for path in folder.iterdir()] == ["channel_eq_seed1.checkpoint"]
+    for other in (dataclasses.replace(settings, epochs=4), dataclasses.replace(settings, ema=0.5)):
+        with pytest.raises(Codec2EqError, match="other settings or other speech"):
+            channel_eq.train(folder, recordings, cases, settings=other)
+    with pytest.raises(Codec2EqError, match="other settings or other speech"):
+        channel_eq.train(folder, recordings[1:], cases, settings=settings)
     lines: list[str] = []
     resumed = channel_eq.train(folder, recordings, cases, settings=settings, report=lines.append)
     assert lines[0] == "resuming after epoch 2"
@@ -162,14 +217,15 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("damage", ["other weights", "no archive"])
+@pytest.mark.parametrize("damage", ["other arrays", "no archive"])
 def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, damage):
-    checkpoint = tmp_path / "channel_eq_seed1.checkpoint.npz"
+    checkpoint = tmp_path / "channel_eq_seed1.checkpoint"
     if damage == "no archive":
         checkpoint.write_bytes(b"PK\3\4 and no more")
     else:
-        np.savez(checkpoint, loss=[1.0], F0=[1.0], Fv=[1.0], now0=np.zeros(3))
-    with pytest.raises(Codec2EqError, match=r"checkpoint\.npz: not a checkpoint"):
+        with open(checkpoint, "wb") as file:
+            np.savez(file, loss=[1.0], F0=[1.0], Fv=[1.0], now0=np.zeros(3))
+    with pytest.raises(Codec2EqError, match="checkpoint: not a checkpoint"):
         channel_eq.train(tmp_path, recordings, cases, settings=TINY)
 
 

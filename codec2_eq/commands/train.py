@@ -8,6 +8,8 @@ import sys
 
 from codec2_eq.commands import options
 
+SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the networks that can be trained, each with its options."""
@@ -22,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_channel_eq(
         networks.add_parser(
             "channel_eq",
-            help="the recursive estimator that removes spectral shaping; half an hour",
+            help="the recursive estimator that removes spectral shaping; some 20 minutes",
             description="Train the network that removes what microphones and filters do to speech.",
         )
     )
@@ -51,7 +53,7 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 24)"
     )
     parser.add_argument(
-        "--speech", default=".speech", metavar="DIR",
+        "--speech", default=SPEECH, metavar="DIR",
         help="what scripts/fetch_speech.py fetched (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -70,13 +72,16 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 
     settings = channel_eq.Settings(**({"epochs": args.epochs} if args.epochs else {}))
     folder = Path(args.output) if args.output else models_dir()
+    command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {settings.epochs}"]
+    if args.speech != SPEECH:
+        command.append(f"--speech {args.speech}")
     network = channel_eq.train_on_speech(
         folder,
         Path(args.speech),
         Path(args.cache),
         seed=args.seed,
         settings=settings,
-        command=f"codec2-eq train channel_eq --seed {args.seed} --epochs {settings.epochs}",
+        command=" ".join(command),
         tensorboard=Path(args.tensorboard) if args.tensorboard else None,
         force=args.force,
         report=_tell,

@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, missing_extra
 
 AHEAD = 4
 """Calls handed to a local worker ahead of its work, so that it never waits."""
@@ -197,9 +197,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise Codec2EqError(
-            f"scheduler {address}: Dask is not installed; pip install 'codec2_eq[dask]'"
-        ) from error
+        raise missing_extra(f"scheduler {address}", "dask", error) from error
     try:
         client = Client(address)
     except (OSError, ValueError) as error:

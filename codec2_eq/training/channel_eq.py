@@ -7,6 +7,8 @@ the speaker's own vectors less the curve that suits speaker and microphone best 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,7 @@ import numpy as np
 from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import atomic_output
 from codec2_eq.network import Network
 from codec2_eq.quality import Measures, Sums
 from codec2_eq.records import K
@@ -123,14 +126,13 @@ def train_on_speech(
 ) -> Network:
     """Train on what scripts/fetch_speech.py fetched into `speech`; see `train` for the options.
 
-    cache : folder of the features, made at the first training; delete it when speech is added.
+    cache : folder of the features, made at the first training with that speech.
     """
     _require_free(folder, force=force)  # before minutes of analysis
+    import_keras()
     quantise = quality.quantise_700c()
-    features = cache / "channel_eq_features.npz"
-    if not features.is_file():
-        report("analysing the training speech, some minutes")
-        data.save(data.prepare(data.read_manifest(speech, "train"), quantise=quantise), features)
+    sources = data.find_sources(speech)
+    recordings = _features(sources, cache / "channel_eq_features.npz", quantise, report)
     report("shaping the validation speech")
     shapings = [load_shaping(name) for name in SHAPINGS]
     cases = [
@@ -139,13 +141,27 @@ def train_on_speech(
     ]
     classic = {
         name: evaluation.analyse(read_audio(paths[0]))
-        for name, paths in data.read_manifest(speech, "classic").items()
+        for name, paths in evaluation.find_speech([speech], "classic").items()
     }
-    sources = "Debian packages as in scripts/fetch_speech.py"
     return train(
-        folder, data.load(features), cases, classic=classic, sources=sources, force=force,
+        folder, recordings, cases, classic=classic, sources=sources.told, force=force,
         report=report, **options,
     )  # fmt: skip
+
+
+def _features(
+    sources: data.Sources, cached: Path, quantise: quality.Quantise, report: Callable[[str], None]
+) -> list[data.Recording]:
+    """The features of the training speech, from the cache if it holds those of this speech."""
+    if cached.is_file():
+        recordings, made_from = data.load(cached)
+        if made_from == sources.sha256:
+            return recordings
+        report(f"{cached} holds features of other speech, and is made again")
+    report("analysing the training speech, some minutes")
+    recordings = data.prepare(sources.speakers, quantise=quantise, progress=report)
+    data.save(recordings, cached, sources.sha256)
+    return recordings
 
 
 def multiply_adds(hidden: tuple[int, int]) -> int:
@@ -192,8 +208,9 @@ def _fit(
         schedule, clipnorm=1.0, use_ema=True, ema_momentum=settings.ema
     )
     model.compile(optimizer, loss=_loss(keras, settings), jit_compile=True)
-    checkpoint = folder / f"{NAME}_seed{seed}.checkpoint.npz"
-    keeper = _keep_best(keras, cell, cases, settings, checkpoint, report)
+    checkpoint = folder / f"{NAME}_seed{seed}.checkpoint"
+    basis = _basis(recordings, cases, seed, settings)
+    keeper = _keep_best(keras, cell, cases, settings, checkpoint, basis, report)
     callbacks = [keeper, keras.callbacks.TerminateOnNaN()]
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(log_dir=str(tensorboard)))
@@ -245,12 +262,29 @@ def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -
     return Batches(workers=1)
 
 
+def _basis(
+    recordings: Sequence[data.Recording],
+    cases: Sequence[evaluation.Case],
+    seed: int,
+    settings: Settings,
+) -> str:
+    """The sha256 of all that a training depends on: one that is resumed must have the same."""
+    digest = hashlib.sha256(json.dumps([seed, asdict(settings)]).encode())
+    for recording in recordings:
+        digest.update(recording.plain.tobytes() + recording.twins.tobytes())
+    for case in cases:
+        for vectors in case.shaped.values():
+            digest.update(vectors.tobytes())
+    return digest.hexdigest()
+
+
 def _keep_best(
     keras: Any,
     cell: Any,
     cases: Sequence[evaluation.Case],
     settings: Settings,
     checkpoint: Path,
+    basis: str,
     report: Callable[[str], None],
 ) -> Any:
     class KeepBest(keras.callbacks.Callback):
@@ -270,6 +304,8 @@ def _keep_best(
             model.optimizer.build(model.trainable_variables)
             try:
                 with open(checkpoint, "rb") as file, np.load(file) as kept:
+                    if str(kept["basis"]) != basis:
+                        raise ValueError("other settings or other speech")
                     count = len(model.get_weights())
                     model.set_weights([kept[f"now{i}"] for i in range(count)])
                     self.best = [kept[f"best{i}"] for i in range(count)]
@@ -309,7 +345,8 @@ def _keep_best(
             weights |= {f"best{i}": w for i, w in enumerate(self.best)}
             for i, variable in enumerate(self.model.optimizer.variables):
                 weights[f"optimizer{i}"] = keras.ops.convert_to_numpy(variable)
-            np.savez(checkpoint, **weights, **self.history)  # type: ignore[arg-type]
+            with atomic_output(checkpoint, force=True) as stream:
+                np.savez(stream, basis=np.array(basis), **weights, **self.history)  # type: ignore
             report(f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
                    f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
                    f"variance {found.variance_ratio:.3f}")  # fmt: skip

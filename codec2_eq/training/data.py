@@ -3,12 +3,15 @@
 
 Shaping happens in two places. Here, slowly and once, in the time domain: filters, noise, codecs,
 clipping, with all that the analysis makes of them. And at every draw, quickly, in dB: a channel
-added to vectors that exist already (`draw_channels`). The features are cached in one file.
+added to vectors that exist already (`draw_channel`). The features are cached in one file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from codec2_eq.evaluation import (
     Analyse,
     analyse,
     find_speech,
+    manifest_rows,
     read_clip,
 )
 from codec2_eq.files import atomic_output
@@ -56,15 +60,28 @@ class Recording:
     offset: Floats
 
 
-def read_manifest(folder: str | Path, use: str) -> dict[str, list[Path]]:
-    """Recordings by speaker from the `manifest.jsonl` that fetch_speech.py writes.
+@dataclass(frozen=True)
+class Sources:
+    """Recordings to train on, and what tells them from others.
 
-    use : "train", "validate" or "classic". Raises Codec2EqError if there is none of that.
+    speakers : paths by speaker; told : where they came from, for a card; sha256 : of their
+    contents and of how features are made of them, hexadecimal.
     """
-    manifest = Path(folder) / "manifest.jsonl"
-    if not manifest.is_file():
-        raise Codec2EqError(f"{manifest}: not found; fetch speech with scripts/fetch_speech.py")
-    return find_speech([folder], use)
+
+    speakers: dict[str, list[Path]]
+    told: str
+    sha256: str
+
+
+def find_sources(folder: Path) -> Sources:
+    """What the `manifest.jsonl` of fetch_speech.py has to train on; errors as `manifest_rows`."""
+    rows = manifest_rows(folder, "train")
+    origins = {" ".join(str(row[k]) for k in ("package", "version") if k in row) for row in rows}
+    contents = sorted([row["speaker"], str(row["path"]), row.get("sha256")] for row in rows)
+    made = [RECORDING_S, SHORTEST_RECORDING_S, MOST_PER_SPEAKER_S, WARPED_PER_SPEAKER_S, WARPS,
+            TWINS]
+    digest = hashlib.sha256(json.dumps([contents, made]).encode()).hexdigest()
+    return Sources(find_speech([folder], "train"), ", ".join(sorted(origins - {""})), digest)
 
 
 def read_speech(paths: Sequence[Path], limit_s: float, analyse: Analyse) -> Floats:
@@ -164,8 +181,8 @@ def prepare(
 ) -> list[Recording]:
     """All recordings to train on: each speaker as is and at two other speeds."""
     recordings: list[Recording] = []
-    for speaker, paths in speakers.items():
-        progress(speaker)
+    for index, (speaker, paths) in enumerate(speakers.items(), 1):
+        progress(f"speaker {index:3}/{len(speakers)}  {speaker}")
         speech = read_speech(paths, MOST_PER_SPEAKER_S, analyse)
         recordings += _recordings_of(speaker, speech, analyse, quantise)
         short = speech[: int(WARPED_PER_SPEAKER_S * RATE_HZ)]
@@ -175,9 +192,11 @@ def prepare(
     return recordings
 
 
-def save(recordings: Sequence[Recording], path: str | Path) -> None:
-    """Cache recordings in one `.npz` file."""
-    arrays: dict[str, np.ndarray] = {"speakers": np.array([r.speaker for r in recordings])}
+def save(recordings: Sequence[Recording], path: str | Path, sources: str = "") -> None:
+    """Cache recordings in one `.npz` file. sources : the sha256 of what they were made from."""
+    arrays: dict[str, np.ndarray] = {
+        "speakers": np.array([r.speaker for r in recordings]), "sources": np.array(sources),
+    }  # fmt: skip
     for i, recording in enumerate(recordings):
         arrays[f"{i}.plain"] = recording.plain
         arrays[f"{i}.twins"] = recording.twins
@@ -188,16 +207,26 @@ def save(recordings: Sequence[Recording], path: str | Path) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def load(path: str | Path) -> list[Recording]:
-    """Read what `save` wrote."""
-    with np.load(path) as arrays:
-        return [
-            Recording(
-                str(speaker), *(arrays[f"{i}.{name}"] for name in
-                                ("plain", "twins", "active", "offset"))
-            )
-            for i, speaker in enumerate(arrays["speakers"])
-        ]  # fmt: skip
+def load(path: str | Path) -> tuple[list[Recording], str]:
+    """Read what `save` wrote: recordings, and the sha256 of what they were made from.
+
+    Raises Codec2EqError if it is something else, or damaged.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            recordings = [
+                Recording(
+                    str(speaker), *(arrays[f"{i}.{name}"] for name in
+                                    ("plain", "twins", "active", "offset"))
+                )
+                for i, speaker in enumerate(arrays["speakers"])
+            ]  # fmt: skip
+            return recordings, str(arrays["sources"])
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
+            zlib.error) as error:  # fmt: skip
+        raise Codec2EqError(
+            f"{path}: no features to train on ({error}); remove it to have them made again"
+        ) from error
 
 
 @dataclass(frozen=True)

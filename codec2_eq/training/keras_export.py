@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import read_error
 from codec2_eq.layers import GRU, Activation, Dense, Layer, Scale
 from codec2_eq.network import Network, load_network
@@ -43,10 +43,7 @@ def import_keras() -> Any:
 
             keras.ops.zeros(1)  # makes TensorFlow look for a GPU, and say so, now
     except ImportError as error:
-        raise Codec2EqError(
-            f"TensorFlow is needed for this ({error.name or error} is not installed); "
-            "run: pip install 'codec2_eq[train]'"
-        ) from error
+        raise missing_extra("Keras networks", "train", error) from error
     return keras
 
 
