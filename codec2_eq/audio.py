@@ -346,7 +346,8 @@ class _DecodedSource:
         except soundfile.LibsndfileError as error:
             raise Codec2EqError(
                 f"{name}: not audio that libsndfile reads ({error.error_string.rstrip('.')}); "
-                "convert it to WAV or FLAC, or pass --raw for headerless 16-bit 8 kHz samples"
+                "convert it to WAV or FLAC; if it is headerless 16-bit 8 kHz samples, name it .raw "
+                "or pass --raw"
             ) from error
         self.rate = self._file.samplerate
         self.channels = self._file.channels

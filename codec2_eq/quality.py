@@ -12,7 +12,7 @@ none. So `f0` and `fv` compare what the decoder gets with what was said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,7 @@ def canonical_offset(shapes: Floats, quantise: Quantise) -> Floats:
     Raises Codec2EqError if there are none.
     """
     if not len(shapes):
-        raise Codec2EqError("recording: no active speech, no canonical reference; give speech")
+        raise Codec2EqError("no active speech, so no canonical reference; give speech")
     offset = shapes.mean(axis=0) - CODEBOOK_MEAN_DB.astype(np.float32)
     for _ in range(OFFSET_STEPS):
         canonical = shapes - offset
@@ -173,7 +173,7 @@ class Sums:
     def measures(self) -> Measures:
         """The measures of all frames summed; raises Codec2EqError if there are none."""
         if not self.count:
-            raise Codec2EqError("recording: no active speech to measure; give speech")
+            raise Codec2EqError("no active speech to measure; give speech")
         with np.errstate(invalid="ignore"):
             residual = self.residual / self.residual_count
         return Measures(
@@ -261,20 +261,3 @@ def closed(none: float, method: float, oracle: float) -> float:
     """Share of the gap between no equaliser and the oracle that a method closes, 1 is all of it."""
     gap = none - oracle
     return (none - method) / gap if gap else float("nan")
-
-
-def bootstrap_interval(
-    per_speaker: Iterable[Sums],
-    figure: Callable[[Measures], float],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % confidence interval of a measure, by drawing speakers with replacement."""
-    speakers = [sums for sums in per_speaker if sums.count]
-    rng = np.random.default_rng(seed)
-    figures = []
-    for picks in rng.integers(0, len(speakers), (draws, len(speakers))):
-        figures.append(figure(sum((speakers[i] for i in picks), Sums()).measures()))
-    low, high = np.percentile(figures, (2.5, 97.5))
-    return float(low), float(high)

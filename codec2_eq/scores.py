@@ -175,10 +175,14 @@ def classic_scores(
     """D over whole files and Fv over speech of each classic sample, unshaped, by model.
 
     samples : vectors by name, mean included.
+    Raises Codec2EqError, naming the sample, where one holds no speech.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, vectors in samples.items():
-        reference = quality.Reference.of(vectors, quantise)
+        try:
+            reference = quality.Reference.of(vectors, quantise)
+        except Codec2EqError as error:
+            raise Codec2EqError(f"{name}: {error}") from error
         found[name] = {}
         for model, equalise in models.items():
             output = equalise(vectors)

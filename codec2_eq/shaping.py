@@ -7,17 +7,19 @@ take one road, and none delays the speech, so frames before and after shaping fa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.resample import RATE_HZ
 
-RATE_HZ = 8000
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
+PAD_S = 0.01  # of silence around a response, for the resampler's own to ring in
 LOWEST_HZ = 60.0  # curves are held constant below: no speech, and log2(0) is infinite
 CURVE_FLOOR_DB = -70.0  # a true zero has no minimum-phase partner
 
@@ -159,10 +161,9 @@ def load_shaping(name: str) -> Shaping:
     if name == "none":
         return Shaping(name, np.ones(1))
     curves = _curves()
-    if name.startswith("mic") and name[3:].isdecimal():
-        curves[name] = random_microphone(int(name[3:]))
-    if name in curves:
-        return Shaping(name, minimum_phase(curves[name]))
+    if _is_name(name):
+        curve = curves[name] if name in curves else random_microphone(int(name[3:]))
+        return Shaping(name, minimum_phase(curve))
     if Path(name).is_file():
         return impulse_response(name)
     raise Codec2EqError(
@@ -179,9 +180,14 @@ def impulse_response(path: str | Path) -> Shaping:
         taps, rate = soundfile.read(path, dtype="float64", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise Codec2EqError(f"{path}: no impulse response, {error}; give a WAV file") from error
-    mono = soxr.resample(taps[:, 0], rate, RATE_HZ) if taps.size else taps.ravel()
-    if not mono.size or not np.isfinite(mono).all() or not mono.any():
-        raise Codec2EqError(f"{path}: impulse response is empty, silent or not finite")
+    mono = taps[:, 0]
+    if np.isfinite(mono).all() and rate != RATE_HZ:
+        mono = soxr.resample(np.pad(mono, int(rate * PAD_S)), rate, RATE_HZ)
+    if not mono.any() or not np.isfinite(mono).all():
+        raise Codec2EqError(
+            f"{path}: impulse response is empty, silent or not finite in its first channel; give "
+            "a recording of one"
+        )
     onset = int(np.flatnonzero(np.abs(mono) > 0.1 * np.abs(mono).max())[0])
     return Shaping(Path(path).stem, mono[max(onset - 8, 0) :])
 
@@ -189,7 +195,9 @@ def impulse_response(path: str | Path) -> Shaping:
 def read_shapings(path: str | Path) -> list[Shaping]:
     """The filters named in a text file, one name or impulse response a line; `#` comments.
 
-    Paths count from the file's own folder. Raises Codec2EqError if none is named, or it is no text.
+    Paths count from the file's own folder; names of filters go before names of files. Files are
+    named by their stems, or as they are listed where another filter has that name.
+    Raises Codec2EqError if none is named, one is named twice, or it is no text.
     """
     folder = Path(path).parent
     text = Path(path).read_bytes().decode("utf-8", errors="replace")
@@ -197,11 +205,26 @@ def read_shapings(path: str | Path) -> list[Shaping]:
         raise Codec2EqError(
             f"{path}: no UTF-8 text; list the filters in a text file, one name or file a line"
         )
-    shapings = []
-    for line in text.splitlines():
-        name = line.split("#")[0].strip()
-        if name:
-            shapings.append(load_shaping(str(folder / name) if (folder / name).is_file() else name))
-    if not shapings:
+    listed = [line.split("#")[0].strip() for line in text.splitlines()]
+    listed = [name for name in listed if name]
+    if not listed:
         raise Codec2EqError(f"{path}: names no shaping; one name or file a line")
-    return shapings
+    twice = next((name for name, count in Counter(listed).items() if count > 1), None)
+    if twice:
+        raise Codec2EqError(f"{path}: names {twice} twice; once is enough")
+    shapings = [_shaping_from(folder, name) for name in listed]
+    count = Counter(shaping.name for shaping in shapings)
+    return [
+        shaping if count[shaping.name] == 1 else replace(shaping, name=name)
+        for shaping, name in zip(shapings, listed, strict=True)
+    ]
+
+
+def _shaping_from(folder: Path, name: str) -> Shaping:
+    if not _is_name(name) and (folder / name).is_file():
+        return impulse_response(folder / name)
+    return load_shaping(name)
+
+
+def _is_name(name: str) -> bool:
+    return name == "none" or name in SHAPINGS or (name[:3] == "mic" and name[3:].isdecimal())

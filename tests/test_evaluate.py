@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,24 @@ def test_scores_add_up(found):
 
 
 def test_the_ends_of_the_scale(found):
-    assert found.row("none").f0_closed == 0
-    assert found.row("oracle").fv_closed == 1
-    assert found.row("oracle").d_over_oracle == 1
     assert 0 < found.row("cmn").f0_closed < 1
+    assert found.row("none").d_over_oracle > found.row("cmn").d_over_oracle > 1
+
+
+def test_the_oracle_knows_the_filter_and_no_more(cases, found, quantise):
+    """y - mean(y - x) - c*: what the filter does besides its mean curve is left."""
+    case = cases[0]
+    boomy, reference = quality.remove_mean(case.shaped["boom"]), case.reference
+    curve = (boomy - reference.shapes)[reference.active].mean(axis=0)
+    sums = [
+        quality.measure((boomy - curve - reference.offset)[part], reference.part(part), quantise)
+        for part in quality.cold_segments(len(boomy))
+    ]
+    wanted = sum(sums, Sums()).measures()
+    assert found.of("oracle", shaping="boom", speaker="him").measures().f0 == pytest.approx(
+        wanted.f0, rel=1e-4
+    )
+    assert wanted.residual[-1] > 0.5
 
 
 def test_intervals_hold_the_figure(found):
@@ -69,6 +84,19 @@ def test_intervals_hold_the_figure(found):
     assert spans["f0"][0] <= row.measures.f0 <= spans["f0"][1]
     assert spans["f0_closed"][0] <= row.f0_closed <= spans["f0_closed"][1]
     assert spans["f0"][0] < spans["f0"][1]
+
+
+def test_intervals_are_those_of_speakers_drawn_with_replacement():
+    """Of two speakers, both draws are the same one in a quarter of the cases each."""
+    found = scores.Scores()
+    for speaker, f0 in (("a", 8.0), ("b", 12.0)):
+        for model, value in (("cmn", f0), ("none", 20.0), ("oracle", 4.0)):
+            found.sums[model, "boom", speaker] = Sums(count=10, f0=10 * value, fv=10 * value)
+    spans = found.intervals("cmn")
+    assert spans["f0"] == spans["fv"] == [8, 12]
+    assert spans["f0_closed"] == [0.5, 0.75]
+    found.sums["cmn", "boom", "b"] = found.sums["cmn", "boom", "a"]
+    assert found.intervals("cmn")["f0"] == [8, 8]
 
 
 def test_a_change_costs_what_remembers(cases, models, found, quantise):
@@ -128,6 +156,46 @@ def test_classic_table(samples_dir, quantise, capsys):
     vectors = evaluation.analyse(read_audio(files[0]))
     expected = evaluation.distortion(vectors, quantise)
     assert float(lines[1].split()[1]) == pytest.approx(expected, abs=0.006)
+    figures = np.array([[float(cell) for cell in line.split()[1:]] for line in lines[1:]])
+    np.testing.assert_allclose(figures[-1], figures[:-1].mean(axis=0), atol=0.0101)
+    assert np.ptp(figures[-1]) > 0.5  # D and Fv are not alike
+
+
+def test_change_is_another_table(samples_dir, tmp_path, shapes_file, capsys):
+    for voice in ("espeak_male", "flite_male"):
+        (tmp_path / voice).mkdir()
+        speech = read_audio(samples_dir / f"{voice}_1.wav").astype(np.int16)
+        soundfile.write(tmp_path / voice / "a.wav", np.tile(speech, 6), 8000)
+    told = []
+    for words in ([], ["--change"]):
+        assert main(["evaluate", str(tmp_path), "-m", "cmn", "--shapes", shapes_file, "--json", "-",
+                     *words]) == 0  # fmt: skip
+        told.append(json.loads(capsys.readouterr().out))
+    cold, changed = told
+    assert changed["none"] == cold["none"]
+    assert changed["cmn"]["residual"][0] > cold["cmn"]["residual"][0]
+
+
+@pytest.mark.parametrize("missing, words", [
+    ("scipy", []), ("matplotlib", ["--picture", "a.png"]),
+])  # fmt: skip
+def test_a_missing_extra_is_told_before_the_work(
+    samples_dir, tmp_path, capsys, monkeypatch, missing, words
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(evaluation, "find_speech", lambda *_: pytest.fail("work was done"))
+    assert main(["evaluate", str(samples_dir), *words]) == 1
+    assert f"needs {missing}, which is not installed" in capsys.readouterr().err
+
+
+def test_what_holds_no_speech_is_named(samples_dir, tmp_path, capsys):
+    soundfile.write(tmp_path / "tiny.wav", np.zeros(100, np.int16), 8000)
+    soundfile.write(tmp_path / "mute.wav", np.zeros(16000, np.int16), 8000)
+    for name in ("tiny", "mute"):
+        files = [str(samples_dir / "espeak_male_1.wav"), str(tmp_path / f"{name}.wav")]
+        assert main(["evaluate", *files, "--classic", "-m", "none"]) == 1
+        assert f"{name}: no active speech" in capsys.readouterr().err
 
 
 def test_speakers_of_a_manifest(tmp_path):

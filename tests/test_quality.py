@@ -61,11 +61,9 @@ def test_canonical_speech_does_not_depend_on_the_recordings_own_curve(vectors, q
     np.testing.assert_allclose(moved - reference.offset, curve, atol=0.05)
 
 
-def test_oracle_closes_all_and_none_nothing(cases, quantise):
+def test_oracle_and_none_lie_far_apart(cases, quantise):
     table = sum_tables(cases, {"none": load_equaliser("none")}, quantise)
     none, oracle = table["none"].measures(), table["oracle"].measures()
-    assert quality.closed(none.f0, oracle.f0, oracle.f0) == 1
-    assert quality.closed(none.f0, none.f0, oracle.f0) == 0
     assert none.f0 > 2 * oracle.f0
     assert none.fv > oracle.fv
     assert none.residual[0] > 4 * oracle.residual[0]
@@ -183,18 +181,38 @@ def test_segments_are_cold_and_leave_little():
 
 def test_sums_add_up(vectors, quantise):
     reference, shaped = vectors
-    one = quality.measure(shaped, reference, quantise)
-    two = one + one
-    assert two.measures() == one.measures() or two.count == 2 * one.count
-    assert two.measures().f0 == pytest.approx(one.measures().f0)
+    halves = [slice(0, 150), slice(150, 300)]
+    first, second = (
+        quality.measure(shaped[half], reference.part(half), quantise) for half in halves
+    )
+    both = (first + second).measures()
+    weights = [first.count, second.count]
+    for name in ("d", "f0", "fv"):
+        parts = [getattr(sums.measures(), name) for sums in (first, second)]
+        assert getattr(both, name) == pytest.approx(np.average(parts, weights=weights))
+        assert parts[0] != pytest.approx(parts[1], rel=1e-3)
+    assert both.frames == sum(weights)
 
 
-def test_bootstrap_covers_the_speakers():
-    speakers = [Sums(count=100, f0=100 * f) for f in (8.0, 10, 12, 14)]
-    low, high = quality.bootstrap_interval(speakers, lambda m: m.f0)
-    assert 8 <= low < 11 < high <= 14
-    same = [Sums(count=100, f0=900.0)] * 4
-    assert quality.bootstrap_interval(same, lambda m: m.f0) == (9, 9)
+def test_closed_is_a_share_of_the_way():
+    assert [quality.closed(50, f0, 10) for f0 in (50, 20, 10, 60)] == [0, 0.75, 1, -0.25]
+    assert np.isnan(quality.closed(10, 10, 10))
+
+
+def test_slope_is_that_of_what_is_decoded(vectors, quantise):
+    reference, _ = vectors
+    canonical = reference.canonical[reference.active].astype(np.float64)
+    decoded = quantise(reference.canonical[reference.active])
+    spread = canonical - canonical.mean(axis=0)
+    slope = np.polyfit(spread.ravel(), (decoded - decoded.mean(axis=0)).ravel(), 1)[0]
+    found = measures(reference.canonical, reference, quantise).slope
+    assert found == pytest.approx(slope, rel=1e-4)
+    assert 0.5 < found < 0.95
+
+
+def test_digital_silence_is_no_speech():
+    assert not quality.speech_activity(np.full(50, -150.0)).any()
+    assert quality.speech_activity(np.array([-20.0, -10, -10])).tolist() == [False, True, True]
 
 
 def test_kalman_mean_finds_a_constant_curve():
@@ -206,6 +224,30 @@ def test_kalman_mean_finds_a_constant_curve():
     out = kalman((speech + curve).astype(np.float32))
     left = out[-500:].mean(axis=0) - quality.remove_mean(speech.astype(np.float32))[-500:].mean(0)
     assert np.square(left).mean() < 0.1
+
+
+def test_kalman_mean_is_the_mean_of_the_posterior():
+    """After n frames: that of a Gaussian prior and n independent frames, in closed form."""
+    rng = np.random.default_rng(2)
+    noise, prior = (a @ a.T + np.eye(20) for a in rng.normal(0, 2, (2, 20, 20)))
+    shapes = quality.remove_mean(rng.normal(0, 6, (30, 20)).astype(np.float32))
+    start = rng.normal(0, 3, 20)
+    information = np.linalg.inv(prior) + len(shapes) * np.linalg.inv(noise * 4)
+    told = np.linalg.solve(prior, start) + np.linalg.solve(
+        noise * 4, (shapes - evaluation.CODEBOOK_MEAN_DB).sum(axis=0)
+    )
+    wanted = shapes[-1] - np.linalg.solve(information, told)
+    kalman = evaluation.KalmanMean(noise, prior, start, spacing=4)
+    np.testing.assert_allclose(kalman(shapes + 40)[-1], wanted - wanted.mean(), atol=1e-3)
+
+
+def test_kalman_mean_learns_nothing_from_pauses():
+    rng = np.random.default_rng(3)
+    speech = rng.normal(0, 6, (40, 20)).astype(np.float32) + 40
+    pauses = rng.normal(0, 6, (20, 20)).astype(np.float32) + 5
+    kalman = evaluation.KalmanMean.from_codebook()
+    out = kalman(np.concatenate([speech[:20], pauses, speech[20:]]))
+    np.testing.assert_allclose(np.delete(out, slice(20, 40), axis=0), kalman(speech), atol=1e-5)
 
 
 def test_lengths_must_agree(vectors, quantise):

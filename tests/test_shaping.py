@@ -88,6 +88,46 @@ def test_impulse_response_from_a_file(tmp_path):
     assert np.argmax(np.abs(room.taps)) < 20
 
 
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+def test_impulse_responses_of_any_rate(tmp_path, rate):
+    """A one-pole low pass, sampled at two rates: 0 dB at the bottom, 3 dB less at its corner."""
+    def response(rate):
+        return np.exp(-2 * np.pi * 700 * np.arange(rate // 10) / rate) / rate
+
+    rooms = []
+    for name, at in (("own", 8000), ("other", rate)):
+        soundfile.write(tmp_path / f"{name}.wav", response(at) * 4000, at, subtype="DOUBLE")
+        rooms.append(shaping.load_shaping(str(tmp_path / f"{name}.wav")).gain_db(FREQS[:4]))
+    assert rooms[1][0] - rooms[1][3] == pytest.approx(10 * np.log10(1 + (8 / 7) ** 2), abs=0.3)
+    np.testing.assert_allclose(rooms[1] - rooms[1][0], rooms[0] - rooms[0][0], atol=0.5)
+
+
+def test_one_sample_is_an_impulse_response(tmp_path):
+    soundfile.write(tmp_path / "one.wav", np.ones(1), 48000, subtype="FLOAT")
+    gain = shaping.load_shaping(str(tmp_path / "one.wav")).gain_db(FREQS)
+    np.testing.assert_allclose(gain, gain[0], atol=0.6)  # of the resampler's ringing a part is cut
+
+
+def test_filters_of_one_name_are_told_apart(tmp_path):
+    for name in ("a/room", "b/room", "boom", "own", "tilt+6"):
+        path = tmp_path / f"{name}{'' if name == 'tilt+6' else '.wav'}"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.eye(1, 50)[0], 8000, format="WAV", subtype="FLOAT")
+    listed = ["a/room.wav", "b/room.wav", "boom", "boom.wav", "own.wav", "tilt+6", "./tilt+6"]
+    (tmp_path / "list.txt").write_text("\n".join(listed))
+    found = {s.name: s for s in shaping.read_shapings(tmp_path / "list.txt")}
+    assert list(found) == [*listed[:4], "own", *listed[5:]]
+    for name, shape in found.items():
+        flat = np.ptp(shape.gain_db(FREQS)) < 0.1
+        assert flat == (name not in ("boom", "tilt+6")), name
+
+
+def test_a_filter_listed_twice_is_told(tmp_path):
+    (tmp_path / "list.txt").write_text("boom\nmic3\nboom # again\n")
+    with pytest.raises(Codec2EqError, match=r"list\.txt: names boom twice"):
+        shaping.read_shapings(tmp_path / "list.txt")
+
+
 def test_list_of_shapings(tmp_path):
     soundfile.write(tmp_path / "ir.wav", np.eye(1, 50)[0], 8000, subtype="FLOAT")
     (tmp_path / "list.txt").write_text("boom # a comment\n\nir.wav\nmic9\n")

@@ -51,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table that was asked for."""
+    from codec2_eq.errors import require_extra
     from codec2_eq.files import require_writable
 
     if args.classic:
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.json, args.picture):
         if path:
             require_writable(path, force=args.force)
+    if not args.classic:
+        require_extra("evaluate", "report", "scipy", *["matplotlib"] * bool(args.picture))
     (_run_classic if args.classic else _run_table)(args)
 
 
