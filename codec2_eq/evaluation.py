@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codec2_eq import quality
 from codec2_eq.corpus.listing import list_recordings
@@ -38,7 +39,7 @@ CHANNEL_REACH_BANDS = 4.0
 BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, len(AVERAGE_OFFSET_DB)) / 2595) - 1)
 OCTAVES = np.log2(BAND_HZ / 1000)
 
-Analyse = Callable[[Floats], Floats]
+Analyse = Callable[[Any], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class Case:
     shaped: Mapping[str, Floats]
 
 
-def analyse(samples: Floats) -> Floats:
+def analyse(samples: NDArray[Any]) -> Floats:
     """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, rounded as a file would be."""
     from codec2_eq.extraction import extract
 
@@ -269,6 +270,34 @@ def distortion(output: Floats, quantise: Quantise) -> float:
     """Mean D over all frames of a whole file, silence too, as Codec 2's author prints it, dB^2."""
     shapes = quality.remove_mean(np.asarray(output, np.float32))
     return float(np.square(shapes - quantise(shapes)).mean())
+
+
+def stream_distance(plain: Floats, shaped: Floats, model: str) -> float:
+    """How far apart two versions of a recording are after 700C: rms over active speech, dB.
+
+    Both are encoded with the equaliser `model` from a cold start and with the energy of the
+    original, decoded, and analysed again; shapes are compared.
+    plain, shaped : (n,) at 8 kHz, int16 scale.
+    """
+    from codec2_eq.c2stream import decode, encode
+
+    heard = [
+        analyse(decode(encode(np.round(samples).astype(np.int16), model=model, level="keep")))
+        for samples in (plain, shaped)
+    ]
+    return distance(*heard)
+
+
+def distance(vectors: Floats, others: Floats) -> float:
+    """Rms distance of the shapes of two recordings of one speech, (n, K) dB each.
+
+    Only frames that are active in the first count; raises Codec2EqError if none is.
+    """
+    active = quality.speech_activity(vectors.mean(axis=1))
+    if not active.any():
+        raise Codec2EqError("no active speech to compare; give speech")
+    difference = quality.remove_mean(others)[active] - quality.remove_mean(vectors)[active]
+    return float(np.sqrt(np.square(difference).mean()))
 
 
 class KalmanMean:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +14,32 @@ from matplotlib.figure import Figure
 from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import require_writable
 from codec2_eq.shaping import load_shaping
+from codec2_eq.training.pictures import save_picture
 
 MICROPHONES = ("tilt-6", "tilt+6", "boom", "handset")
 COLOUR_RANGE_DB = (-25, 25)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Parse, equalise, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recording", nargs="?", default=ROOT / "samples" / "espeak_male_1.wav")
-    parser.add_argument("-o", "--output", default=ROOT / "docs" / "four_microphones.png")
+    parser.add_argument("-o", "--output", default="four_microphones.png", help="a PNG")
     parser.add_argument("-m", "--model", default="channel_eq")
-    args = parser.parse_args()
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite the picture")
+    args = parser.parse_args(words)
+    require_writable(args.output, force=args.force)
     equalise = load_equaliser(args.model)
     samples = read_audio(args.recording)
+    if not quality.speech_activity(evaluation.analyse(samples).mean(axis=1)).any():
+        raise Codec2EqError(f"{args.recording}: no active speech; give speech")
     before = {name: evaluation.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
     after = {name: equalise(vectors) for name, vectors in before.items()}
-    draw(before, after).savefig(args.output, dpi=90)
+    save_picture(draw(before, after), Path(args.output), force=args.force)
     for title, rows in (("before", before), ("after", after)):
         print(f"{title}: the four differ by {spread(before, rows):.1f} dB rms")
 
@@ -71,4 +79,7 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Codec2EqError as error:
+        sys.exit(f"four_microphones: error: {error}")

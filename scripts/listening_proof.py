@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
 
-Writes WAVs of what a stock decoder plays, all brought to one level, and a table: how loud they
-came out, the distortion of the quantiser, and how far the twin's decoded speech is from that of
-the unshaped recording.
+Writes WAVs of what a stock decoder plays, brought to one level so that none wins by being louder,
+and a table: how loud they came out with the level of the original kept, the distortion of the
+quantiser, and how far the twin's decoded speech is from that of the unshaped recording.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +20,45 @@ from codec2_eq import evaluation, quality
 from codec2_eq.audio import read_audio
 from codec2_eq.c2stream import decode, encode
 from codec2_eq.equalise import load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import require_writable
+from codec2_eq.resample import RATE_HZ
 from codec2_eq.shaping import load_shaping
 
-MODELS = ("none", "700c", "cmn", "channel_eq")
 LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual
-RATE_HZ = 8000
+MODELS = ("none", "700c", "cmn", "channel_eq")
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Parse, make the files, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recording", help="speech, such as hts1a of codec2-examples")
     parser.add_argument("-o", "--output", default="listening_proof", help="folder of the WAVs")
     parser.add_argument("--shaping", default="boom", help="the filter (default: %(default)s)")
-    args = parser.parse_args()
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = read_audio(args.recording)
-    versions = {"plain": plain, args.shaping: load_shaping(args.shaping)(plain)}
-    for name, samples in versions.items():
-        write(folder / f"{name}_original.wav", samples)
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite WAVs")
+    args = parser.parse_args(words)
+    plain, shaping = read_audio(args.recording), load_shaping(args.shaping)
+    versions = {"plain": plain, shaping.name: shaping(plain)}
+    active = quality.speech_activity(evaluation.analyse(plain).mean(axis=1))
+    if len(versions) < 2 or not active.any():
+        raise Codec2EqError(f"{args.recording}: needs speech, and a filter that shapes it")
+    names = [f"{version}_{made}" for made in ("original", *MODELS) for version in versions]
+    files = {name: Path(args.output) / f"{name}.wav" for name in names}
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    for path in files.values():
+        require_writable(path, force=args.force)
+    for version, samples in versions.items():
+        write(files[f"{version}_original"], samples)
     print(f"{'model':12} {'version':10} {'level dB':>9} {'D dB^2':>7} {'from plain, dB rms':>19}")
     for model in MODELS:
         heard: dict[str, np.ndarray] = {}
-        for name, samples in versions.items():
-            speech = decode(encode(np.round(samples).astype(np.int16), model=model))
-            level = write(folder / f"{name}_{model}.wav", speech.astype(np.float32))
-            heard[name] = evaluation.analyse(speech.astype(np.float32))
-            away = distance(heard["plain"], heard[name])
+        for version, samples in versions.items():
+            speech = decode(encode(np.round(samples).astype(np.int16), model=model, level="keep"))
+            level = write(files[f"{version}_{model}"], speech)
+            heard[version] = evaluation.analyse(speech)
+            away = evaluation.distance(heard["plain"], heard[version])
             d = quantiser(model, samples)
-            print(f"{model:12} {name:10} {level:9.1f} {d:7.2f} {away:19.2f}")
+            print(f"{model:12} {version:10} {level:9.1f} {d:7.2f} {away:19.2f}")
 
 
 def write(path: Path, samples: np.ndarray) -> float:
@@ -72,12 +82,8 @@ def quantiser(model: str, samples: np.ndarray) -> float:
     return evaluation.distortion(output, quality.quantise_700c())
 
 
-def distance(plain: np.ndarray, other: np.ndarray) -> float:
-    """Rms distance of decoded spectral shapes over active speech, dB."""
-    active = quality.speech_activity(plain.mean(axis=1))
-    difference = quality.remove_mean(other)[active] - quality.remove_mean(plain)[active]
-    return float(np.sqrt(np.square(difference).mean()))
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Codec2EqError as error:
+        sys.exit(f"listening_proof: error: {error}")

@@ -38,8 +38,8 @@ STAGES = {
                  "pitchcode", "records", "resample", "vq"},
     "corpus": {"audio", "corpus", "equalise", "errors", "extraction", "files", "records",
                "resample", "vectors", "wav"},
-    "evaluation": {"audio", "corpus", "equalise", "errors", "extraction", "libcodec2", "quality",
-                   "resample", "shaping"},
+    "evaluation": {"audio", "c2stream", "corpus", "equalise", "errors", "extraction", "libcodec2",
+                   "quality", "resample", "shaping"},
     "scores": {"errors", "evaluation", "quality", "training"},
     "inspection": {"audio", "c2stream", "errors", "files", "network", "records", "vectors"},
 }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import c2stream, evaluation, quality, shaping
+from codec2_eq import evaluation, quality, shaping
 from codec2_eq.audio import read_audio
 from codec2_eq.equalise import load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
@@ -300,7 +300,8 @@ def test_decoded_shaped_speech_comes_near_that_of_unshaped(recording):
     shares = {}
     for name in shaping.SHAPINGS:
         shaped = shaping.load_shaping(name)(plain)
-        away = {m: _decoded_distance(plain, shaped, m) for m in ("none", "700c", "channel_eq")}
+        models = ("none", "700c", "channel_eq")
+        away = {m: evaluation.stream_distance(plain, shaped, m) for m in models}
         shares[name] = away["channel_eq"] / away["none"]
         assert shares[name] < GENTLE_SHARE, name
         assert away["channel_eq"] < away["700c"], name
@@ -310,15 +311,3 @@ def test_decoded_shaped_speech_comes_near_that_of_unshaped(recording):
 
 STRONG = ("tilt+6", "mic3", "handset")
 STRONG_SHARE, MEAN_SHARE, GENTLE_SHARE = 0.6, 0.7, 0.9
-
-
-def _decoded_distance(plain, shaped, model):
-    """Rms distance in dB between shapes of two decoded streams, active frames, 1 s after start."""
-    decoded = [
-        evaluation.analyse(c2stream.decode(c2stream.encode(pcm, model=model)).astype(np.float32))
-        for pcm in (np.round(plain).astype(np.int16), np.round(shaped).astype(np.int16))
-    ]
-    active = quality.speech_activity(decoded[0].mean(axis=1))
-    active[:25] = False
-    difference = quality.remove_mean(decoded[1]) - quality.remove_mean(decoded[0])
-    return float(np.sqrt(np.square(difference[active]).mean()))

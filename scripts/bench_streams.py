@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Measure how much of a filter is heard after 700C, for each filter of the bench and equaliser.
+
+The measure: 12 s of each recording, and what a filter makes of them, are encoded from a cold start,
+decoded and analysed again; the rms distance of the two over active speech, in dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+
+from codec2_eq import evaluation, quality, shaping
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.resample import RATE_HZ
+
+MODELS = ("none", "700c", "cmn", "channel_eq")
+WANTED = 0.6  # share of the distance with `none`
+
+
+def main(words: list[str] | None = None) -> None:
+    """Parse, measure, print a line a filter."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("inputs", nargs="+", help="recordings, folders, or fetched speech")
+    parser.add_argument("--use", default="validate", help="entries to take of a manifest.jsonl")
+    parser.add_argument("-m", "--model", default=MODELS[-1], help="(default: %(default)s)")
+    args = parser.parse_args(words)
+    speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
+    models = (*MODELS[:-1], args.model)
+    print("  ".join(["filter".ljust(10), *(f"{model:>12}" for model in models), "less than none"]))
+    table = np.array([_line(name, speech, models) for name in shaping.SHAPINGS])
+    less = 1 - table[:, -1] / table[:, 0]
+    print(
+        f"{args.model}: {100 * less.min():.0f} to {100 * less.max():.0f} % less than none, on "
+        f"average {100 * less.mean():.0f} %; 40 % less for {sum(less >= 1 - WANTED)} of "
+        f"{len(less)} filters, nearer than 700c for {sum(table[:, -1] < table[:, 1])}"
+    )
+
+
+def _line(name: str, speech: list[evaluation.Speech], models: tuple[str, ...]) -> np.ndarray:
+    """Distances with each model, over all recordings, dB rms."""
+    shape, length = shaping.load_shaping(name), int(quality.SEGMENT_S * RATE_HZ)
+    plain = [recording.samples[:length] for recording in speech]
+    square = [
+        np.mean([evaluation.stream_distance(p, shape(p), model) ** 2 for p in plain])
+        for model in models
+    ]
+    row = np.sqrt(square)
+    cells = "  ".join(f"{value:12.2f}" for value in row)
+    print(f"{name:10}  {cells}  {100 * (1 - row[-1] / row[0]):12.0f} %", flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Codec2EqError as error:
+        sys.exit(f"bench_streams: error: {error}")

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Scripts that make what is looked at and listened to."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from codec2_eq import shaping
+from codec2_eq.errors import Codec2EqError
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+WITHIN_DB = 1.0
+
+
+def script(name) -> Any:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def wav(samples_dir):
+    return str(samples_dir / "flite_male_1.wav")
+
+
+def test_listening_proof_is_at_one_level_and_channel_eq_comes_nearest(
+    codec2_examples, tmp_path, capsys
+):
+    (wav,) = (str(path) for path in codec2_examples if path.stem == "hts1a")
+    proof = script("listening_proof")
+    proof.main([wav, "-o", str(tmp_path)])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    levels = [float(level) for _, _, level, *_ in rows]
+    assert len(levels) == 8
+    assert max(levels) - min(levels) < WITHIN_DB  # as they were decoded
+    for path in tmp_path.iterdir():
+        samples, rate = soundfile.read(path, dtype="int16")
+        assert rate == 8000
+        assert proof.active_level_db(samples) == pytest.approx(proof.LEVEL_DB, abs=0.3)
+    away = {model: float(far) for model, version, *_, far in rows if version == "boom"}
+    assert list(away) == ["none", "700c", "cmn", "channel_eq"]
+    assert away["channel_eq"] < away["700c"] < away["none"]
+    assert len(list(tmp_path.glob("*_original.wav"))) == 2
+    with pytest.raises(Codec2EqError, match="exists already"):
+        proof.main([wav, "-o", str(tmp_path)])
+
+
+def test_listening_proof_writes_into_its_folder_alone(wav, tmp_path):
+    soundfile.write(tmp_path / "room.wav", np.eye(1, 50)[0], 8000, subtype="FLOAT")
+    folder = tmp_path / "proof"
+    script("listening_proof").main([wav, "-o", str(folder), "--shaping", f"{tmp_path}/room.wav"])
+    assert {path.name for path in tmp_path.iterdir()} == {"room.wav", "proof"}
+    assert (folder / "room_channel_eq.wav").is_file()
+
+
+@pytest.mark.parametrize("name", ["listening_proof", "four_microphones", "bench_streams"])
+@pytest.mark.parametrize("what", ["missing", "silence", "too short"])
+def test_what_is_no_speech_is_told_and_leaves_nothing(tmp_path, name, what):
+    if what != "missing":
+        soundfile.write(tmp_path / "in.wav", np.zeros(100 if what == "too short" else 16000), 8000)
+    output = [] if name == "bench_streams" else ["-o", str(tmp_path / "out")]
+    with pytest.raises(Codec2EqError, match=r"in\.wav|of speech"):
+        script(name).main([str(tmp_path / "in.wav"), *output])
+    assert not (tmp_path / "out").exists()
+
+
+def test_four_microphones(wav, tmp_path, capsys):
+    picture = tmp_path / "four.png"
+    script("four_microphones").main([wav, "-o", str(picture)])
+    before, after = (float(n) for n in re.findall(r"by ([\d.]+) dB", capsys.readouterr().out))
+    assert after < 0.7 * before
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(Codec2EqError, match="exists already"):
+        script("four_microphones").main([wav, "-o", str(picture)])
+
+
+def test_bench_of_streams(wav, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shaping, "SHAPINGS", ("boom", "tilt+6"))
+    samples, _ = soundfile.read(wav, dtype="int16")
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 6), 8000)
+    script("bench_streams").main([str(tmp_path)])
+    head, *rows, summary = capsys.readouterr().out.splitlines()
+    assert head.split()[1:5] == ["none", "700c", "cmn", "channel_eq"]
+    assert [row.split()[0] for row in rows] == ["boom", "tilt+6"]
+    shares = []
+    for row in rows:
+        none, *_, own, less, _ = row.split()[1:]
+        assert float(own) < float(none)
+        assert float(less) == pytest.approx(100 * (1 - float(own) / float(none)), abs=1)
+        shares.append(float(less))
+    (mean,) = re.findall(r"on average (\d+) %", summary)
+    assert float(mean) == pytest.approx(np.mean(shares), abs=1.01)
