@@ -9,7 +9,10 @@ one fixed order in float32, as in ``affine``, so that a stream gives the bits of
 from libc.math cimport expf, log1pf, logf, sqrtf
 import numpy as np
 
+# As in `training.recursive`, whose Keras cell this is held to.
 DEF LEAK = 0.1  # slope of the hidden layers below zero
+DEF UNIT_DB = 10  # the network's numbers are of this size
+DEF LEVEL_FLOOR = -2  # least level under the peak that the network hears of, in its range
 
 
 cdef void affine_row(const float* x, const float[:, ::1] kernel, const float[::1] bias,
@@ -75,10 +78,11 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
             weights = 0
             shock = 0
             for k in range(n_bands):
-                x[k] = within((vectors[i, k] - mean - curve[k]) / 10 - reference[k], reach_db / 10)
+                x[k] = within((vectors[i, k] - mean - curve[k]) / UNIT_DB - reference[k],
+                              reach_db / UNIT_DB)
                 weights += logf(weight[k])
                 shock += surprise[k] * surprise[k]
-            x[n_bands] = level if level > -2 else -2
+            x[n_bands] = level if level > LEVEL_FLOOR else LEVEL_FLOOR
             x[n_bands + 1] = weights / n_bands / 2 - 1
             x[n_bands + 2] = 4 * sqrtf(shock / n_bands + <float>1e-6) - 1
             affine_row(x, kernel1, bias1, h1)
@@ -90,7 +94,7 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
             keep = 1 / (1 + expf(-o[3 * n_bands]))
             for k in range(n_bands):
                 fresh = softplus(o[n_bands + k])
-                news = within(x[k] + o[k], reach_db / 10)
+                news = within(x[k] + o[k], reach_db / UNIT_DB)
                 surprise[k] += surprise_rate * (fresh / (1 + fresh)) * (news - surprise[k])
                 weight[k] = keep * weight[k]
                 if weight[k] < least_weight:
@@ -98,9 +102,9 @@ def estimate(const float[:, ::1] vectors, float[:, ::1] out,
                 if weight[k] < fresh:
                     weight[k] = fresh
                 weight[k] += fresh
-                curve[k] += 10 * (fresh / weight[k]) * news
+                curve[k] += UNIT_DB * (fresh / weight[k]) * news
                 curve[k] = start[k] + within(curve[k] - start[k], reach_db)
-                out[i, k] = vectors[i, k] - mean - curve[k] - 10 * o[2 * n_bands + k]
+                out[i, k] = vectors[i, k] - mean - curve[k] - UNIT_DB * o[2 * n_bands + k]
                 total += out[i, k]
             total = total / n_bands
             for k in range(n_bands):

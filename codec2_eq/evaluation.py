@@ -259,7 +259,7 @@ def _hearing_first(heard: Floats, equalise: quality.Equalise) -> quality.Equalis
 
 def _utterance_mean(case: Case, vectors: Floats, part: slice) -> Floats:
     """Not causal: the segment's own mean over active frames becomes that of the codebook."""
-    shapes = quality.remove_mean(vectors[part])
+    shapes = quality.shapes_of(vectors[part])
     active = case.reference.active[part]
     if not active.any():
         return shapes
@@ -268,7 +268,7 @@ def _utterance_mean(case: Case, vectors: Floats, part: slice) -> Floats:
 
 def distortion(output: Floats, quantise: Quantise) -> float:
     """Mean D over all frames of a whole file, silence too, as Codec 2's author prints it, dB^2."""
-    shapes = quality.remove_mean(np.asarray(output, np.float32))
+    shapes = quality.shapes_of(np.asarray(output, np.float32))
     return float(np.square(shapes - quantise(shapes)).mean())
 
 
@@ -296,7 +296,7 @@ def distance(vectors: Floats, others: Floats) -> float:
     active = quality.speech_activity(vectors.mean(axis=1))
     if not active.any():
         raise Codec2EqError("no active speech to compare; give speech")
-    difference = quality.remove_mean(others)[active] - quality.remove_mean(vectors)[active]
+    difference = quality.shapes_of(others)[active] - quality.shapes_of(vectors)[active]
     return float(np.sqrt(np.square(difference).mean()))
 
 
@@ -329,7 +329,7 @@ class KalmanMean:
 
     def __call__(self, vectors: Floats) -> Floats:
         """Whole file from a cold start: (n, K) dB to shapes (n, K) dB."""
-        shapes = quality.remove_mean(vectors).astype(np.float64)
+        shapes = quality.shapes_of(vectors).astype(np.float64)
         levels = vectors.mean(axis=1)
         channel, covariance = self._start.copy(), self._prior.copy()
         out = np.empty_like(shapes)
@@ -341,7 +341,7 @@ class KalmanMean:
                 channel += gain @ (shape - CODEBOOK_MEAN_DB - channel)
                 covariance -= gain @ covariance
             out[i] = shape - channel
-        return quality.remove_mean(out.astype(np.float32))
+        return quality.shapes_of(out.astype(np.float32))
 
 
 def mean_spectra(
@@ -350,7 +350,7 @@ def mean_spectra(
     """Mean shape of the speech of a case by shaping, before and after, (K,) dB each."""
     active = case.reference.active
     return {
-        name: (quality.remove_mean(vectors)[active].mean(axis=0),
-               quality.remove_mean(equalise(vectors))[active].mean(axis=0))
+        name: (quality.shapes_of(vectors)[active].mean(axis=0),
+               quality.shapes_of(equalise(vectors))[active].mean(axis=0))
         for name, vectors in case.shaped.items()
     }  # fmt: skip

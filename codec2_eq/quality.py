@@ -47,7 +47,7 @@ def quantise_700c() -> Quantise:
     return lambda shapes: quantiser.quantise(np.ascontiguousarray(shapes, np.float32))[0]
 
 
-def remove_mean(vectors: Floats) -> Floats:
+def shapes_of(vectors: Floats) -> Floats:
     """Shapes: each vector less its mean over the bands."""
     return vectors - vectors.mean(axis=1, keepdims=True, dtype=np.float32)
 
@@ -119,7 +119,7 @@ class Reference:
     def of(cls, vectors: Floats, quantise: Quantise) -> Reference:
         """The reference of a recording from its rate-K vectors, mean included."""
         active = speech_activity(vectors.mean(axis=1))
-        shapes = remove_mean(vectors)
+        shapes = shapes_of(vectors)
         return cls(shapes, active, canonical_offset(shapes[active], quantise))
 
     @property
@@ -133,7 +133,7 @@ class Reference:
 
     def oracle(self, shaped: Floats) -> Floats:
         """Shaped vectors (mean in or not) corrected with perfect knowledge of the filter."""
-        shapes = remove_mean(shaped)
+        shapes = shapes_of(shaped)
         shift = (shapes - self.shapes)[self.active].mean(axis=0)
         return shapes - shift - self.offset
 
@@ -223,7 +223,7 @@ def measure(output: Floats, reference: Reference, quantise: Quantise) -> Sums:
     active = reference.active
     if not active.any():
         return Sums()
-    equalised = remove_mean(np.asarray(output, np.float32))[active]
+    equalised = shapes_of(np.asarray(output, np.float32))[active]
     canonical = reference.canonical[active]
     decoded = quantise(equalised)
     wander = decoded - canonical  # a constant offset c* between x and z does not matter to fv

@@ -46,7 +46,7 @@ def main(words: list[str] | None = None) -> None:
 
 def spread(before: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> float:
     """Rms distance of the versions of each active frame from their common mean, dB."""
-    shapes = np.stack([quality.remove_mean(r) for r in rows.values()])
+    shapes = np.stack([quality.shapes_of(r) for r in rows.values()])
     active = quality.speech_activity(before[MICROPHONES[0]].mean(axis=1))
     return float(np.sqrt(np.square(shapes - shapes.mean(axis=0))[:, active].mean()))
 
@@ -57,7 +57,7 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
     axes = figure.subplots(2, len(before) + 1)
     for line, (title, versions) in zip(axes, (("before", before), ("after", after)), strict=True):
         for axis, (name, vectors) in zip(line, versions.items(), strict=False):
-            shapes = quality.remove_mean(vectors)
+            shapes = quality.shapes_of(vectors)
             seconds = len(shapes) * quality.FRAME_S
             axis.imshow(
                 shapes.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 20),

@@ -56,7 +56,7 @@ def speech(recording):
 def residual(output, reference, frames):
     """Mean squared distance from canonical speech over the active ones of some frames, dB^2."""
     active = reference.active[frames]
-    error = quality.remove_mean(output)[frames][active] - reference.canonical[frames][active]
+    error = quality.shapes_of(output)[frames][active] - reference.canonical[frames][active]
     return float(np.square(error).mean())
 
 

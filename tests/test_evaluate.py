@@ -65,7 +65,7 @@ def test_the_ends_of_the_scale(found):
 def test_the_oracle_knows_the_filter_and_no_more(cases, found, quantise):
     """y - mean(y - x) - c*: what the filter does besides its mean curve is left."""
     case = cases[0]
-    boomy, reference = quality.remove_mean(case.shaped["boom"]), case.reference
+    boomy, reference = quality.shapes_of(case.shaped["boom"]), case.reference
     curve = (boomy - reference.shapes)[reference.active].mean(axis=0)
     sums = [
         quality.measure((boomy - curve - reference.offset)[part], reference.part(part), quantise)

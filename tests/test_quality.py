@@ -222,7 +222,7 @@ def test_kalman_mean_finds_a_constant_curve():
     speech = rng.normal(0, 5, (2000, 20)) + evaluation.CODEBOOK_MEAN_DB
     kalman = evaluation.KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
     out = kalman((speech + curve).astype(np.float32))
-    left = out[-500:].mean(axis=0) - quality.remove_mean(speech.astype(np.float32))[-500:].mean(0)
+    left = out[-500:].mean(axis=0) - quality.shapes_of(speech.astype(np.float32))[-500:].mean(0)
     assert np.square(left).mean() < 0.1
 
 
@@ -230,7 +230,7 @@ def test_kalman_mean_is_the_mean_of_the_posterior():
     """After n frames: that of a Gaussian prior and n independent frames, in closed form."""
     rng = np.random.default_rng(2)
     noise, prior = (a @ a.T + np.eye(20) for a in rng.normal(0, 2, (2, 20, 20)))
-    shapes = quality.remove_mean(rng.normal(0, 6, (30, 20)).astype(np.float32))
+    shapes = quality.shapes_of(rng.normal(0, 6, (30, 20)).astype(np.float32))
     start = rng.normal(0, 3, 20)
     information = np.linalg.inv(prior) + len(shapes) * np.linalg.inv(noise * 4)
     told = np.linalg.solve(prior, start) + np.linalg.solve(

@@ -40,7 +40,7 @@ def test_recordings_hold_twins_and_warped_voices(recordings):
         assert recording.twins.shape == (data.TWINS, n_frames, 20)
         assert recording.active.shape == (n_frames,)
         assert 0.3 < recording.active.mean() <= 1
-        shift = quality.remove_mean(recording.twins[0]) - quality.remove_mean(recording.plain)
+        shift = quality.shapes_of(recording.twins[0]) - quality.shapes_of(recording.plain)
         assert np.abs(shift[recording.active].mean(axis=0)).max() > 1
 
 
@@ -87,7 +87,7 @@ def test_canonical_items_ask_for_nothing(recordings):
     draws = data.Draws(canonical=1, noise=0, change=0, prelude=0)
     vectors, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
     active = targets[..., 20] > 0
-    difference = quality.remove_mean(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
+    difference = quality.shapes_of(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
     difference = (difference - targets[..., :20])[active]
     assert np.sqrt(np.mean(difference**2)) < 1.5
 

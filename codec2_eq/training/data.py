@@ -329,7 +329,7 @@ class Sampler:
             shaped = _with_noise_floor(shaped, rng)
         shaped = np.maximum(shaped, shaped.max(axis=1, keepdims=True) - FLOOR_DB)
         shaped = shaped + rng.uniform(-15, 15)
-        target = quality.remove_mean(plain) - recording.offset
+        target = quality.shapes_of(plain) - recording.offset
         active = recording.active[frames, None]
         return shaped.astype(np.float32), np.hstack([target, active]).astype(np.float32)
 

@@ -15,7 +15,6 @@ from codec2_eq.records import K
 
 UNIT_DB = 10.0  # the network's numbers are of this size
 LEAK = 0.1
-HIDDEN = (72, 62)  # the widest that stay within 10,000 multiply-adds a frame
 START_WEIGHT = 8.0  # frames that the average curve is worth at first; training moves it
 KEEP_LOGIT = 5.5  # forgets over 10 s of frames at first; training moves it
 SURPRISE_RATE = 0.1  # of a fully trusted frame: the news of the last half second
@@ -36,7 +35,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
     """
 
     def __init__(
-        self, hidden: tuple[int, int] = HIDDEN, *, tell_trim: bool = False, **options: Any
+        self, hidden: tuple[int, int], *, tell_trim: bool = False, **options: Any
     ) -> None:
         super().__init__(**options)
         self.hidden = tuple(hidden)
