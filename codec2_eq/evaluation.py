@@ -272,20 +272,16 @@ def distortion(output: Floats, quantise: Quantise) -> float:
     return float(np.square(shapes - quantise(shapes)).mean())
 
 
-def stream_distance(plain: Floats, shaped: Floats, model: str) -> float:
-    """How far apart two versions of a recording are after 700C: rms over active speech, dB.
+def after_700c(samples: Floats, model: str) -> Floats:
+    """What is heard of speech through 700C with an equaliser: rate-K vectors (n, K), dB.
 
-    Both are encoded with the equaliser `model` from a cold start and with the energy of the
-    original, decoded, and analysed again; shapes are compared.
-    plain, shaped : (n,) at 8 kHz, int16 scale.
+    It is encoded from a cold start, with the energy of the original, decoded, and analysed again.
+    samples : (n,) at 8 kHz, int16 scale. model : name of the equaliser.
     """
     from codec2_eq.c2stream import decode, encode
 
-    heard = [
-        analyse(decode(encode(np.round(samples).astype(np.int16), model=model, level="keep")))
-        for samples in (plain, shaped)
-    ]
-    return distance(*heard)
+    pcm = np.round(samples).astype(np.int16)
+    return analyse(decode(encode(pcm, model=model, level="keep")))
 
 
 def distance(vectors: Floats, others: Floats) -> float:

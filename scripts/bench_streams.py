@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Measure how much of a filter is heard after 700C, for each filter of the bench and equaliser.
 
-The measure: 12 s of each recording, and what a filter makes of them, are encoded from a cold start,
-decoded and analysed again; the rms distance of the two over active speech, in dB.
+The measure: a recording and what a filter makes of it are encoded from a cold start, decoded and
+analysed again; the rms distance of the two over active speech, in dB.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import sys
 
 import numpy as np
 
-from codec2_eq import evaluation, quality, shaping
+from codec2_eq import evaluation, shaping
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.resample import RATE_HZ
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
 WANTED = 0.6  # share of the distance with `none`
@@ -31,7 +30,8 @@ def main(words: list[str] | None = None) -> None:
     speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
     models = (*MODELS[:-1], args.model)
     print("  ".join(["filter".ljust(10), *(f"{model:>12}" for model in models), "less than none"]))
-    table = np.array([_line(name, speech, models) for name in shaping.SHAPINGS])
+    plain = {m: [evaluation.after_700c(s.samples, m) for s in speech] for m in models}
+    table = np.array([_line(name, speech, plain) for name in shaping.SHAPINGS])
     less = 1 - table[:, -1] / table[:, 0]
     print(
         f"{args.model}: {100 * less.min():.0f} to {100 * less.max():.0f} % less than none, on "
@@ -40,15 +40,19 @@ def main(words: list[str] | None = None) -> None:
     )
 
 
-def _line(name: str, speech: list[evaluation.Speech], models: tuple[str, ...]) -> np.ndarray:
-    """Distances with each model, over all recordings, dB rms."""
-    shape, length = shaping.load_shaping(name), int(quality.SEGMENT_S * RATE_HZ)
-    plain = [recording.samples[:length] for recording in speech]
+def _line(
+    name: str, speech: list[evaluation.Speech], plain: dict[str, list[np.ndarray]]
+) -> np.ndarray:
+    """Distances with each model, over all recordings, dB rms; plain is what it hears unshaped."""
+    shaped = [shaping.load_shaping(name)(recording.samples) for recording in speech]
     square = [
-        np.mean([evaluation.stream_distance(p, shape(p), model) ** 2 for p in plain])
-        for model in models
+        [
+            evaluation.distance(unshaped, evaluation.after_700c(samples, model)) ** 2
+            for unshaped, samples in zip(heard, shaped, strict=True)
+        ]
+        for model, heard in plain.items()
     ]
-    row = np.sqrt(square)
+    row = np.sqrt(np.mean(square, axis=1))
     cells = "  ".join(f"{value:12.2f}" for value in row)
     print(f"{name:10}  {cells}  {100 * (1 - row[-1] / row[0]):12.0f} %", flush=True)
     return row
