@@ -6,8 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= build/demo
 SPEECH ?= .speech
-SOURCES := setup.cfg setup.py pyproject.toml $(wildcard codec2_eq/*.pyx codec2_eq/*/*.p[yx]x*)
-CLIPS := $(wildcard samples/*.wav)
+SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
 .PHONY: demo test check speech bench clean
 
@@ -18,7 +17,7 @@ demo: $(VENV)/ready
 	@echo "Equalised rate-K vectors, frames x 20 float32, are in $(OUT)/espeak_male_1.f32"
 
 test: $(VENV)/ready-for-tests speech
-	$(BIN)/python -m pytest --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
+	CODEC2_EQ_SPEECH=$(abspath $(SPEECH)) $(BIN)/python -m pytest --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(VENV)/ready-for-tests
 	$(BIN)/ruff check .
@@ -30,7 +29,7 @@ speech: $(VENV)/ready
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
 
 bench: $(VENV)/ready-for-tests speech
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench.py --speech $(SPEECH)
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { \

@@ -282,7 +282,7 @@ def _open_source(
     if wav is not None:
         return PcmSource(handle, name, wav, file_bytes)
     if file_bytes is not None:
-        return _DecodedSource(os.fspath(path), name, files)
+        return _DecodedSource(os.fsencode(path), name, files)  # a name may be no UTF-8
     if not header.seen.startswith(_SPOOLED_MAGIC) and not _is_mpeg(header.seen):
         raise Codec2EqError(
             f"{name}: not WAV, FLAC, OGG, MP3 or other audio with a header; "
@@ -337,7 +337,7 @@ def _is_mpeg(head: bytes | bytearray) -> bool:
 class _DecodedSource:
     """Samples that libsndfile decodes, from a path or the descriptor of a regular file."""
 
-    def __init__(self, file: str | int, name: str, files: contextlib.ExitStack) -> None:
+    def __init__(self, file: bytes | int, name: str, files: contextlib.ExitStack) -> None:
         self._name = name
         try:
             import soundfile
@@ -382,7 +382,7 @@ class _DecodedSource:
             ) from error
 
 
-def _open_forward(file: str | int, soundfile_module: Any) -> soundfile.SoundFile:
+def _open_forward(file: bytes | int, soundfile_module: Any) -> soundfile.SoundFile:
     """Open a file to be read from beginning to end.
 
     soundfile seeks to where it is after each read of a file that can seek. In MP3 that loses the

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -316,17 +317,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--speech", type=Path, default=ROOT / ".speech", help="fetched recordings")
     parser.add_argument("--docs", type=Path, help="folder of the page and the picture to write")
-    parser.add_argument("--c2enc", default="c2enc")
+    parser.add_argument("--c2enc", help="by default that of the system, else the fetched one")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--hours", type=float, nargs="*", default=[1 / 6, 1, 10])
     args = parser.parse_args()
     samples = read_speech(args.speech)
+    c2enc = args.c2enc or shutil.which("c2enc") or str(args.speech / "tools" / "bin" / "c2enc")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw, wav = folder / "speech.raw", folder / "speech.wav"
         samples.tofile(raw)
         soundfile.write(wav, samples, 8000)
-        tables = [against_codec2(raw, wav, args.c2enc, args.runs)]
+        tables = [against_codec2(raw, wav, c2enc, args.runs)]
         as_float = samples.astype(np.float32)
         tables.append(stages(as_float, args.runs))
         tables.append(equalisers(samples, args.runs))

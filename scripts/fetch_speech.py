@@ -760,8 +760,9 @@ def fetch_all(sources: Sequence[Source], store: Store, apt: Apt) -> list[str]:
         log(f"{head} ...")
         try:
             log(f"  {fetch_package(source, store, apt)}")
-        except (FetchError, OSError) as error:
-            missing.append(str(error))
+        except (FetchError, OSError, sf.LibsndfileError) as error:
+            named = source.package in str(error)
+            missing.append(str(error) if named else f"{source.package}: {error}")
             log(f"  not got: {error}")
     return missing
 

@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         paths = make(args.out)
-    except (SampleError, OSError) as error:
+    except (SampleError, OSError, sf.LibsndfileError) as error:
         print(f"make_samples: error: {error}", file=sys.stderr)
         return 1
     total = sum(path.stat().st_size for path in paths)

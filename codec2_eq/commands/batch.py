@@ -154,7 +154,11 @@ def _write_summary(summary: Summary, path: str) -> None:
     import json
     from dataclasses import asdict
 
-    from codec2_eq.files import open_output
+    from codec2_eq.files import atomic_output, is_stdout
 
-    with open_output(path, force=True) as out:
-        out.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")
+    text = json.dumps(asdict(summary), indent=1) + "\n"
+    if is_stdout(path):
+        sys.stdout.write(text)
+        return
+    with atomic_output(path, force=True) as out:
+        out.write(text.encode())

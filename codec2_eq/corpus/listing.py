@@ -73,6 +73,8 @@ def list_recordings(inputs: Iterable[str], base: str | None = None) -> Listing:
 
 def _expand(inputs: Iterable[str]) -> Iterator[str]:
     for given in inputs:
+        if not given:
+            raise Codec2EqError("an input has an empty name; is a variable not set?")
         if given.startswith("@"):
             yield from _read_list(given[1:])
         else:
@@ -82,6 +84,8 @@ def _expand(inputs: Iterable[str]) -> Iterator[str]:
 def _read_list(path: str) -> list[str]:
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise Codec2EqError("stdin: is closed; give it the list, or name a file as @FILE")
             data = sys.stdin.buffer.read()
         else:
             with open(path, "rb") as handle:

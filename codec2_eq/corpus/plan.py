@@ -85,24 +85,27 @@ def make_plan(
     retry : whether a recording that failed before can be read now
     force : overwrite vector files that no plan knows
 
-    Raises Codec2EqError if recordings of the corpus exist that are not in the listing, or if a
-    vector file would be overwritten that is not of this corpus; nothing is changed then.
+    Raises Codec2EqError if recordings of the corpus exist that are not in the listing, if a vector
+    file would be overwritten that is not of this corpus, or if a shard would have to be made again
+    without recordings that are gone; nothing is changed then.
     """
     planned = [TaskPlan(t.part, t.number, entries) for t, entries in store.read_plan()]
     _refuse_unnamed(store, options, listing, planned)
     fresh = _new_entries(store, options, listing, planned, force=force)
     review = _Review(store, options, listing, retry)
+    groups = itertools.groupby(planned, key=lambda task: task.part)
+    verdicts = [review.judge(part, list(group)) for part, group in groups]
     tasks: list[TaskPlan] = []
     done_parts = set()
-    for part, group in itertools.groupby(planned, key=lambda task: task.part):
-        own, done = review.part(part, list(group))
+    for verdict in verdicts:
+        part, own, done = verdict.part, *review.settle(verdict)
         tasks += own
         if done:
             done_parts.add(part)
     tasks += cut(fresh, tasks[-1] if tasks else None)
     _clear_pieces(store, {task.number for task in tasks if task.part not in done_parts})
-    if fresh or review.changed:
-        remove(store.path(MANIFEST_FILE))
+    if fresh:
+        review.change()
     return _work(tasks, _write_plan(store, tasks), done_parts, review.whole_pieces)
 
 
@@ -147,6 +150,18 @@ def _refuse_unnamed(
         )
 
 
+class _Verdict(NamedTuple):
+    """A part as it was found: its tasks, less what has gone if it is valid, and its records.
+
+    records : those to be written anew if it is valid; by name if it is to be made again
+    """
+
+    part: int
+    tasks: list[TaskPlan]
+    valid: bool
+    records: list[Record]
+
+
 class _Review:
     """Compares what was done with the recordings as they are, part by part."""
 
@@ -162,28 +177,58 @@ class _Review:
         self.whole_pieces: set[int] = set()
         self.changed = False
 
-    def part(self, part: int, tasks: list[TaskPlan]) -> tuple[list[TaskPlan], bool]:
+    def judge(self, part: int, tasks: list[TaskPlan]) -> _Verdict:
+        """Look at a part, and change nothing.
+
+        Raises Codec2EqError if vectors would be lost: of recordings that are gone, in a shard that
+        others in it force to be made again.
+        """
+        joined = self.store.read_records(self.store.part(part))
+        if joined is None:
+            return _Verdict(part, tasks, False, [])
+        left = self._without_gone(tasks, joined)
+        names = {entry.name for task in left for entry in task.entries}
+        records = [record for record in joined if record.name in names]
+        if self._joined_is_valid(part, left, records):
+            return _Verdict(part, left, True, records if len(records) < len(joined) else [])
+        if self.in_shards and os.path.exists(self.store.shard(part)):
+            self._refuse_loss(part, records)
+        return _Verdict(part, tasks, False, joined)
+
+    def _refuse_loss(self, part: int, records: list[Record]) -> None:
+        gone = [r.name for r in records if r.error is None and r.name not in self.states]
+        if gone:
+            more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
+            raise Codec2EqError(
+                f"{self.store.shard(part)}: is to be made again, for recordings in it have changed "
+                f"or it is damaged, but {os.path.join(self.base, gone[0])}{more} gone; bring back "
+                "what is gone, choose another output folder, or pass -f to do without it"
+            )
+
+    def settle(self, verdict: _Verdict) -> tuple[list[TaskPlan], bool]:
         """Return the part's tasks without what has gone, and whether it is all done.
 
         Of a part that is not, the pieces of its tasks are left as far as they hold.
         """
-        joined = self.store.read_records(self.store.part(part))
-        if joined is not None:
-            left = self._without_gone(tasks, joined)
-            names = {entry.name for task in left for entry in task.entries}
-            records = [record for record in joined if record.name in names]
-            if self._joined_is_valid(part, left, records):
-                if len(records) < len(joined):
-                    self.store.write_records(self.store.part(part), records)
-                    self.changed = True
-                return left, True
-        self.changed = True
-        by_name = {record.name: record for record in joined or ()}
+        part, tasks, valid, records = verdict
+        if valid:
+            if records:
+                self.change()
+                self.store.write_records(self.store.part(part), records)
+            return tasks, True
+        self.change()
+        by_name = {record.name: record for record in records}
         left = [self._settle_piece(task, by_name) for task in tasks]
         remove(self.store.part(part))
         if self.in_shards:
             remove(self.store.shard(part))
         return left, False
+
+    def change(self) -> None:
+        """Remove the manifest, before anything that it tells of goes."""
+        if not self.changed:
+            remove(self.store.path(MANIFEST_FILE))
+        self.changed = True
 
     def _joined_is_valid(
         self, part: int, tasks: list[TaskPlan], records: list[Record]

@@ -59,6 +59,7 @@ def open_corpus(folder: PathLike) -> Corpus:
     try:
         with open(manifest, "rb") as handle:
             lines = [json.loads(line) for line in handle]
+        return Corpus(store.root, options, lines)
     except FileNotFoundError:
         raise Codec2EqError(
             f"{store.root}: is not complete (no {MANIFEST_FILE}); run codec2-eq batch again to "
@@ -66,7 +67,10 @@ def open_corpus(folder: PathLike) -> Corpus:
         ) from None
     except OSError as error:
         raise read_error(manifest, error) from error
-    return Corpus(store.root, options, lines)
+    except (ValueError, TypeError, KeyError) as error:
+        raise Codec2EqError(
+            f"{manifest}: damaged ({error}); run codec2-eq batch again to make it"
+        ) from error
 
 
 class Corpus(Sequence[Utterance]):
@@ -113,12 +117,22 @@ class Corpus(Sequence[Utterance]):
     def vectors(self, utterance: int | Utterance) -> NDArray[np.float32]:
         """Return the vectors (frames, K) of an utterance, mapped into memory and read-only."""
         found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
-        return self._open(found.path)[found.offset : found.offset + found.frames]
+        return self._rows(found.path, found.offset, found.offset + found.frames)
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """Yield the vectors of each utterance: a generator for ``tf.data.Dataset``."""
         for utterance in self._utterances:
             yield self.vectors(utterance)
+
+    def _rows(self, path: str, first: int, last: int) -> NDArray[np.float32]:
+        """Return rows of a vector file; raise Codec2EqError if it ends before them."""
+        rows = self._open(path)
+        if len(rows) < last:
+            raise Codec2EqError(
+                f"{os.path.join(self.folder, path)}: cannot be read as vectors (has {len(rows)} "
+                f"rows, the manifest tells of {last}); run codec2-eq batch again to make it"
+            )
+        return rows[first:last]
 
     def _map(self, path: str) -> NDArray[np.float32]:
         full = os.path.join(self.folder, path)
@@ -167,8 +181,8 @@ class Corpus(Sequence[Utterance]):
         """Return arrays that together are all vectors: the shards, mapped, or a tree in memory."""
         if self.options.layout != "shards":
             return [self.all()]
-        paths = dict.fromkeys(utterance.path for utterance in self._utterances)
-        return [self._open(path) for path in paths]
+        ends = {u.path: u.offset + u.frames for u in self._utterances}
+        return [self._rows(path, 0, end) for path, end in ends.items()]
 
     def blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
         """Yield all vectors in blocks, so that memory does not depend on the corpus."""
@@ -186,10 +200,10 @@ class Corpus(Sequence[Utterance]):
             row = utterance.offset + skipped
             if (utterance.path, row) != (path, last):
                 if last > first:
-                    yield self._open(path)[first:last]
+                    yield self._rows(path, first, last)
                 path, first, last = utterance.path, row, row
             last += n_rows
             start += n_rows
             index += 1
         if last > first:
-            yield self._open(path)[first:last]
+            yield self._rows(path, first, last)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import functools
 import os
 import re
@@ -120,10 +121,10 @@ def batch(
         layout=layout, format=_check_format(layout, format), channel=_check_channel(channel),
         raw=raw, version=__version__,
     )  # fmt: skip
+    if jobs is not None and jobs < 1:
+        raise Codec2EqError(f"jobs {jobs}: at least one is needed")
     store.create()
     with store.locked():
-        if force:
-            store.discard()
         job, plan = _prepare(Job(store, options, equaliser), names, force=force)
         choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
         with choice as workers, _job_on_disk(job) as place:
@@ -131,10 +132,15 @@ def batch(
 
 
 def _prepare(job: Job, inputs: list[str], *, force: bool) -> tuple[Job, Work]:
-    """Find the recordings and what is left to do; the job returned has its base."""
+    """Find the recordings and what is left to do; the job returned has its base.
+
+    With force what was there before is discarded, once the recordings are found.
+    """
     store = job.store
-    before = store.read_options()
+    before = None if force else store.read_options()
     listing = list_recordings(inputs, before.base if before else None)
+    if force:
+        store.discard()
     job = replace(job, options=replace(job.options, base=listing.base))
     if before is None:
         store.write_options(job.options)
@@ -305,7 +311,7 @@ class _Run:
 class _Manifest:
     """The manifest in the making, part after part, and the sums over it.
 
-    It grows out of sight. One that is there already tells the same, and is left.
+    It grows out of sight. One that is there already and tells the same is left.
     """
 
     def __init__(self, job: Job) -> None:
@@ -313,21 +319,19 @@ class _Manifest:
         self._options = job.options
         self._target = job.store.path(MANIFEST_FILE)
         self._draft = os.path.join(job.store.state, MANIFEST_FILE)
-        self._file: IO[bytes] | None = None
+        self._file: IO[bytes]
         self._reasons: Counter[str] = Counter()
         self._n_samples = 0
         self._summary = Summary(job.store.root, job.options.model, job.options.frame_ms)
 
     def __enter__(self) -> _Manifest:
-        if not os.path.exists(self._target):
-            with self._writing():
-                self._file = open(self._draft, "wb")
+        with self._writing():
+            self._file = open(self._draft, "wb")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # of a disk that is full, told before
-                self._file.close()
+        with contextlib.suppress(OSError):  # of a disk that is full, told before
+            self._file.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -349,14 +353,12 @@ class _Manifest:
         lines = []
         for record in records:
             self._count(record)
-            if self._file is not None:
-                lines.append(json_line(self._describe(record, outputs[record.name], offset)))
+            lines.append(json_line(self._describe(record, outputs[record.name], offset)))
             if self._options.layout == "shards":
                 offset += record.n_frames
-        if self._file is not None:
-            with self._writing():
-                self._file.writelines(lines)
-                self._file.flush()
+        with self._writing():
+            self._file.writelines(lines)
+            self._file.flush()
 
     def _describe(self, record: Record, output: str, offset: int) -> dict[str, Any]:
         failed = record.error is not None
@@ -387,13 +389,19 @@ class _Manifest:
 
     def finish(self) -> Summary:
         """Let the manifest appear; return the sums."""
-        if self._file is not None:
-            with self._writing():
-                self._file.close()
+        with self._writing():
+            self._file.close()
+            if _same(self._draft, self._target):
+                remove(self._draft)
+            else:
                 os.replace(self._draft, self._target)
         self._summary.hours = round(self._n_samples / RATE_HZ / 3600, 6)
         self._summary.failures_by_reason = dict(self._reasons.most_common())
         return self._summary
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.exists(other) and filecmp.cmp(path, other, shallow=False)
 
 
 def _kind(reason: str) -> str:

@@ -184,14 +184,21 @@ class Store:
             remove(os.path.join(self.new, name))
 
     def discard(self) -> None:
-        """Remove the corpus: what its plan and its shards hold, no other file."""
-        for entry in (entry for _, entries in self.read_plan() for entry in entries):
-            if entry.output:
-                remove(self.path(entry.output))
-        for part in {task.part for task, _ in self.read_plan()}:
+        """Remove the corpus: what its plan and its shards hold, no other file.
+
+        The manifest goes first: while it is there, so are the vectors.
+        """
+        remove(self.path(MANIFEST_FILE))
+        parts = {int(name.split(".")[0]) for name in os.listdir(os.path.join(self.state, "parts"))}
+        with contextlib.suppress(Codec2EqError):  # what a damaged plan told of is left
+            for task, entries in self.read_plan():
+                parts.add(task.part)
+                for entry in entries:
+                    if entry.output:
+                        remove(self.path(entry.output))
+        for part in parts:
             remove(self.shard(part))
             remove(self.part(part))
-        remove(self.path(MANIFEST_FILE))
         remove(self.path(OPTIONS_FILE))
         remove(self.plan())
         shutil.rmtree(os.path.join(self.state, "tasks"), ignore_errors=True)
@@ -226,12 +233,20 @@ class Store:
     # Plan and records
 
     def read_plan(self) -> Iterator[tuple[Task, list[Entry]]]:
-        """Yield the tasks in order, with their recordings; none if there is no plan."""
+        """Yield the tasks in order, with their recordings; none if there is no plan.
+
+        Raises Codec2EqError if it is damaged.
+        """
         try:
             with open(self.plan(), "rb") as handle:
                 position = 0
                 for line in handle:
-                    yield parse_task(line, position)
+                    try:
+                        yield parse_task(line, position)
+                    except (ValueError, TypeError, KeyError) as error:
+                        raise Codec2EqError(
+                            f"{self.plan()}: damaged ({error}); make the corpus anew with -f"
+                        ) from error
                     position += len(line)
         except FileNotFoundError:
             return
@@ -243,11 +258,11 @@ class Store:
             return parse_task(handle.readline(), task.position)[1]
 
     def read_records(self, path: str) -> list[Record] | None:
-        """Read the records of a piece or a part; None if there are none."""
+        """Read the records of a piece or a part; None if there are none, or they are damaged."""
         try:
             with open(path, "rb") as handle:
                 return [Record(*json.loads(line)) for line in handle]
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def write_records(self, path: str, records: Iterable[Record]) -> None:

@@ -169,8 +169,10 @@ def _copy(source: int, target: int) -> None:
 
 def try_recording(job: Job, name: str) -> bool:
     """Whether a recording can be read from beginning to end."""
+    path = os.path.join(job.options.base, name)
     try:
-        for _ in _vectors(job, os.path.join(job.options.base, name), _Counter()):
+        _require_file(path)
+        for _ in _vectors(job, path, _Counter()):
             pass
     except Exception:
         return False
@@ -185,6 +187,7 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     warnings = _capture.begin()
     try:
         state = _state_of(path)
+        _require_file(path)
         if entry.name in skip:
             raise Codec2EqError(CRASHED)
         sink.begin()
@@ -260,9 +263,13 @@ def _state_of(path: str) -> State:
         raise read_error(path, error) from error
     if stat.S_ISDIR(found.st_mode):
         raise Codec2EqError("no permission to list this folder; check its mode and owner")
-    if not stat.S_ISREG(found.st_mode):
-        raise Codec2EqError("is a pipe or device, not a file; process it with codec2-eq run")
     return State(found.st_size, found.st_mtime_ns)
+
+
+def _require_file(path: str) -> None:
+    """Raise Codec2EqError for what might be read without end, or block."""
+    if not os.path.isfile(path):
+        raise Codec2EqError("is a pipe or device, not a file; process it with codec2-eq run")
 
 
 def _reason(path: str, error: Exception) -> str:

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Corpora whose files were cut, garbled or removed, and what must not be lost with them."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import codec2_eq as ce
+from codec2_eq import cli
+from codec2_eq.corpus import plan, store
+from codec2_eq.errors import Codec2EqError
+
+LAYOUTS = ("tree", "shards")
+
+
+@pytest.fixture
+def audio(tmp_path, speech):
+    """Nine clips, in three folders."""
+    for i in range(9):
+        path = tmp_path / f"audio/speaker{i % 3}/{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, speech[500 * i : 500 * i + 2000 + 640 * i], 8000)
+    return tmp_path / "audio"
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.setattr(plan, "TASK_FILES", (2, 2))
+    monkeypatch.setattr(plan, "PART_FILES", 4)
+
+
+def batch(inputs, output, **options):
+    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
+
+
+def files(output):
+    found = {p: p.read_bytes() for p in Path(output).rglob("*") if p.is_file() and p.name != "lock"}
+    assert found
+    return found
+
+
+# Vectors that are not there are never made up
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rows_left", [0, 3])
+def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = files(out)
+    cut = ce.open_corpus(out)[1].path
+    os.truncate(out / cut, 80 * rows_left)
+    corpus = ce.open_corpus(out)
+    for read in (corpus.all, lambda: list(corpus.blocks(7)), lambda: list(corpus.arrays()),
+                 corpus.parts, lambda: corpus.vectors(1)):  # fmt: skip
+        with pytest.raises(Codec2EqError, match=rf"{cut}: .*has {rows_left} rows.*batch again"):
+            read()
+    assert cli.main(["vq", "train", str(out), "-o", str(tmp_path / "vq"), "--sizes", "4"]) == 1
+    batch(audio, out, layout=layout)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("keep", [0, 100, "a line", "garbled"])
+def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = files(out)
+    path = out / "manifest.jsonl"
+    data = path.read_bytes()
+    line = data[: data.index(b"\n") + 1]
+    path.write_bytes({0: b"", 100: data[:100], "a line": line, "garbled": b"[1]\n" + data}[keep])
+    if keep in (100, "garbled"):
+        with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: damaged"):
+            ce.open_corpus(out)
+    batch(audio, out, layout=layout)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_damaged_records_are_made_again(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = files(out)
+    records = out / store.STATE_FOLDER / "parts/00001.jsonl"
+    records.write_bytes(records.read_bytes()[:50])
+    batch(audio, out, layout=layout)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_damaged_plan_is_told_and_made_anew_by_force(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = files(out)
+    path = out / store.STATE_FOLDER / "plan.jsonl"
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(Codec2EqError, match=r"plan\.jsonl: damaged .*anew with -f"):
+        batch(audio, out, layout=layout)
+    batch(audio, out, layout=layout, force=True)
+    assert files(out) == whole
+
+
+# What is gone
+
+
+def test_a_shard_is_not_made_again_without_what_is_gone(audio, tmp_path):
+    """Its vectors are nowhere else; in a tree each recording has a file of its own."""
+    out = tmp_path / "out"
+    batch(audio, out, layout="shards")
+    whole = files(out)
+    changed, gone = audio / "speaker0/0.wav", audio / "speaker0/3.wav"
+    shutil.move(gone, tmp_path / "kept.wav")
+    os.utime(changed, (1, 1))
+    with pytest.raises(Codec2EqError, match=rf"part-00000\.f32: is to be made.*{gone} is gone"):
+        batch(audio, out, layout="shards")
+    assert files(out) == whole
+    shutil.move(tmp_path / "kept.wav", gone)
+    batch(audio, out, layout="shards")
+    assert ce.open_corpus(out).n_frames == sum(u.frames for u in ce.open_corpus(out)) > 0
+    gone.unlink()
+    os.utime(changed, (2, 2))
+    batch(audio, out, layout="shards", force=True)
+    assert len(ce.open_corpus(out)) == 8
+
+
+def test_force_keeps_the_corpus_until_the_recordings_are_found(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    whole = files(out)
+    (tmp_path / "empty").mkdir()
+    for inputs in ([f"@{tmp_path}/typo.txt"], [tmp_path / "empty"]):
+        with pytest.raises(Codec2EqError):
+            batch(inputs, out, force=True)
+        assert files(out) == whole
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_manifest_is_the_first_to_go(audio, tmp_path, monkeypatch, layout):
+    """Killed at any removal, a run leaves no manifest that tells of vectors that are gone."""
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    kept = tmp_path / "copy"
+    shutil.copytree(out, kept)
+    remove, left = store.remove, [0]
+
+    def killed(path):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        remove(path)
+
+    monkeypatch.setattr(store, "remove", killed)
+    monkeypatch.setattr(plan, "remove", killed)
+    for step in range(12):
+        for force in (True, False):
+            shutil.rmtree(out)
+            shutil.copytree(kept, out)
+            os.utime(audio / "speaker0/0.wav", (step, step))
+            left[0] = step
+            with pytest.raises(KeyboardInterrupt):
+                batch(audio, out, layout=layout, force=force)
+                raise KeyboardInterrupt  # less to remove than that
+            if (out / "manifest.jsonl").exists():
+                ce.open_corpus(out).all()
+
+
+# What cannot be read
+
+
+def test_a_pipe_in_a_corpus_does_not_undo_its_shard(audio, tmp_path):
+    os.mkfifo(audio / "pipe.wav")
+    out = tmp_path / "out"
+    first = batch(audio, out, layout="shards")
+    assert first.failures == 1
+    again = batch(audio, out, layout="shards")
+    assert again.run_recordings == 0
+    assert again.failures == 1
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_names_that_are_no_utf8(tmp_path, speech, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", speech, 8000)
+    wanted = ce.extract_file(tmp_path / f"a.{suffix}").vectors
+    named = os.path.join(os.fsencode(tmp_path), b"\xfe\xff." + suffix.encode())
+    os.rename(tmp_path / f"a.{suffix}", named)
+    np.testing.assert_array_equal(ce.extract_file(os.fsdecode(named)).vectors, wanted)
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_workers_are_one_at_least(audio, tmp_path, jobs):
+    with pytest.raises(Codec2EqError, match=f"jobs {jobs}: at least one"):
+        batch(audio, tmp_path / "out", jobs=jobs)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_name_is_no_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["batch", "", "-o", str(tmp_path / "out")]) == 1
+    assert "an input has an empty name" in capsys.readouterr().err
+
+
+def test_a_list_from_closed_stdin(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["batch", "@-", "-o", str(tmp_path / "out")]) == 1
+    assert "stdin: is closed" in capsys.readouterr().err
+
+
+def test_the_summary_is_text_on_any_stdout(audio, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    words = ["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "none", "--jobs", "1"]
+    assert cli.main([*words, "--summary", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["utterances"] == 9
