@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What `info` tells of files, against what is known of them."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from codec2_eq import vectors
+from codec2_eq.equalise import models_dir
+from codec2_eq.inspection import describe_file
+from codec2_eq.libcodec2 import codebook_700c
+from codec2_eq.vectors import BLOCK_ROWS, VectorRecord, VectorWriter
+
+
+def write(path, *blocks, **options):
+    with VectorWriter(path, **options) as writer:
+        for block in blocks:
+            writer.write(block)
+    return path
+
+
+def test_vectors_with_their_mean(tmp_path):
+    rows = np.tile(np.array([10, 30], np.float32), (3, 10))
+    rows[2] += 6
+    facts = describe_file(write(tmp_path / "a.f32", rows))
+    assert facts["kind"] == "vectors"
+    assert (facts["frames"], facts["bands"]) == (3, 20)
+    assert facts["range_db"] == "10.00 to 36.00"
+    assert facts["spread_db"].startswith("10.00 about each row's mean")
+    assert facts["mean_vector_db"].split() == ["12.0", "32.0"] * 10
+    assert "duration_s" not in facts  # .f32 does not tell the frame interval
+
+
+def test_all_blocks_count(tmp_path):
+    rows = np.zeros((BLOCK_ROWS + 10, 20), np.float32)
+    rows[0, :2] = -50, 50
+    rows[-1] = 7
+    facts = describe_file(write(tmp_path / "a.npy", rows))
+    assert facts["frames"] == len(rows)
+    assert facts["range_db"] == "-50.00 to 50.00"
+    assert facts["kind"] == "vectors"  # one row of 7 has a mean
+
+
+@pytest.mark.parametrize("n_rows, offset, kind", [
+    (512, 0, "codebook, or vectors without their mean"),
+    (500, 0, "vectors without their mean"),
+    (1, 0, "vectors without their mean"),
+    (512, 0.02, "vectors"),
+    (0, 0, "vectors"),
+])  # fmt: skip
+def test_what_may_be_a_codebook(tmp_path, n_rows, offset, kind):
+    rows = np.resize(codebook_700c()[0], (n_rows, 20)).astype(np.float32)
+    rows = rows - rows.mean(axis=1, keepdims=True) + np.float32(offset)
+    assert describe_file(write(tmp_path / "a.f32", rows))["kind"] == kind
+
+
+@pytest.mark.parametrize("frame_ms", [10, 40])
+def test_npz_tells_interval_and_model(tmp_path, frame_ms):
+    record = VectorRecord(np.ones((25, 20), np.float32), frame_ms=frame_ms)
+    facts = describe_file(write(tmp_path / "a.npz", record, model="cmn"))
+    assert facts["model"] == "cmn"
+    assert facts["frame_ms"] == frame_ms
+    assert facts["duration_s"] == 25 * frame_ms / 1000
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_audio(tmp_path, channels):
+    soundfile.write(tmp_path / "a.wav", np.zeros((4000, channels)), 16000)
+    assert describe_file(tmp_path / "a.wav") == {
+        "kind": "audio", "rate_hz": 16000, "channels": channels, "duration_s": 0.25,
+    }  # fmt: skip
+
+
+def test_networks():
+    facts = describe_file(models_dir() / "channel_eq.npz")
+    assert facts["kind"] == "network"
+    assert facts["name"] == "channel_eq"
+    assert facts["maps"] == "20 values to 20"
+    assert facts["frame_ms"] == 40
+    assert len(facts["sha256"]) == 64
+    keras = models_dir() / "channel_eq.keras"
+    assert describe_file(keras) == {
+        "kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {keras}",
+    }  # fmt: skip
+
+
+def test_formats_are_those_of_vectors(tmp_path):
+    for format in vectors.FORMATS:
+        path = write(tmp_path / f"a.{format}", np.ones((4, 20), np.float32))
+        assert describe_file(path)["frames"] == 4
