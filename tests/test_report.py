@@ -8,6 +8,7 @@ import sys
 import wave
 from collections import Counter
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -19,9 +20,9 @@ from codec2_eq.audio import read_audio
 from codec2_eq.commands import report as command
 from codec2_eq.equalise import CODEBOOK_MEAN_DB, load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.extraction import extract
+from codec2_eq.extraction import extract, extract_file
 from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.quality import speech_activity
+from codec2_eq.quality import quantise_700c, speech_activity
 from codec2_eq.records import remove_mean
 from codec2_eq.vq import Quantiser
 
@@ -225,6 +226,50 @@ def test_heat_map_shows_the_vectors(long_wav):
         level = np.clip((shapes.T - scale["vmin"]) / (scale["vmax"] - scale["vmin"]), 0, 1)
         expected = colormaps[scale["cmap"]](level, bytes=True)[..., :3].astype(int)
         assert any(np.abs(_sampled(m, expected.shape) - expected).max() <= 2 for m in maps)
+
+
+def drawn(draw, recording, monkeypatch):
+    """Return the axes of a picture by their titles, and its words."""
+    figures: list[Any] = []
+    monkeypatch.setattr(report_pictures, "_svg_uri", lambda f: figures.append(f) or "")  # type: ignore
+    words = draw(recording).alt
+    return {axis.get_title("left"): axis for axis in figures[0].axes}, words
+
+
+def test_taken_away_is_before_less_after(long_wav, monkeypatch):
+    recording = report.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
+    axes, words = drawn(report_pictures.heat_maps, recording, monkeypatch)
+    vectors = extract_file(long_wav).vectors[:75]
+    before = vectors - vectors.mean(axis=1, keepdims=True)
+    removed = before - load_equaliser("cmn")(vectors)
+    (image,) = axes["taken away by cmn"].get_images()
+    np.testing.assert_allclose(np.asarray(image.get_array()).T, removed, atol=1e-4)
+    red, _, blue, opaque = image.cmap(1.0)
+    assert red > blue and opaque == 1  # what is taken away is warm, what is added cold
+    mean = removed[recording.active].mean(axis=0)
+    hz = recording.frames.freqs_hz
+    assert f"cmn takes away {mean.max():+.1f} dB at {hz[mean.argmax()]:.0f} Hz" in words
+    assert f"and {mean.min():+.1f} dB at {hz[mean.argmin()]:.0f} Hz" in words
+    (level,) = (axis for title, axis in axes.items() if title.startswith("level"))
+    np.testing.assert_allclose(level.patches[0].get_data().values, vectors.mean(axis=1), atol=1e-3)
+
+
+def test_spectra_are_those_of_the_speech(long_wav, monkeypatch):
+    models = {name: load_equaliser(name) for name in ("none", "cmn")}
+    recording = report.examine(long_wav, models, seconds=3)
+    axes, words = drawn(report_pictures.spectra, recording, monkeypatch)
+    vectors = extract_file(long_wav).vectors[:75]
+    spectrum, error = axes.values()
+    for index, (name, equalise) in enumerate(models.items()):
+        rows = equalise(vectors)[recording.active]
+        shapes = rows - rows.mean(axis=1, keepdims=True)
+        off = shapes - quantise_700c()(shapes.astype(np.float32))
+        line = spectrum.lines[1 + index]  # behind the codebook's
+        np.testing.assert_allclose(line.get_ydata(), shapes.mean(axis=0), atol=1e-3)
+        rms = np.sqrt(np.square(off).mean(axis=0))
+        np.testing.assert_allclose(error.lines[index].get_ydata(), rms, atol=1e-3)
+        away = np.sqrt(np.square(shapes.mean(axis=0) - CODEBOOK_MEAN_DB).mean())
+        assert f"{name} {away:.1f} dB" in words
 
 
 def _sampled(image, shape):
