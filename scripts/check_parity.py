@@ -3,7 +3,7 @@
 """Compare our analysis with libcodec2's own, frame by frame, on any speech files.
 
 Prints for each file and in all how many 40 ms frames are bit-equal in mean, the 20 shape values,
-Wo, number of harmonics and voicing. Exits with 1 if any frame differs.
+Wo, number of harmonics and voicing. Exits with 1 if any frame differs, or a file cannot be read.
 
     python scripts/check_parity.py .speech/audio/codec2-examples samples/*.wav
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
 from codec2_eq.audio import read_audio
+from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.libcodec2 import oracle_mlfeat
 from codec2_eq.records import remove_mean
-
-SUFFIXES = {".wav", ".flac", ".ogg", ".raw", ".sw", ".s16"}
 
 
 def unequal_frames(samples: NDArray[np.int16], *, jobs: int = 1) -> NDArray[np.bool_]:
@@ -44,42 +43,38 @@ def unequal_frames(samples: NDArray[np.int16], *, jobs: int = 1) -> NDArray[np.b
     )
 
 
-def audio_files(paths: Sequence[str]) -> Iterator[Path]:
-    """Yield the files named, and those with an audio suffix in the folders named."""
-    for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        else:
-            yield path
-
-
 def read_int16(path: Path) -> NDArray[np.int16]:
     """Read a file as what libcodec2 would be given: mono 8 kHz, rounded to 16 bits."""
     return np.clip(np.rint(read_audio(path)), -32768, 32767).astype(np.int16)
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Compare the files of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR")
     parser.add_argument("--jobs", type=int, default=1, help="threads that share one file")
     parser.add_argument("-q", "--quiet", action="store_true", help="only files that differ")
-    args = parser.parse_args()
-    n_files = n_equal = n_unequal = 0
-    for path in audio_files(args.paths):
+    args = parser.parse_args(words)
+    n_files = n_failed = n_equal = n_unequal = 0
+    listing = list_recordings(args.paths)
+    for path in (Path(listing.base, name) for name in listing.states):
         try:
             unequal = unequal_frames(read_int16(path), jobs=args.jobs)
         except Codec2EqError as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            return 1
+            print(f"check_parity: {error}", file=sys.stderr)
+            n_failed += 1
+            continue
         n_files += 1
         n_equal += int((~unequal).sum())
         n_unequal += int(unequal.sum())
         if unequal.any() or not args.quiet:
             print(f"{path}: {(~unequal).sum()} equal, {unequal.sum()} unequal")
     print(f"{n_files} files, {n_equal} frames equal, {n_unequal} unequal ({ISA})")
-    return int(n_unequal > 0 or n_files == 0)
+    return int(n_unequal + n_failed > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Codec2EqError as error:
+        sys.exit(f"check_parity: error: {error}")

@@ -71,6 +71,28 @@ def test_what_is_no_speech_is_told_and_leaves_nothing(tmp_path, name, what):
     assert not (tmp_path / "out").exists()
 
 
+def test_parity_counts_frames_and_goes_on_after_bad_files(wav, tmp_path, capsys, monkeypatch):
+    parity = script("check_parity")
+    soundfile.write(tmp_path / "a.flac", soundfile.read(wav)[0], 8000)
+    assert parity.main([str(tmp_path), wav]) == 0
+    assert re.search(r"^2 files, \d{3} frames equal, 0 unequal", capsys.readouterr().out, re.M)
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    assert parity.main([str(tmp_path), wav]) == 1
+    told = capsys.readouterr()
+    assert told.err.count("bad.wav") == 1
+    assert "2 files" in told.out
+    extract = parity.extract
+
+    def off(samples, **options):
+        found = extract(samples, **options)
+        found.mean_db[7] = np.nextafter(found.mean_db[7], np.float32(99))
+        return found
+
+    monkeypatch.setattr(parity, "extract", off)
+    assert parity.main([wav, "-q"]) == 1
+    assert "1 unequal" in capsys.readouterr().out
+
+
 def test_four_microphones(wav, tmp_path, capsys):
     picture = tmp_path / "four.png"
     script("four_microphones").main([wav, "-o", str(picture)])

@@ -406,4 +406,4 @@ def _same(path: str, other: str) -> bool:
 
 def _kind(reason: str) -> str:
     """Return the reason of a failure without its remedy and its numbers, to be counted."""
-    return re.sub(r"\d[\d.,]*", "N", reason.split(";")[0])
+    return re.sub(r"\b\d[\d.,]*", "N", re.sub(r"(?<!\S)/\S+", "PATH", reason.split(";")[0]))
