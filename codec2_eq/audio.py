@@ -37,6 +37,9 @@ from codec2_eq.wav import (
 if TYPE_CHECKING:
     import soundfile
 
+MOST_FRAMES = 1 << 62
+"""No file has as many."""
+
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
 """Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
 
@@ -351,10 +354,12 @@ class _DecodedSource:
             ) from error
         self.rate = self._file.samplerate
         self.channels = self._file.channels
-        self.told_frames = self._file.frames
+        # A FLAC made on a pipe tells no length, for which libsndfile has the largest number.
+        told = self._file.frames
+        self.told_frames = told if told < MOST_FRAMES else None
         # MP3 may but estimate its length.
         self.slack_frames = 0 if self._file.format != "MP3" else self.rate // 10
-        self.duration_s = self.told_frames / self.rate
+        self.duration_s = None if self.told_frames is None else told / self.rate
 
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
         """Yield blocks of at most block_frames until the decoder gives no more."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio import RAW_SUFFIXES
 from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
@@ -46,7 +47,6 @@ HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
 _MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200", 8: "700C",
                10: "450", 11: "450PWB"}
 
-_RAW_SUFFIXES = (".raw", ".sw", ".s16")
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _STAGE_SHAPE = (512, 20)
@@ -268,9 +268,9 @@ def describe_stream(path: PathLike) -> dict[str, Any]:
 def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], None]]:
     """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix not in (".wav", *_RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
+    if suffix not in (".wav", *RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
         raise Codec2EqError(f"{os.fspath(path)}: suffix '{suffix}' names no speech format to write;"
-                            f" use .wav, or {', '.join(_RAW_SUFFIXES)} for raw 16-bit samples")
+                            f" use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples")
     with open_output(path, force=force) as out:
         n_bytes = 0
 

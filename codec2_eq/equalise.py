@@ -194,6 +194,11 @@ class _NetworkStream(EqualiserStream):
             phase = (self._phase + i) % phases
             own = np.ascontiguousarray(rows[i::phases])
             out[i::phases], self._states[phase] = self._network.forward(own, self._states[phase])
+        if not np.isfinite(out).all():
+            raise Codec2EqError(
+                f"{self._network.name}: gives values that are not finite; train the network again, "
+                "or choose another"
+            )
         self._phase = (self._phase + len(rows)) % phases
         return out
 
@@ -249,7 +254,7 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS_700C) -
     if name in _CLASSIC:
         return Equaliser(name, "", functools.partial(_start_classic, name, frame_ms))
     network = _load(name)
-    if (network.inputs, network.outputs) != (K, K):
+    if {network.inputs, network.outputs} - {K, None}:  # None: any number, so that it is kept
         raise Codec2EqError(
             f"{name}: maps {network.inputs} values to {network.outputs}; "
             f"an equaliser maps {K} to {K}"

@@ -19,6 +19,7 @@ from codec2_eq.records import K
 
 Facts = dict[str, Any]
 
+ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 C2_MAGIC = b"\xc0\xde\xc2"
 
 MAX_CODEBOOK_ENTRIES = 65536
@@ -55,7 +56,7 @@ def _describe(name: str, format: str | None) -> Facts:
     with open_input(name) as handle:
         head = handle.read(16)
     suffix = os.path.splitext(name)[1].lower()
-    if head.startswith(b"PK") and suffix != ".npy":
+    if head[:4] in ZIP_MAGICS and suffix not in (".npy", ".f32"):
         members = _members(name)
         if "meta.npy" in members:
             return _describe_network(name)
@@ -77,7 +78,7 @@ def _members(name: str) -> set[str]:
     try:
         with zipfile.ZipFile(name) as archive:
             return set(archive.namelist())
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, RuntimeError) as error:
         raise Codec2EqError(
             f"{name}: begins as a ZIP archive and is none ({error}): cut or damaged; make or fetch "
             "it again"

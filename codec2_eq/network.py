@@ -156,8 +156,8 @@ class Network:
 
 
 _DAMAGE = (
-    EOFError, IndexError, KeyError, SyntaxError, TypeError, ValueError, tokenize.TokenError,
-    zipfile.BadZipFile, zlib.error,
+    EOFError, IndexError, KeyError, RuntimeError, SyntaxError, TypeError, ValueError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What NumPy raises on damaged archives and arrays."""
 
@@ -191,6 +191,8 @@ def _from_arrays(arrays: Any) -> Network:
         f"network format {meta['version']}, this version reads up to {FORMAT_VERSION}; "
         "install a newer codec2_eq",
     )
+    if not isinstance(meta["frame_ms"], int) or meta["frame_ms"] < 1:
+        raise ValueError(meta["frame_ms"])
     layers = []
     for i, settings in enumerate(meta["layers"]):
         kind = settings.pop("kind")

@@ -15,9 +15,6 @@ K = 20
 MOST_DB = 1_000_000
 """Beyond any spectrum [dB]: such a value means that something else was read as vectors."""
 
-HOP_S = 0.01
-"""Time between two analysis frames [s]; codec2 N_S."""
-
 FRAME_MS_CHOICES = (10, 20, 40)
 """Output frame intervals [ms]; 40 is that of the 700C bit stream."""
 

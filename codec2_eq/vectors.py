@@ -213,7 +213,8 @@ def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> 
         seekable = npy.spool(handle, name, files) if piped else handle
         try:
             archive = files.enter_context(zipfile.ZipFile(seekable))
-            held = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+            names = [info.filename for info in archive.infolist()]
+            held = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
             if "vectors" not in held:
                 raise Codec2EqError(
                     f"{name}: holds no array 'vectors'; a file made by extract, equalise or run "

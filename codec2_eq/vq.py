@@ -18,8 +18,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output, is_stdout, open_output, read_error
+from codec2_eq.files import atomic_output, is_stdout, open_input, open_output, read_error
 from codec2_eq.records import MOST_DB, K, remove_mean
 from codec2_eq.search import group_entries, search
 
@@ -233,7 +234,8 @@ def save_codebook(path: str | os.PathLike[str], codebook: Floats, *, force: bool
 
 def check_codebook(codebook: np.ndarray, name: str) -> Floats:
     """Return a codebook as C-contiguous float32, or raise Codec2EqError naming it."""
-    codebook = np.ascontiguousarray(codebook, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        codebook = np.ascontiguousarray(codebook, dtype=np.float32)
     if codebook.ndim != 2 or codebook.size == 0:
         raise Codec2EqError(f"{name}: shape {codebook.shape}, expected (entries, bands) and at "
                             "least one entry")
@@ -275,7 +277,5 @@ def _peak(row: Floats) -> float:
 
 
 def _load_npy(name: str) -> np.ndarray:
-    try:
-        return np.load(name, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise Codec2EqError(f"{name}: not a NumPy array file; is it a codebook?") from error
+    with open_input(name) as handle:
+        return np.concatenate(list(npy.array_blocks(handle, name, 4096)))

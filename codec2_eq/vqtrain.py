@@ -271,5 +271,8 @@ def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     if os.path.getsize(path) == 0:
         return np.empty((0, K), dtype=np.float32)
     if chosen == "npy":
-        return np.load(path, mmap_mode="r")
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, OSError):  # cut, or of a header that only NumPy finds fault with
+            return read_vectors(path, format=chosen)
     return np.memmap(path, dtype="<f4", mode="r").reshape(-1, K)

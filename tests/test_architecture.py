@@ -28,7 +28,7 @@ STAGES = {
     "network": {"errors", "files", "layers"},
     "equalise": {"errors", "layers", "network", "records", "recursions", "training"},
     "libcodec2": {"errors"},
-    "vq": {"errors", "files", "libcodec2", "records", "search"},
+    "vq": {"errors", "files", "libcodec2", "npy", "records", "search"},
     "vqtrain": {"assignment", "errors", "files", "records", "vectors", "vq"},
     "shaping": {"errors", "resample"},
     "quality": {"equalise", "errors", "libcodec2", "records", "vq"},

@@ -601,3 +601,25 @@ def test_stream_closes_its_file(tmp_path):
 def test_block_must_have_a_length(tmp_path):
     with pytest.raises(ValueError, match=r"block_s 0: must be above 0"):
         stream_audio(tmp_path / "a.wav", block_s=0)
+
+
+def test_a_flac_that_tells_no_length(tmp_path, speech, caplog):
+    """As one made on a pipe: libsndfile then tells of the largest number there is."""
+    path = tmp_path / "a.flac"
+    soundfile.write(path, speech, 8000)
+    data = bytearray(path.read_bytes())
+    assert data[:4] == b"fLaC" and data[4] & 127 == 0  # STREAMINFO is the first block
+    data[21] &= 0xF0  # 36 bits of length
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with stream_audio(path) as audio:
+        assert audio.duration_s is None
+        assert sum(map(len, audio)) == len(speech)
+    assert not caplog.messages
+
+
+def test_clipping_at_the_lower_end_alone_is_told(tmp_path, speech, caplog):
+    clipped = np.clip(speech * 8.0, -32768, 20000).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", clipped, 8000)
+    read_audio(tmp_path / "a.wav")
+    assert len(caplog.messages) == 1 and "full scale" in caplog.messages[0]

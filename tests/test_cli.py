@@ -249,6 +249,24 @@ def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_stdin_and_stdout_may_be_named_in_a_row(wav, tmp_path, capsys):
+    data = wav.read_bytes()
+    assert run("run", "-", "-", stdin=data).stdout == run("run", stdin=data).stdout
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["run", str(wav), str(tmp_path / "out.f32")])
+    assert "a second name; outputs are named with -o" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "extract"])
+def test_raw_samples_of_any_name_on_a_terminal(speech, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    (tmp_path / "speech.dat").write_bytes(speech.tobytes())
+    out = tmp_path / "out.f32"
+    assert cli.main([command, "--raw", str(tmp_path / "speech.dat"), "-o", str(out)]) == 0
+    assert len(rows(out.read_bytes())) == len(speech) // 320
+
+
 def test_what_nohup_has_started_outlives_its_terminal(tmp_path, speech):
     out = tmp_path / "a.f32"
     with start("run", "--raw", "-o", out, ignored=["HUP"]) as process:

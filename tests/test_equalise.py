@@ -262,3 +262,10 @@ def test_other_frame_intervals_are_refused():
 def test_bad_vectors_are_refused(name, block, message):
     with pytest.raises(Codec2EqError, match=message):
         load_equaliser(name)(block)
+
+
+def test_a_network_that_explodes_is_named(tmp_path):
+    layers = [Dense(100 * np.eye(20, dtype=np.float32), np.zeros(20, np.float32), "exponential")]
+    Network("bang", layers).save(tmp_path / "bang.npz")
+    with pytest.raises(Codec2EqError, match="bang: gives values that are not finite"):
+        load_equaliser(tmp_path / "bang.npz")(np.full((3, 20), 30, np.float32))

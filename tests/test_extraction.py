@@ -60,10 +60,22 @@ def test_stream_equals_whole_file(sizes, rate):
 @pytest.mark.parametrize("frame_ms", [10, 40])
 def test_jobs_do_not_change_a_bit(monkeypatch, speech, jobs, frame_ms):
     monkeypatch.setattr(extraction, "SPAN", 32_000)
-    # a long constant: the workers' guesses are wrong there, and must be found out
     samples = np.concatenate([speech, np.full(100_000, 12_345, np.int16), speech, speech[:777]])
     assert_same(ce.extract(samples, frame_ms=frame_ms, jobs=jobs),
                 ce.extract(samples, frame_ms=frame_ms))
+
+
+def test_wrong_guesses_of_a_workers_first_state_are_found_out(monkeypatch):
+    """The pitch that is tracked stays only for what was before: no worker can guess that."""
+    monkeypatch.setattr(extraction, "SPAN", 32_000)
+    time_s = np.arange(200_000) / 8000
+    middle = np.where(time_s < 1, 1, np.linspace(0.24, 0.28, len(time_s)))
+    tones = [np.sin(2 * np.pi * hz * time_s) for hz in (400, 600, 500)]
+    samples = (3000 * (tones[0] + tones[1] + middle * tones[2])).astype(np.int16)
+    alone = ce.extract(samples)
+    late = ce.extract(samples[64_000:])
+    assert (alone.f0_hz[200:][50:100] != late.f0_hz[50:100]).any()  # the input is of that kind
+    assert_same(ce.extract(samples, jobs=2), alone)
 
 
 def test_short_recordings_use_no_threads(monkeypatch, speech):

@@ -193,3 +193,50 @@ def test_the_converted_file_says_where_it_is_from(saved):
     load_keras(saved[1])
     kept = load_network(saved[1].with_name("mine.keras.npz"))
     assert kept.card == {"keras_sha256": keras_sha256(saved[1])}
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize("kind", ["unbuilt", "empty", "two inputs", "dict", "unequal outputs"])
+def test_models_that_are_no_row_of_layers_are_told_in_a_line(keras, tmp_path, kind):
+    layers = keras.layers
+    if kind == "unbuilt":
+        model = keras.Sequential([layers.Dense(20)])
+    elif kind == "empty":
+        model = keras.Sequential([keras.Input((20,))])
+    else:
+        a, b = keras.Input((20,)), keras.Input((20,))
+        wide, narrow = layers.Dense(20)(a), layers.Dense(10)(a)
+        model = {
+            "two inputs": lambda: keras.Model([a, b], [wide, layers.Dense(20)(b)]),
+            "dict": lambda: keras.Model(a, {"x": wide}),
+            "unequal outputs": lambda: keras.Model(a, [wide, narrow]),
+        }[kind]()
+    path = tmp_path / "odd.keras"
+    model.save(path)
+    with pytest.raises(Codec2EqError, match=r"odd\.keras: ") as told:
+        load_keras(path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.train
+def test_a_file_that_is_no_conversion_is_kept(saved, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "mine.keras"
+    path.write_bytes(saved[1].read_bytes())
+    beside = tmp_path / "mine.keras.npz"
+    np.savez(beside, vectors=np.zeros((3, 20)))
+    kept = beside.read_bytes()
+    load_keras(path)
+    assert beside.read_bytes() == kept
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+
+
+@pytest.mark.train
+def test_layers_that_keep_any_number_of_values_make_an_equaliser(keras, tmp_path):
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Rescaling(1.0, offset=-10)])
+    model.save(tmp_path / "less.keras")
+    rows = np.random.default_rng(0).normal(30, 5, (7, 20)).astype(np.float32)
+    np.testing.assert_allclose(
+        load_equaliser(str(tmp_path / "less.keras"))(rows), rows - 10, atol=1e-4
+    )

@@ -181,7 +181,7 @@ def test_codebook_files(tmp_path):
     ("empty.f32", b"", "empty.f32: empty, a codebook needs at least one entry"),
     ("odd.f32", bytes(81), r"odd.f32: 81 bytes, not a multiple of 80"),
     ("nan.f32", np.full((2, 20), np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
-    ("bad.npy", b"bad", "bad.npy: not a NumPy array file"),
+    ("bad.npy", b"bad", "bad.npy: not a .npy array"),
 ])
 def test_codebook_errors_name_the_file(tmp_path, name, data, message):
     path = tmp_path / name
@@ -453,3 +453,27 @@ def test_the_last_band_is_said_as_it_was_given(vectors_file, capsys):
     assert main(["vq", "quantise", vectors_file, "-o", os.devnull, "--format", "f32",
                  "--en", "20"]) == 1
     assert "bands 0 to 20: expected a range within 0 to 19" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("array", [
+    np.full((4, 20), "a"), np.zeros((4, 20), complex), np.zeros((4, 20), "M8[s]"),
+    np.zeros(4, [("a", "f4")]), np.full((4, 20), None),
+])  # fmt: skip
+def test_codebooks_are_numbers(tmp_path, array):
+    np.save(tmp_path / "book.npy", array)
+    with pytest.raises(Codec2EqError, match=r"book\.npy: "):
+        vq.load_codebook(tmp_path / "book.npy")
+
+
+def test_a_codebook_beyond_float32_is_told_without_a_warning(tmp_path):
+    np.save(tmp_path / "book.npy", np.full((4, 20), 1e300))
+    with pytest.raises(Codec2EqError, match=r"book\.npy: entry 0 holds NaN or infinity"):
+        vq.load_codebook(tmp_path / "book.npy")
+
+
+def test_training_tells_of_a_cut_npy(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros((10_000, 20), np.float32))
+    os.truncate(tmp_path / "a.npy", 500_000)
+    words = ["vq", "train", str(tmp_path / "a.npy"), "-o", str(tmp_path / "b"), "--sizes", "4"]
+    assert main(words) == 1
+    assert "a.npy: ends before its array does" in capsys.readouterr().err

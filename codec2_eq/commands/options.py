@@ -15,6 +15,9 @@ def add_input(parser: argparse.ArgumentParser, what: str) -> None:
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """-o and -f: one output, stdout by default, never overwritten unasked."""
     parser.add_argument("-o", "--output", default="-", metavar="OUT", help=f"{what}; - is stdout")
+    # As sox has it: `run - -`. Names of files need -o, so that no input is taken for an output.
+    parser.add_argument("output", nargs="?", action=_Stdout, default=argparse.SUPPRESS,
+                        help=argparse.SUPPRESS)  # fmt: skip
     add_force(parser)
 
 
@@ -64,6 +67,16 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=count, default=len(os.sched_getaffinity(0)), metavar="N",
         help="processor cores to use (default: all, here %(default)s)",
     )  # fmt: skip
+
+
+class _Stdout(argparse.Action):
+    """Take `-` for the output, and nothing else."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Set the output; end with a usage error for another name."""
+        if values != "-":
+            parser.error(f"{values}: a second name; outputs are named with -o")
+        namespace.output = values
 
 
 def natural(text: str) -> int:

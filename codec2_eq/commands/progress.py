@@ -12,9 +12,9 @@ LONG_S = 600.0
 """Audio from which on a bar is shown [s]: less is done before anyone could read it."""
 
 
-def with_bar(records: Iterable[Any], path: str) -> Iterator[Any]:
+def with_bar(records: Iterable[Any], path: str, *, raw: bool = False) -> Iterator[Any]:
     """Pass records of an audio file on; draw a bar if it is long and a terminal shows it."""
-    duration_s = _duration_s(path) if sys.stderr.isatty() else None
+    duration_s = _duration_s(path, raw) if sys.stderr.isatty() else None
     if duration_s is None or duration_s < LONG_S:
         yield from records
         return
@@ -27,11 +27,17 @@ def with_bar(records: Iterable[Any], path: str) -> Iterator[Any]:
             bar.update(len(record) * record.frame_ms / 3.6e6)
 
 
-def _duration_s(path: str) -> float | None:
+def _duration_s(path: str, raw: bool) -> float | None:
     from codec2_eq.audio import audio_duration
+    from codec2_eq.errors import Codec2EqError
     from codec2_eq.files import is_pipe
 
-    return None if is_pipe(path) else audio_duration(path)
+    if is_pipe(path):
+        return None
+    try:
+        return audio_duration(path, raw=raw)
+    except Codec2EqError:  # who reads the records will tell
+        return None
 
 
 def tell_written(path: str, n_frames: int, frame_ms: int) -> None:

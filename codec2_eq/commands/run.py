@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> None:
         frames = stream_file(
             args.input, frame_ms=args.frame_ms, channel=args.channel, raw=args.raw, jobs=args.jobs
         )
-        for block in progress.with_bar(frames, args.input):
+        for block in progress.with_bar(frames, args.input, raw=args.raw):
             writer.write(replace(block, vectors=stream.process(block.vectors)))
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import read_error
 from codec2_eq.layers import GRU, Activation, Dense, Layer, Scale
 from codec2_eq.network import Network, load_network
+from codec2_eq.records import K
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
 
@@ -249,11 +251,21 @@ def load_keras(path: str | Path) -> Network:
                 return network
     network = _convert(path, digest)
     for place in (beside, cached):
+        if place.exists() and not _is_conversion(place):
+            continue
         with contextlib.suppress(Codec2EqError, OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
             network.save(place, force=True)
             break
     return network
+
+
+def _is_conversion(path: Path) -> bool:
+    """Whether a file was written by `load_keras`, and may be written again."""
+    try:
+        return "keras_sha256" in load_network(path).card
+    except Codec2EqError:
+        return False
 
 
 def keras_sha256(path: str | Path) -> str:
@@ -283,7 +295,8 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], bytes]:
             return config["config"], archive.read("model.weights.h5")
     except OSError as error:
         raise read_error(str(path), error) from error
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, RuntimeError, TypeError, ValueError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
         raise Codec2EqError(
             f"{path}: not a .keras file; write one with model.save('NAME.keras')"
         ) from error
@@ -306,7 +319,13 @@ def _convert(path: Path, digest: str) -> Network:
     try:
         return from_keras(model, path.stem, card={"keras_sha256": digest})
     except Codec2EqError as error:
-        raise Codec2EqError(str(error).replace(path.stem, str(path), 1)) from error
+        raise Codec2EqError(f"{path}: {str(error).removeprefix(f'{path.stem}: ')}") from error
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Codec2EqError(
+            f"{path}: no row of layers with one input and one output, built for frames of {K} "
+            f"values ({reason}); build it so and save it again"
+        ) from error
 
 
 def _require_known_classes(path: Path) -> None:
