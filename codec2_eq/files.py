@@ -198,6 +198,18 @@ def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]
         raise
 
 
+def write_text(path: PathLike, text: str, *, force: bool = False) -> None:
+    """Write text to a file, whole or not at all, or to stdout (`-`), be that a terminal or not.
+
+    Raises Codec2EqError as `atomic_output` does.
+    """
+    if is_stdout(path):
+        print(text, end="")
+        return
+    with atomic_output(path, force=force) as handle:
+        handle.write(text.encode())
+
+
 def require_writable(path: PathLike, *, force: bool = False) -> None:
     """Raise Codec2EqError if `path` cannot be written: before long work, and not after it."""
     if is_pipe(path) or is_stdout(path):  # a reader would take the trial for all there is

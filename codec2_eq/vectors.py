@@ -487,4 +487,3 @@ class _NpzSink:
             for name, value in self._once.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-

@@ -9,6 +9,7 @@ those of ``c2enc 700C`` and ``vq_mbest``.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output, is_stdout, open_input, open_output, read_error
+from codec2_eq.files import atomic_output, is_stdout, open_output, read_error
 from codec2_eq.records import MOST_DB, K, remove_mean
 from codec2_eq.search import group_entries, search
 
@@ -213,7 +214,7 @@ def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
     if not data:
         raise Codec2EqError(f"{name}: empty, a codebook needs at least one entry; train it again")
     if name.endswith(".npy"):
-        codebook = _load_npy(name)
+        codebook = np.concatenate(list(npy.array_blocks(io.BytesIO(data), name, len(data))))
     elif len(data) % (4 * n_bands):
         raise Codec2EqError(f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
                             f"({n_bands} float32 bands an entry); is it a codebook?")
@@ -274,8 +275,3 @@ def _first_beyond(rows: Floats, limit: float) -> int | None:
 def _peak(row: Floats) -> float:
     """Return the value that is farthest from zero."""
     return float(row[np.argmax(np.abs(row))])
-
-
-def _load_npy(name: str) -> np.ndarray:
-    with open_input(name) as handle:
-        return np.concatenate(list(npy.array_blocks(handle, name, 4096)))

@@ -154,11 +154,6 @@ def _write_summary(summary: Summary, path: str) -> None:
     import json
     from dataclasses import asdict
 
-    from codec2_eq.files import atomic_output, is_stdout
+    from codec2_eq.files import write_text
 
-    text = json.dumps(asdict(summary), indent=1) + "\n"
-    if is_stdout(path):
-        sys.stdout.write(text)
-        return
-    with atomic_output(path, force=True) as out:
-        out.write(text.encode())
+    write_text(path, json.dumps(asdict(summary), indent=1) + "\n", force=True)

@@ -123,13 +123,10 @@ def _models(args: argparse.Namespace):
 def _write_json(args: argparse.Namespace, figures) -> None:
     import json
 
-    from codec2_eq.files import atomic_output
+    from codec2_eq.files import write_text
 
-    if args.json == "-":
-        print(json.dumps(figures(), indent=1))
-    elif args.json:
-        with atomic_output(args.json, force=args.force) as stream:
-            stream.write((json.dumps(figures(), indent=1) + "\n").encode())
+    if args.json:
+        write_text(args.json, json.dumps(figures(), indent=1) + "\n", force=args.force)
 
 
 def _print(args: argparse.Namespace, table: str) -> None:
