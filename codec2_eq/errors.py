@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that users meet."""
+"""The one exception that users meet, and how optional packages are asked for."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def main(words: list[str] | None = None) -> None:
     print(
         f"{args.model}: {100 * less.min():.0f} to {100 * less.max():.0f} % less than none, on "
         f"average {100 * less.mean():.0f} %; {100 * WANTED_LESS:.0f} % less for "
-        f"{sum(less >= WANTED_LESS)} of {len(less)} filters, nearer than 700c for {sum(table[:, -1] < table[:, 1])}"
+        f"{sum(less >= WANTED_LESS)} of {len(less)} filters, nearer than 700c for "
+        f"{sum(table[:, -1] < table[:, 1])}"
     )
 
 
