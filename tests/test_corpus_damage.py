@@ -130,6 +130,22 @@ def test_a_shard_is_not_made_again_without_what_is_gone(audio, tmp_path):
     assert len(ce.open_corpus(out)) == 8
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_failures_that_are_gone_leave_the_corpus(audio, tmp_path, layout):
+    """Also where a part held nothing else."""
+    bad = [audio / f"zz{i}.wav" for i in range(4)]
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = (out / "manifest.jsonl").read_bytes()
+    for path in bad:
+        path.write_bytes(b"no audio")
+    assert batch(audio, out, layout=layout).failures == 4
+    for path in bad:
+        path.unlink()
+    assert batch(audio, out, layout=layout).failures == 0
+    assert (out / "manifest.jsonl").read_bytes() == whole
+
+
 def test_force_keeps_the_corpus_until_the_recordings_are_found(audio, tmp_path):
     out = tmp_path / "out"
     batch(audio, out)

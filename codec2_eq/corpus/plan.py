@@ -153,13 +153,13 @@ def _refuse_unnamed(
 class _Verdict(NamedTuple):
     """A part as it was found: its tasks, less what has gone if it is valid, and its records.
 
-    records : those to be written anew if it is valid; by name if it is to be made again
+    records : of a valid part those that stay, None if all do; of one to be made again all
     """
 
     part: int
     tasks: list[TaskPlan]
     valid: bool
-    records: list[Record]
+    records: list[Record] | None
 
 
 class _Review:
@@ -185,12 +185,12 @@ class _Review:
         """
         joined = self.store.read_records(self.store.part(part))
         if joined is None:
-            return _Verdict(part, tasks, False, [])
+            return _Verdict(part, tasks, False, None)
         left = self._without_gone(tasks, joined)
         names = {entry.name for task in left for entry in task.entries}
         records = [record for record in joined if record.name in names]
         if self._joined_is_valid(part, left, records):
-            return _Verdict(part, left, True, records if len(records) < len(joined) else [])
+            return _Verdict(part, left, True, records if len(records) < len(joined) else None)
         if self.in_shards and os.path.exists(self.store.shard(part)):
             self._refuse_loss(part, records)
         return _Verdict(part, tasks, False, joined)
@@ -212,12 +212,12 @@ class _Review:
         """
         part, tasks, valid, records = verdict
         if valid:
-            if records:
+            if records is not None:
                 self.change()
                 self.store.write_records(self.store.part(part), records)
             return tasks, True
         self.change()
-        by_name = {record.name: record for record in records}
+        by_name = {record.name: record for record in records or ()}
         left = [self._settle_piece(task, by_name) for task in tasks]
         remove(self.store.part(part))
         if self.in_shards:
