@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end_cleanly_when_told_to() -> None:
     """Let a polite kill or a closed terminal unwind the stack: no temporary file stays behind."""
+
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
@@ -104,9 +105,11 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 def _add_debug(command: argparse.ArgumentParser) -> None:
     """Declare --debug for a command and the commands within it."""
     command.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS,
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
         help="show the traceback of an error",
-    )  # fmt: skip
+    )
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():

@@ -7,10 +7,26 @@ import importlib
 
 
 class Codec2EqError(ValueError):
-    """Bad data or a bad request, told in one line: file, what is wrong, limit, remedy.
+    """Bad data or a bad request, in three parts that `str` joins to one line.
 
-    The command line prints it as ``codec2-eq: error: <message>`` and exits with 1.
+    subject : what it is about, most often the name of a file
+    problem : what is wrong, and the limit where there is one
+    remedy : what the user can do
+
+    The command line prints it as ``codec2-eq: error: <subject>: <problem>; <remedy>`` and exits
+    with 1.
     """
+
+    def __init__(self, subject: str, problem: str = "", remedy: str = "") -> None:
+        super().__init__(subject, problem, remedy)
+        self.subject = subject
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Join what is there of the three."""
+        head = ": ".join(part for part in (self.subject, self.problem) if part)
+        return "; ".join(part for part in (head, self.remedy) if part)
 
 
 def require_extra(what: str, extra: str, *packages: str) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
-from codec2_eq.audio import FULL_SCALE, MOST_FULL_SCALES, stream_audio
+from codec2_eq.audio.resample import RATE_HZ, Resampler
+from codec2_eq.audio.stream import FULL_SCALE, MOST_FULL_SCALES, stream_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
 from codec2_eq.records import FRAME_MS_CHOICES, RateK
-from codec2_eq.resample import RATE_HZ, Resampler
 
 if TYPE_CHECKING:
     from codec2_eq.files import PathLike
@@ -99,7 +99,7 @@ def extract_file(
     raw: bool = False,
     jobs: int = 1,
 ) -> RateK:
-    """Analyse an audio file, whatever `codec2_eq.audio.stream_audio` reads."""
+    """Analyse an audio file, whatever `codec2_eq.audio.stream.stream_audio` reads."""
     records = stream_file(path, frame_ms=frame_ms, channel=channel, raw=raw, jobs=jobs)
     return RateK.join([_nothing(frame_ms), *records])
 
@@ -213,9 +213,7 @@ def _analyse_span(
     return started, arrays, analyser.state
 
 
-def _regroup(
-    blocks: Iterable[NDArray[np.float32]], size: int
-) -> Iterator[NDArray[np.float32]]:
+def _regroup(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
     """Regroup blocks into arrays of `size` samples; the last one is shorter."""
     held: list[NDArray[np.float32]] = []
     n_held = 0
@@ -271,5 +269,6 @@ def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:
 
 def _nothing(frame_ms: int) -> RateK:
     """Return the record of no audio, so that there is always something to join."""
-    return _record(Analyser(_check_frame_ms(frame_ms) // HOP_MS).process(np.empty(0, np.float32)),
-                   frame_ms)
+    return _record(
+        Analyser(_check_frame_ms(frame_ms) // HOP_MS).process(np.empty(0, np.float32)), frame_ms
+    )

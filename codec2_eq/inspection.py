@@ -64,7 +64,7 @@ def _describe(name: str, format: str | None) -> Facts:
             return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
         return _describe_vectors(name, "npz")
     if suffix == ".c2" or head.startswith(C2_MAGIC):
-        from codec2_eq.c2stream import describe_stream
+        from codec2_eq.stream700c.codec import describe_stream
 
         return describe_stream(name)
     if format or suffix in (".f32", ".npy", ".npz"):
@@ -86,7 +86,7 @@ def _members(name: str) -> set[str]:
 
 
 def _describe_network(name: str) -> Facts:
-    from codec2_eq.network import load_network
+    from codec2_eq.equalisers.network import load_network
 
     network = load_network(name)
     return {
@@ -101,7 +101,7 @@ def _describe_network(name: str) -> Facts:
 
 
 def _describe_vectors(name: str, format: str | None) -> Facts:
-    from codec2_eq.vectors import stream_records
+    from codec2_eq.vectors.reader import stream_records
 
     n_frames, total, squares = 0, np.zeros(K), 0.0
     low, high, mean_off = np.inf, -np.inf, 0.0
@@ -122,12 +122,15 @@ def _describe_vectors(name: str, format: str | None) -> Facts:
     zero_mean = mean_off < 0.01
     is_codebook = zero_mean and 1 < n_frames <= MAX_CODEBOOK_ENTRIES and n_frames.bit_count() == 1
     facts: Facts = {
-        "kind": "codebook, or vectors without their mean" if is_codebook else
-                "vectors without their mean" if n_frames and zero_mean else "vectors",
+        "kind": "codebook, or vectors without their mean"
+        if is_codebook
+        else "vectors without their mean"
+        if n_frames and zero_mean
+        else "vectors",
         "frames": n_frames,
         "bands": K,
         **once,
-    }  # fmt: skip
+    }
     if "frame_ms" in facts:
         facts["duration_s"] = n_frames * facts["frame_ms"] / 1000
     if n_frames:
@@ -138,7 +141,7 @@ def _describe_vectors(name: str, format: str | None) -> Facts:
 
 
 def _describe_audio(name: str) -> Facts:
-    from codec2_eq.audio import stream_audio
+    from codec2_eq.audio.stream import stream_audio
 
     with stream_audio(name) as audio:
         facts = {

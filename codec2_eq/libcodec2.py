@@ -41,11 +41,20 @@ _NLP_FIR_TAPS = 48
 """Taps of the low pass of the pitch estimator; codec2 NLP_NTAP."""
 
 _FEATURE_FLOATS = 1 + 20 + 20 + MAX_AMP
-_MODEL_RECORD = np.dtype([("wo", "<f4"), ("n_harm", "<i4"), ("amplitudes", "<f4", MAX_AMP + 1),
-                          ("phases", "<f4", MAX_AMP + 1), ("voiced", "<i4")])
+_MODEL_RECORD = np.dtype(
+    [
+        ("wo", "<f4"),
+        ("n_harm", "<i4"),
+        ("amplitudes", "<f4", MAX_AMP + 1),
+        ("phases", "<f4", MAX_AMP + 1),
+        ("voiced", "<i4"),
+    ]
+)
 
-_MISSING = ("libcodec2: not found in pycodec2 nor on this system, needed for its codebooks and "
-            "its decoder; pip install pycodec2")
+_MISSING = (
+    "libcodec2: not found in pycodec2 nor on this system, needed for its codebooks and "
+    "its decoder; pip install pycodec2"
+)
 
 # The codebooks are globals of the library: while one thread has its own loaded, none may read.
 _tables_lock = threading.RLock()
@@ -54,8 +63,12 @@ _tables_lock = threading.RLock()
 class _Codebook(ctypes.Structure):
     """One entry of libcodec2's lists of codebooks, which end with k == 0."""
 
-    _fields_ = [("k", ctypes.c_int), ("log2m", ctypes.c_int), ("m", ctypes.c_int),
-                ("cb", ctypes.POINTER(ctypes.c_float))]
+    _fields_ = [
+        ("k", ctypes.c_int),
+        ("log2m", ctypes.c_int),
+        ("m", ctypes.c_int),
+        ("cb", ctypes.POINTER(ctypes.c_float)),
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +101,10 @@ def codebook_700c() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return both stages of Codec 2's 700C vector quantiser, each (512, 20) float32 in dB."""
     stages = _read_tables("newamp1vq_cb")
     if [s.shape for s in stages] != [(512, 20)] * 2:
-        raise Codec2EqError(f"libcodec2: 700C codebooks of shapes {[s.shape for s in stages]}, "
-                            "expected two of (512, 20); install pycodec2 4.1 or later")
+        raise Codec2EqError(
+            f"libcodec2: 700C codebooks of shapes {[s.shape for s in stages]}, "
+            "expected two of (512, 20); install pycodec2 4.1 or later"
+        )
     return stages[0].copy(), stages[1].copy()
 
 
@@ -107,8 +122,9 @@ def nlp_fir() -> NDArray[np.float32]:
     return np.array(taps, dtype=np.float32)
 
 
-def oracle_mlfeat(samples: NDArray[np.int16], *, eq: bool = False,
-                  codebooks: Sequence[np.ndarray] | None = None) -> OracleFrames:
+def oracle_mlfeat(
+    samples: NDArray[np.int16], *, eq: bool = False, codebooks: Sequence[np.ndarray] | None = None
+) -> OracleFrames:
     """Encode with libcodec2's own 700C encoder and return its intermediate values.
 
     samples : (n,) int16 at 8 kHz; a partial last frame is dropped
@@ -120,7 +136,7 @@ def oracle_mlfeat(samples: NDArray[np.int16], *, eq: bool = False,
     if samples.ndim != 1:
         raise Codec2EqError(f"samples of shape {samples.shape}: expected one channel")
     n_frames = len(samples) // SAMPLES_PER_FRAME
-    frames = samples[:n_frames * SAMPLES_PER_FRAME].reshape(n_frames, SAMPLES_PER_FRAME)
+    frames = samples[: n_frames * SAMPLES_PER_FRAME].reshape(n_frames, SAMPLES_PER_FRAME)
     with tempfile.TemporaryDirectory() as folder, _tables_lock, _loaded(codebooks):
         codec = _open_codec()
         codec.eq_700c(int(eq))
@@ -150,17 +166,26 @@ class Decoder700C:
     def decode(self, frames: bytes) -> NDArray[np.int16]:
         """Return the speech of whole frames: 320 samples for each 4 bytes, int16 at 8 kHz."""
         if len(frames) % BYTES_PER_FRAME:
-            raise Codec2EqError(f"{len(frames)} bytes: 700C frames have {BYTES_PER_FRAME} bytes "
-                                "each; give whole frames")
+            raise Codec2EqError(
+                f"{len(frames)} bytes: 700C frames have {BYTES_PER_FRAME} bytes "
+                "each; give whole frames"
+            )
         if not frames:
             return np.zeros(0, dtype=np.int16)
         with _tables_lock, _loaded(self._codebooks):
-            return np.concatenate([self._codec.decode(frames[i:i + BYTES_PER_FRAME])
-                                   for i in range(0, len(frames), BYTES_PER_FRAME)])
+            return np.concatenate(
+                [
+                    self._codec.decode(frames[i : i + BYTES_PER_FRAME])
+                    for i in range(0, len(frames), BYTES_PER_FRAME)
+                ]
+            )
 
 
-def decode_700c(frames: bytes, *, codebooks: Sequence[np.ndarray] | None = None,
-                ) -> NDArray[np.int16]:
+def decode_700c(
+    frames: bytes,
+    *,
+    codebooks: Sequence[np.ndarray] | None = None,
+) -> NDArray[np.int16]:
     """Decode whole 700C frames from a fresh decoder; see `Decoder700C`."""
     return Decoder700C(codebooks).decode(frames)
 
@@ -173,16 +198,23 @@ def _open_codec() -> Any:
     return pycodec2.Codec2(MODE_700C)
 
 
-def _parse_oracle(features: np.ndarray, models: np.ndarray, bits: bytes,
-                  variance: float) -> OracleFrames:
+def _parse_oracle(
+    features: np.ndarray, models: np.ndarray, bits: bytes, variance: float
+) -> OracleFrames:
     harmonic = np.arange(MAX_AMP + 1)
     defined = (harmonic >= 1) & (harmonic <= models["n_harm"][:, None])
     return OracleFrames(
-        mean_db=features[:, 0].copy(), shapes=features[:, 1:21].copy(),
-        quantised=features[:, 21:41].copy(), wo=models["wo"].copy(),
-        n_harm=models["n_harm"].copy(), voiced=models["voiced"] != 0,
+        mean_db=features[:, 0].copy(),
+        shapes=features[:, 1:21].copy(),
+        quantised=features[:, 21:41].copy(),
+        wo=models["wo"].copy(),
+        n_harm=models["n_harm"].copy(),
+        voiced=models["voiced"] != 0,
         amplitudes=np.where(defined, models["amplitudes"], np.float32(0)),
-        quantised_amplitudes=features[:, 41:].copy(), bits=bits, variance=variance)
+        quantised_amplitudes=features[:, 41:].copy(),
+        bits=bits,
+        variance=variance,
+    )
 
 
 def _close_streams(folder: str) -> None:
@@ -228,8 +260,10 @@ def _write_tables(arrays: Sequence[np.ndarray]) -> None:
 def _read_tables(symbol: str) -> list[NDArray[np.float32]]:
     """Copy a list of codebooks, each (m, k) float32; kept, so that `_loaded` cannot change it."""
     with _tables_lock:
-        return [np.ctypeslib.as_array(s.cb, (s.m, s.k)).astype(np.float32)
-                for s in _table_structs(symbol)]
+        return [
+            np.ctypeslib.as_array(s.cb, (s.m, s.k)).astype(np.float32)
+            for s in _table_structs(symbol)
+        ]
 
 
 def _table_structs(symbol: str) -> list[_Codebook]:
@@ -246,8 +280,10 @@ def _table_structs(symbol: str) -> list[_Codebook]:
 
 
 def _no_symbol(symbol: str) -> Codec2EqError:
-    return Codec2EqError(f"libcodec2: this build does not export {symbol}; "
-                         "pip install pycodec2, whose libcodec2 does")
+    return Codec2EqError(
+        f"libcodec2: this build does not export {symbol}; "
+        "pip install pycodec2, whose libcodec2 does"
+    )
 
 
 @functools.cache

@@ -63,8 +63,10 @@ class RateK:
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:
         """Join records of consecutive blocks (at least one, all of one frame_ms)."""
-        arrays = {name: np.concatenate([getattr(p, name) for p in parts])
-                  for name in ("vectors", *_PER_FRAME)}
+        arrays = {
+            name: np.concatenate([getattr(p, name) for p in parts])
+            for name in ("vectors", *_PER_FRAME)
+        }
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)
 
 

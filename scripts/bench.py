@@ -29,7 +29,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from codec2_eq import analysis
-from codec2_eq.equalise import load_equaliser, model_names
+from codec2_eq.equalisers.equaliser import load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract
 
@@ -91,8 +91,11 @@ def of_command(*words: str | Path, variant: str | None = None) -> Cost:
     environ = {**os.environ, **({"CODEC2_EQ_ISA": variant} if variant else {})}
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LAUNCHER, *map(str, words)],
-        env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     if done.returncode:
         raise Codec2EqError(f"{words[0]}: exit code {done.returncode}; run it by hand")
     return Cost(*map(float, done.stdout.split()))
@@ -112,10 +115,14 @@ def interleaved(jobs: Mapping[str, Callable[[], Cost]], runs: int) -> dict[str, 
         for name, job in jobs.items():
             costs[name].append(job())
     return {
-        name: Cost(*(float(np.median([getattr(c, f) for c in done]))
-                     for f in ("cpu_s", "wall_s", "peak_mb")))
+        name: Cost(
+            *(
+                float(np.median([getattr(c, f) for c in done]))
+                for f in ("cpu_s", "wall_s", "peak_mb")
+            )
+        )
         for name, done in costs.items()
-    }  # fmt: skip
+    }
 
 
 # -- what is measured
@@ -149,8 +156,14 @@ def against_codec2(raw: Path, wav: Path, c2enc: str, runs: int) -> Table:
         ("what", "CPU, s", "times c2enc's speed", "times real time"),
     )
     for name, cost in costs.items():
-        table.rows.append((name, f"{cost.cpu_s:.3f}", f"{reference / cost.cpu_s:.1f}",
-                           f"{seconds / cost.cpu_s:.0f}"))  # fmt: skip
+        table.rows.append(
+            (
+                name,
+                f"{cost.cpu_s:.3f}",
+                f"{reference / cost.cpu_s:.1f}",
+                f"{seconds / cost.cpu_s:.0f}",
+            )
+        )
     return table
 
 
@@ -194,8 +207,9 @@ def equalisers(samples: NDArray[np.int16], runs: int) -> Table:
     whole = costs.pop("extraction").cpu_s
     table = Table("Equalisers", ("model", "us a frame", "share of the extraction"))
     for name, cost in costs.items():
-        table.rows.append((name, f"{cost.cpu_s / len(vectors) * 1e6:.2f}",
-                           f"{100 * cost.cpu_s / whole:.1f} %"))  # fmt: skip
+        table.rows.append(
+            (name, f"{cost.cpu_s / len(vectors) * 1e6:.2f}", f"{100 * cost.cpu_s / whole:.1f} %")
+        )
     return table
 
 
@@ -205,19 +219,27 @@ def start_up(folder: Path, samples: NDArray[np.int16], runs: int) -> Table:
     soundfile.write(wav, samples[8000 : 8000 + 24000], 8000)
     python = sys.executable
     jobs = {
-        'python -c "import numpy, soundfile"':
-            partial(of_command, python, "-c", "import numpy, soundfile"),
+        'python -c "import numpy, soundfile"': partial(
+            of_command, python, "-c", "import numpy, soundfile"
+        ),
         'python -c "import numpy"': partial(of_command, python, "-c", "import numpy"),
         "codec2-eq --help": partial(of_command, *COMMAND, "--help"),
-        "codec2-eq run, 3 s WAV":
-            partial(of_command, *COMMAND, "run", wav, "-o", folder / "short.f32", "-f"),
-    }  # fmt: skip
+        "codec2-eq run, 3 s WAV": partial(
+            of_command, *COMMAND, "run", wav, "-o", folder / "short.f32", "-f"
+        ),
+    }
     costs = interleaved(jobs, max(runs, 9))
     reference = next(iter(costs.values())).cpu_s
     table = Table("Start-up", ("command", "wall, s", "CPU, s", "CPU, ratio to the first"))
     for name, cost in costs.items():
-        table.rows.append((f"`{name}`", f"{cost.wall_s:.3f}", f"{cost.cpu_s:.3f}",
-                           f"{cost.cpu_s / reference:.2f}"))  # fmt: skip
+        table.rows.append(
+            (
+                f"`{name}`",
+                f"{cost.wall_s:.3f}",
+                f"{cost.cpu_s:.3f}",
+                f"{cost.cpu_s / reference:.2f}",
+            )
+        )
     return table
 
 
@@ -239,8 +261,16 @@ def long_files(folder: Path, samples: NDArray[np.int16], hours: Sequence[float])
         costs = interleaved(jobs, 3)
         for n, cost in costs.items():
             gain = costs["1"].wall_s / cost.wall_s
-            table.rows.append((f"{length:.2f}", n, f"{cost.wall_s:.2f}", f"{cost.cpu_s:.2f}",
-                               f"{cost.peak_mb:.0f}", f"{gain:.2f}"))  # fmt: skip
+            table.rows.append(
+                (
+                    f"{length:.2f}",
+                    n,
+                    f"{cost.wall_s:.2f}",
+                    f"{cost.cpu_s:.2f}",
+                    f"{cost.peak_mb:.0f}",
+                    f"{gain:.2f}",
+                )
+            )
     wav.unlink()
     return table
 
@@ -272,9 +302,11 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    return (f"{model}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, "
-            f"Python {platform.python_version()}, NumPy {np.__version__}, "
-            f"{platform.system()} {platform.machine()}")  # fmt: skip
+    return (
+        f"{model}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"{platform.system()} {platform.machine()}"
+    )
 
 
 def draw(table: Table, path: Path) -> None:

@@ -31,15 +31,17 @@ import numpy as np
 import soundfile
 
 import codec2_eq as ce
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.stream import read_audio
 from codec2_eq.corpus import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "codec2_eq"]
 PACKAGES = (
-    "asterisk-core-sounds-fr-wav", "asterisk-core-sounds-it-wav", "asterisk-prompt-it-menardi-wav",
+    "asterisk-core-sounds-fr-wav",
+    "asterisk-core-sounds-it-wav",
+    "asterisk-prompt-it-menardi-wav",
     "klettres-data",
-)  # fmt: skip
+)
 
 
 class Cost(NamedTuple):
@@ -123,8 +125,18 @@ def measure_cost(args: argparse.Namespace, folder: Path) -> None:
             for jobs in (1, 2):
                 # Not removed in between: ext4 is slow to make files just after many are removed.
                 out = folder / f"out-{layout}-{jobs}-{repeat}"
-                cost = run("batch", f"@{names}", "-o", out, "-m", args.model, "--layout", layout,
-                           "--jobs", str(jobs))  # fmt: skip
+                cost = run(
+                    "batch",
+                    f"@{names}",
+                    "-o",
+                    out,
+                    "-m",
+                    args.model,
+                    "--layout",
+                    layout,
+                    "--jobs",
+                    str(jobs),
+                )
                 results[f"{layout} {jobs}"].append(cost)
     for name, costs in results.items():
         cpu = statistics.median(cost.cpu_s for cost in costs)
@@ -160,8 +172,18 @@ def measure_rate(args: argparse.Namespace, folder: Path) -> None:
     for layout in ("tree", "shards"):
         rates = []
         for repeat in range(args.repeats):
-            cost = run("batch", folder / "clips", "-o", folder / f"out-{layout}-{repeat}",
-                       "--jobs", "2", "--layout", layout, "-m", args.model)  # fmt: skip
+            cost = run(
+                "batch",
+                folder / "clips",
+                "-o",
+                folder / f"out-{layout}-{repeat}",
+                "--jobs",
+                "2",
+                "--layout",
+                layout,
+                "-m",
+                args.model,
+            )
             rates.append(n_files / cost.wall_s)
         median = statistics.median(rates)
         print(f"{layout}: {median:.0f} a second (from {min(rates):.0f} to {max(rates):.0f})")
@@ -205,8 +227,10 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         # a process, not a thread, so that workers can be forked
-        code = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); " \
-               f"import bench_corpus; bench_corpus.watch_memory({os.getpid()})"
+        code = (
+            f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); "
+            f"import bench_corpus; bench_corpus.watch_memory({os.getpid()})"
+        )
         self._watcher = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -260,10 +284,23 @@ def measure_units(args: argparse.Namespace, folder: Path) -> None:
             for _ in range(args.repeats):
                 out = folder / "out"
                 costs.append(
-                    run("batch", f"@{names}", "-o", out, "--layout", "shards", "-m", model,
-                        "--frame-ms", str(frame_ms), "--summary", folder / "s.json", "--jobs", "1")
-                    .cpu_s
-                )  # fmt: skip
+                    run(
+                        "batch",
+                        f"@{names}",
+                        "-o",
+                        out,
+                        "--layout",
+                        "shards",
+                        "-m",
+                        model,
+                        "--frame-ms",
+                        str(frame_ms),
+                        "--summary",
+                        folder / "s.json",
+                        "--jobs",
+                        "1",
+                    ).cpu_s
+                )
                 shutil.rmtree(out)
             frames = json.loads((folder / "s.json").read_text())["frames"]
             print(

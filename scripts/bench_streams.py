@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from codec2_eq import evaluation, shaping
+from codec2_eq.bench import evaluation, shaping
 from codec2_eq.errors import Codec2EqError
 
 MODELS = ("none", "700c", "cmn", "channel_eq")

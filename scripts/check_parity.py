@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.stream import read_audio
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract

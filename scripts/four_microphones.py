@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from codec2_eq import evaluation, quality
-from codec2_eq.audio import read_audio
-from codec2_eq.equalise import load_equaliser
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality
+from codec2_eq.bench.shaping import load_shaping
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import require_writable
-from codec2_eq.shaping import load_shaping
-from codec2_eq.training.pictures import save_picture
+from codec2_eq.pictures import save_picture
 
 MICROPHONES = ("tilt-6", "tilt+6", "boom", "handset")
 COLOUR_RANGE_DB = (-25, 25)
@@ -60,9 +60,14 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
             shapes = quality.shapes_of(vectors)
             seconds = len(shapes) * quality.FRAME_S
             axis.imshow(
-                shapes.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 20),
-                vmin=COLOUR_RANGE_DB[0], vmax=COLOUR_RANGE_DB[1],
-            )  # fmt: skip
+                shapes.T,
+                origin="lower",
+                aspect="auto",
+                cmap="magma",
+                extent=(0, seconds, 0, 20),
+                vmin=COLOUR_RANGE_DB[0],
+                vmax=COLOUR_RANGE_DB[1],
+            )
             axis.set_title(f"{name}, {title}", fontsize=10)
             active = quality.speech_activity(before[name].mean(axis=1))
             line[-1].plot(evaluation.BAND_HZ, shapes[active].mean(axis=0), label=name)

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec2_eq import evaluation, quality
-from codec2_eq.audio import read_audio
-from codec2_eq.c2stream import decode, encode
-from codec2_eq.equalise import load_equaliser
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality
+from codec2_eq.bench.shaping import load_shaping
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import require_writable
-from codec2_eq.resample import RATE_HZ
-from codec2_eq.shaping import load_shaping
+from codec2_eq.stream700c.codec import decode, encode
 
 LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual
 MODELS = ("none", "700c", "cmn", "channel_eq")

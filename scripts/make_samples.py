@@ -24,7 +24,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from codec2_eq import shaping
+from codec2_eq.bench import shaping
 
 RATE_HZ = 8000
 STEREO_RATE_HZ = 16000

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.stream import read_audio
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec2_eq import analysis
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.stream import read_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import nlp_fir, oracle_mlfeat
 from codec2_eq.records import remove_mean
@@ -174,10 +174,13 @@ def test_variants_and_steps_agree(variant, step):
 @settings(deadline=None, max_examples=25)
 @given(
     step=st.sampled_from([1, 2, 4]),
-    sizes=st.lists(st.integers(0, 3000) | st.sampled_from([0, 1, 79, 80, 81, 320, 50000]),
-                   min_size=1, max_size=12),
+    sizes=st.lists(
+        st.integers(0, 3000) | st.sampled_from([0, 1, 79, 80, 81, 320, 50000]),
+        min_size=1,
+        max_size=12,
+    ),
     seed=st.integers(0, 9),
-)  # fmt: skip
+)
 def test_any_chunks_give_the_same_bits(step, sizes, seed):
     samples = noise(sum(sizes), seed).astype(np.float32)
     analyser = analysis.Analyser(step)
@@ -227,8 +230,9 @@ def test_variant_is_chosen_by_the_environment():
     code = "from codec2_eq import analysis; print(analysis.ISA)"
     for variant in VARIANTS:
         environ = {**os.environ, "CODEC2_EQ_ISA": variant}
-        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True,
-                              text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == variant
     with pytest.raises(Codec2EqError, match="not an instruction set of this machine"):
         analysis.load_variant("z80")

@@ -15,9 +15,9 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio import audio_duration, read_audio, stream_audio
+from codec2_eq.audio.resample import Resampler, to_8khz
+from codec2_eq.audio.stream import audio_duration, read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.resample import Resampler, to_8khz
 
 RATES_HZ = (8001, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000)
 WAV_SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -30,16 +30,35 @@ def noise(n_samples, channels=1, seed=0):
 
 
 def wav_bytes(
-    samples, rate=8000, *, data_bytes=None, riff_bytes=None, tag=1, before=b"", after=b"",
+    samples,
+    rate=8000,
+    *,
+    data_bytes=None,
+    riff_bytes=None,
+    tag=1,
+    before=b"",
+    after=b"",
     magic=b"RIFF",
-):  # fmt: skip
+):
     """Return a WAV file of integer or float samples (n, channels), sizes as told."""
     data = samples.tobytes()
     width = samples.dtype.itemsize
     channels = samples.shape[1]
-    head = b"WAVE" + before + b"fmt " + struct.pack(
-        "<IHHIIHH", 16, tag, channels, rate, rate * width * channels, width * channels, 8 * width
-    )  # fmt: skip
+    head = (
+        b"WAVE"
+        + before
+        + b"fmt "
+        + struct.pack(
+            "<IHHIIHH",
+            16,
+            tag,
+            channels,
+            rate,
+            rate * width * channels,
+            width * channels,
+            8 * width,
+        )
+    )
     data_bytes = len(data) if data_bytes is None else data_bytes
     if riff_bytes is None:
         riff_bytes = len(head) + 8 + len(data) + len(after)
@@ -50,6 +69,7 @@ def wav_bytes(
 @pytest.fixture
 def stdin(monkeypatch):
     """Return a function that makes bytes the standard input."""
+
     def give(data):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
@@ -86,10 +106,21 @@ def test_our_wav_reader_agrees_with_libsndfile(tmp_path, stdin, subtype, kind):
 
 @pytest.mark.parametrize(
     ("kind", "subtype"),
-    [("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
-     ("WAV", "IMA_ADPCM"), ("WAV", "MS_ADPCM"), ("AIFF", "FLOAT"), ("CAF", "ALAC_16"),
-     ("W64", "PCM_16"), ("AU", "ULAW"), ("NIST", "PCM_16"), ("VOC", "PCM_16")],
-)  # fmt: skip
+    [
+        ("FLAC", "PCM_24"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("WAV", "IMA_ADPCM"),
+        ("WAV", "MS_ADPCM"),
+        ("AIFF", "FLOAT"),
+        ("CAF", "ALAC_16"),
+        ("W64", "PCM_16"),
+        ("AU", "ULAW"),
+        ("NIST", "PCM_16"),
+        ("VOC", "PCM_16"),
+    ],
+)
 def test_other_formats_from_files_and_pipes(tmp_path, stdin, kind, subtype):
     path = tmp_path / "a.audio"
     tone = 0.5 * np.sin(np.arange(16000) * 0.3)
@@ -358,8 +389,16 @@ def test_chunks_around_the_samples(tmp_path, stdin, caplog):
 def test_rf64_tells_its_length_in_a_chunk_of_its_own(stdin):
     samples = noise(100)
     wide = b"ds64" + struct.pack("<IQQQI", 28, 1000, 200, 100, 0)
-    stdin(wav_bytes(samples, data_bytes=0xFFFFFFFF, riff_bytes=0xFFFFFFFF, before=wide,
-                    after=b"LIST\2\0\0\0ab", magic=b"RF64"))  # fmt: skip
+    stdin(
+        wav_bytes(
+            samples,
+            data_bytes=0xFFFFFFFF,
+            riff_bytes=0xFFFFFFFF,
+            before=wide,
+            after=b"LIST\2\0\0\0ab",
+            magic=b"RF64",
+        )
+    )
     np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
 
 
@@ -379,7 +418,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def test_raw_and_wav_need_no_library(tmp_path):
     (tmp_path / "a.wav").write_bytes(wav_bytes(noise(10)))
     code = (
-        "import sys; from codec2_eq.audio import read_audio; read_audio(sys.argv[1]);"
+        "import sys; from codec2_eq.audio.stream import read_audio; read_audio(sys.argv[1]);"
         "print(sorted({'soundfile', 'soxr', 'scipy', 'tempfile', 'logging'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.wav")]
@@ -461,8 +500,10 @@ HEADER = wav_bytes(noise(10))
     [
         ("a.wav", b"", r"is empty \(0 bytes\)"),
         ("a.flac", b"", r"is empty \(0 bytes\)"),
-        *[("a.wav", HEADER[:n], f"ends within its WAV header, after {n} bytes")
-          for n in (4, 8, 11, 12, 30, 43)],
+        *[
+            ("a.wav", HEADER[:n], f"ends within its WAV header, after {n} bytes")
+            for n in (4, 8, 11, 12, 30, 43)
+        ],
         ("a.wav", HEADER[:12] + HEADER[36:], r"no 'fmt ' chunk before 'data'"),
         ("a.wav", HEADER[:12] + b"LIST\xff\xff\xff\x0f", r"chunk of 268435455 bytes, more than"),
         ("a.wav", HEADER[:16] + b"\x08\0\0\0" + HEADER[20:], r"format chunk has 8 bytes, at leas"),
@@ -476,7 +517,7 @@ HEADER = wav_bytes(noise(10))
         ("a.wav", b"only some words\n" * 99, r"not audio that libsndfile reads \(.*--raw"),
         ("a.mp3", os.urandom(5000), r"not audio that libsndfile reads \("),
     ],
-)  # fmt: skip
+)
 def test_damaged_files(tmp_path, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
@@ -507,10 +548,11 @@ def test_damaged_streams(stdin, data, message):
 
 def test_endless_stream_that_is_no_audio_is_refused_at_once():
     command = [
-        sys.executable, "-c",
-        "from codec2_eq.audio import read_audio\ntry: read_audio('-')\n"
+        sys.executable,
+        "-c",
+        "from codec2_eq.audio.stream import read_audio\ntry: read_audio('-')\n"
         "except ValueError as error: print(error)",
-    ]  # fmt: skip
+    ]
     with open("/dev/zero", "rb") as zeros:
         done = subprocess.run(command, stdin=zeros, capture_output=True, timeout=30, check=True)
     assert done.stdout.startswith(b"stdin: not WAV")
@@ -518,9 +560,12 @@ def test_endless_stream_that_is_no_audio_is_refused_at_once():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [(".", "is a directory, not a file"), ("none.wav", "no such file"),
-     ("none.raw", "no such file")],
-)  # fmt: skip
+    [
+        (".", "is a directory, not a file"),
+        ("none.wav", "no such file"),
+        ("none.raw", "no such file"),
+    ],
+)
 def test_no_file(tmp_path, name, message):
     with pytest.raises(Codec2EqError, match=message):
         read_audio(tmp_path / name)
@@ -592,10 +637,11 @@ def test_stream_closes_its_file(tmp_path):
         assert (stream.rate, stream.channels, stream.duration_s) == (8000, 1, 0.0125)
         next(stream)
     assert not [
-        link for link in os.listdir("/proc/self/fd")
+        link
+        for link in os.listdir("/proc/self/fd")
         if os.path.exists(f"/proc/self/fd/{link}")
         and os.readlink(f"/proc/self/fd/{link}").endswith("a.wav")
-    ]  # fmt: skip
+    ]
 
 
 def test_block_must_have_a_length(tmp_path):

@@ -9,10 +9,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import c2stream, libcodec2, vq
-from codec2_eq.audio import read_audio
+from codec2_eq import libcodec2, vq
+from codec2_eq.audio.stream import read_audio
 from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.stream700c import codec
 
 MODELS_OF_CODEC2 = {"none": False, "700c": True}
 
@@ -29,19 +30,25 @@ def own_codebooks() -> tuple[np.ndarray, ...]:
 # ---- the bits -------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(0, 511), st.integers(0, 511), st.integers(0, 15),
-                          st.integers(0, 63)), min_size=1, max_size=9))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 511), st.integers(0, 511), st.integers(0, 15), st.integers(0, 63)),
+        min_size=1,
+        max_size=9,
+    )
+)
 def test_frames_unpack_to_what_was_packed(fields):
     columns = np.array(fields)
-    bits = c2stream.pack_frames(columns[:, :2], columns[:, 2], columns[:, 3])
+    bits = codec.pack_frames(columns[:, :2], columns[:, 2], columns[:, 3])
     assert len(bits) == 4 * len(fields)
-    indexes, energies, codes = c2stream.unpack_frames(bits)
+    indexes, energies, codes = codec.unpack_frames(bits)
     np.testing.assert_array_equal(np.column_stack([indexes, energies, codes]), columns)
 
 
 def test_fields_stand_most_significant_first():
-    bits = c2stream.pack_frames(np.array([[0b101010101, 0b111000111]]), np.array([0b1001]),
-                                np.array([0b110011]))  # fmt: skip
+    bits = codec.pack_frames(
+        np.array([[0b101010101, 0b111000111]]), np.array([0b1001]), np.array([0b110011])
+    )
     assert int.from_bytes(bits, "big") == 0b101010101_111000111_1001_110011_0000
 
 
@@ -49,7 +56,7 @@ def test_pitch_code_covers_the_octaves_and_keeps_0_for_unvoiced():
     periods = np.array([160, 20, 160, 160 / 2**1.5, 159], np.float64)
     wo = (6.283185307 / periods).astype(np.float32)
     voiced = np.array([True, True, False, True, True])
-    np.testing.assert_array_equal(c2stream.encode_pitch(wo, voiced), [1, 63, 0, 32, 1])
+    np.testing.assert_array_equal(codec.encode_pitch(wo, voiced), [1, 63, 0, 32, 1])
 
 
 # ---- equality with libcodec2 ----------------------------------------------------------------
@@ -59,21 +66,22 @@ def test_pitch_code_covers_the_octaves_and_keeps_0_for_unvoiced():
 def test_streams_without_own_equaliser_are_libcodec2s(sample_files, model, eq):
     for path in sample_files:
         samples = read_audio(path).astype(np.int16)
-        assert c2stream.encode(samples, model=model) == libcodec2.oracle_mlfeat(
-            samples, eq=eq).bits, path.name  # fmt: skip
+        assert codec.encode(samples, model=model) == libcodec2.oracle_mlfeat(samples, eq=eq).bits, (
+            path.name
+        )
 
 
 @pytest.mark.parametrize("model, eq", MODELS_OF_CODEC2.items())
 def test_streams_with_own_codebooks_are_libcodec2s(speech, model, eq):
     own = own_codebooks()
     want = libcodec2.oracle_mlfeat(speech, eq=eq, codebooks=own).bits
-    assert c2stream.encode(speech, model=model, codebooks=own) == want
-    assert c2stream.encode(speech, model=model) != want
+    assert codec.encode(speech, model=model, codebooks=own) == want
+    assert codec.encode(speech, model=model) != want
 
 
 def test_the_variance_is_that_of_c2enc(speech):
     for model, eq in MODELS_OF_CODEC2.items():
-        encoder = c2stream.StreamEncoder(model)
+        encoder = codec.StreamEncoder(model)
         encoder.process(speech)
         oracle = libcodec2.oracle_mlfeat(speech, eq=eq)
         assert encoder.statistics.variance == pytest.approx(oracle.variance, rel=1e-4)
@@ -84,18 +92,20 @@ def test_the_variance_is_that_of_c2enc(speech):
 def c2enc_bits(c2enc, samples, folder, *options) -> bytes:
     raw = folder / "in.raw"
     samples.astype("<i2").tofile(raw)
-    return subprocess.run([c2enc, "700C", str(raw), "-", *options], capture_output=True,
-                          check=True).stdout  # fmt: skip
+    return subprocess.run(
+        [c2enc, "700C", str(raw), "-", *options], capture_output=True, check=True
+    ).stdout
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("model, options", [("none", []), ("700c", ["--eq"])])
-def test_every_classic_sample_gives_the_bytes_of_c2enc(codec2_examples, c2enc, tmp_path, model,
-                                                       options):  # fmt: skip
+def test_every_classic_sample_gives_the_bytes_of_c2enc(
+    codec2_examples, c2enc, tmp_path, model, options
+):
     for path in codec2_examples:
         samples = read_audio(path).astype(np.int16)
         want = c2enc_bits(c2enc, samples, tmp_path, *options)
-        assert c2stream.encode(samples, model=model) == want, path.name
+        assert codec.encode(samples, model=model) == want, path.name
 
 
 @pytest.mark.oracle
@@ -106,7 +116,7 @@ def test_italian_prompts_give_the_bytes_of_c2enc(speech_dir, c2enc, tmp_path, mo
     for path in paths:
         samples = read_audio(path).astype(np.int16)
         want = c2enc_bits(c2enc, samples, tmp_path, *options)
-        assert c2stream.encode(samples, model=model) == want, path.name
+        assert codec.encode(samples, model=model) == want, path.name
 
 
 @pytest.mark.oracle
@@ -118,18 +128,18 @@ def test_own_codebooks_give_the_bytes_of_c2enc_loadcb(codec2_examples, c2enc, tm
     for path in codec2_examples[::6]:
         samples = read_audio(path).astype(np.int16)
         want = c2enc_bits(c2enc, samples, tmp_path, *loads)
-        assert c2stream.encode(samples, model="none", codebooks=own_codebooks()) == want
+        assert codec.encode(samples, model="none", codebooks=own_codebooks()) == want
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("model", ["none", "700c", "mean", "cmn"])
 def test_c2dec_plays_the_streams(c2dec, speech, tmp_path, model):
     path = tmp_path / "a.c2"
-    path.write_bytes(c2stream.HEADER + c2stream.encode(speech, model=model))
+    path.write_bytes(codec.HEADER + codec.encode(speech, model=model))
     played = subprocess.run([c2dec, "700C", str(path), "-"], capture_output=True, check=True)
     samples = np.frombuffer(played.stdout, "<i2")
     assert len(samples) == len(speech) // 320 * 320
-    ours = c2stream.decode(path.read_bytes())
+    ours = codec.decode(path.read_bytes())
     assert abs(rms_db(samples) - rms_db(ours)) < 0.3
 
 
@@ -140,16 +150,22 @@ def low_shelf(samples: np.ndarray, gain_db: float = 12, corner_hz: float = 400) 
     """A low boost; scaled down if it would clip."""
     spectrum = np.fft.rfft(samples)
     hz = np.fft.rfftfreq(len(samples), 1 / 8000)
-    boost = 10**(gain_db / 20)
-    shaped = np.fft.irfft(spectrum * np.hypot(1, boost * corner_hz / np.maximum(hz, 1)) /
-                          np.hypot(1, corner_hz / np.maximum(hz, 1)), len(samples))  # fmt: skip
+    boost = 10 ** (gain_db / 20)
+    shaped = np.fft.irfft(
+        spectrum
+        * np.hypot(1, boost * corner_hz / np.maximum(hz, 1))
+        / np.hypot(1, corner_hz / np.maximum(hz, 1)),
+        len(samples),
+    )
     return np.round(shaped * min(1, 32767 / np.abs(shaped).max())).astype(np.int16)
 
 
 def assert_level_is_kept(samples, model, name, within_db=1.0):
     for version in (samples, low_shelf(samples)):
-        plain, equalised = (rms_db(c2stream.decode(c2stream.encode(version, model=m, level="keep")))
-                            for m in ("none", model))  # fmt: skip
+        plain, equalised = (
+            rms_db(codec.decode(codec.encode(version, model=m, level="keep")))
+            for m in ("none", model)
+        )
         assert abs(equalised - plain) < within_db, name
 
 
@@ -160,8 +176,22 @@ def test_keep_keeps_the_decoded_level(sample_files, model):
         assert_level_is_kept(read_audio(path).astype(np.int16), model, path.name, 1.25)
 
 
-CLASSIC = ["hts1a", "hts2a", "cq_ref", "ve9qrp_10s", "vk5qi", "big_dog", "kristoff", "mmt1",
-           "forig", "morig", "g3plx", "cross", "f2400", "m2400"]  # fmt: skip
+CLASSIC = [
+    "hts1a",
+    "hts2a",
+    "cq_ref",
+    "ve9qrp_10s",
+    "vk5qi",
+    "big_dog",
+    "kristoff",
+    "mmt1",
+    "forig",
+    "morig",
+    "g3plx",
+    "cross",
+    "f2400",
+    "m2400",
+]
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +218,11 @@ def test_auto_makes_classic_samples_alike_at_any_level(classic, model, clipped):
         heard = active & (np.cumsum(active) > 25)
         energies = []
         for gain_db in (-18, -12, -6, 0, 6):
-            louder = samples * np.float32(10**(gain_db / 20) / 32768)
+            louder = samples * np.float32(10 ** (gain_db / 20) / 32768)
             if clipped:  # as a file of 16 bits would have it: at +6 dB most of these do
                 louder = np.clip(np.round(louder * 32768), -32768, 32767).astype(np.int16)
-            bits = c2stream.encode(louder, model=model, level="auto")
-            energies.append(c2stream.unpack_frames(bits)[1][heard])
+            bits = codec.encode(louder, model=model, level="auto")
+            energies.append(codec.unpack_frames(bits)[1][heard])
         agreeing.append(np.ptp(energies, axis=0) <= 1)
         at_an_end.append(np.isin(energies, (0, 15)))
     assert np.concatenate(agreeing).mean() > 0.95
@@ -202,26 +232,29 @@ def test_auto_makes_classic_samples_alike_at_any_level(classic, model, clipped):
 def test_defaults_of_the_level(speech):
     quiet = speech // 8
     for model in ("none", "700c"):
-        kept = c2stream.encode(quiet, model=model)
-        assert kept == c2stream.encode(quiet, model=model, level="keep")
-        assert kept != c2stream.encode(quiet, model=model, level="auto")
-    auto = c2stream.encode(quiet, model="cmn")
-    assert auto == c2stream.encode(quiet, model="cmn", level="auto")
-    assert auto != c2stream.encode(quiet, model="cmn", level="keep")
+        kept = codec.encode(quiet, model=model)
+        assert kept == codec.encode(quiet, model=model, level="keep")
+        assert kept != codec.encode(quiet, model=model, level="auto")
+    auto = codec.encode(quiet, model="cmn")
+    assert auto == codec.encode(quiet, model="cmn", level="auto")
+    assert auto != codec.encode(quiet, model="cmn", level="keep")
 
 
 # ---- streaming ------------------------------------------------------------------------------
 
 
 @settings(max_examples=15, deadline=None)
-@given(cuts=st.lists(st.integers(0, 9000), max_size=6), model=st.sampled_from(["none", "cmn"]),
-       level=st.sampled_from(["keep", "auto"]))  # fmt: skip
+@given(
+    cuts=st.lists(st.integers(0, 9000), max_size=6),
+    model=st.sampled_from(["none", "cmn"]),
+    level=st.sampled_from(["keep", "auto"]),
+)
 def test_any_chunks_give_the_same_bytes(speech, cuts, model, level):
     samples = speech[:9000]
-    encoder = c2stream.StreamEncoder(model, level=level)
+    encoder = codec.StreamEncoder(model, level=level)
     edges = [0, *sorted(cuts), len(samples)]
     bits = b"".join(encoder.process(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False))
-    assert bits + encoder.flush() == c2stream.encode(samples, model=model, level=level)
+    assert bits + encoder.flush() == codec.encode(samples, model=model, level=level)
     assert encoder.statistics.n_vectors == 9000 // 320
 
 
@@ -229,8 +262,8 @@ def test_any_chunks_give_the_same_bytes(speech, cuts, model, level):
 @given(cuts=st.lists(st.integers(0, 47), max_size=5), header=st.booleans())
 def test_decoding_takes_any_pieces(cuts, header):
     stream = bytes(range(100, 140))
-    whole = c2stream.HEADER * header + stream
-    decoder = c2stream.StreamDecoder()
+    whole = codec.HEADER * header + stream
+    decoder = codec.StreamDecoder()
     edges = [0, *sorted(min(c, len(whole)) for c in cuts), len(whole)]
     speech = [decoder.process(whole[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
     assert sum(map(len, speech)) == 320 * 10
@@ -238,36 +271,39 @@ def test_decoding_takes_any_pieces(cuts, header):
 
 
 def test_other_rates_and_nothing():
-    assert c2stream.encode(np.zeros(0, np.int16)) == b""
-    assert c2stream.encode(np.zeros(319, np.int16)) == b""
-    assert len(c2stream.encode(np.zeros(48000, np.float32), 48000, model="none")) == 4 * 25
-    assert len(c2stream.decode(b"")) == 0
+    assert codec.encode(np.zeros(0, np.int16)) == b""
+    assert codec.encode(np.zeros(319, np.int16)) == b""
+    assert len(codec.encode(np.zeros(48000, np.float32), 48000, model="none")) == 4 * 25
+    assert len(codec.decode(b"")) == 0
 
 
 # ---- errors ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data, message", [
-    (c2stream.HEADER[:5] + b"\x05\x00" + bytes(8), "mode 1200, only 700C"),
-    (c2stream.HEADER[:5] + b"\x63\x00" + bytes(8), "mode number 99, only 700C"),
-    (c2stream.HEADER[:5], "ends within its header of 7 bytes"),
-    (c2stream.HEADER + bytes(10), "ends 2 bytes into a frame of 4: the stream is cut"),
-    (bytes(7), "ends 3 bytes into a frame"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (codec.HEADER[:5] + b"\x05\x00" + bytes(8), "mode 1200, only 700C"),
+        (codec.HEADER[:5] + b"\x63\x00" + bytes(8), "mode number 99, only 700C"),
+        (codec.HEADER[:5], "ends within its header of 7 bytes"),
+        (codec.HEADER + bytes(10), "ends 2 bytes into a frame of 4: the stream is cut"),
+        (bytes(7), "ends 3 bytes into a frame"),
+    ],
+)
 def test_bad_streams_are_refused(data, message):
     with pytest.raises(Codec2EqError, match=message):
-        c2stream.decode(data)
+        codec.decode(data)
 
 
 def test_a_cut_stream_can_be_decoded_as_far_as_it_goes():
-    assert len(c2stream.decode(c2stream.HEADER + bytes(10), partial=True)) == 2 * 320
+    assert len(codec.decode(codec.HEADER + bytes(10), partial=True)) == 2 * 320
 
 
 def test_codebooks_must_fit_the_bits():
     with pytest.raises(Codec2EqError, match=r"two stages of \(512, 20\)"):
-        c2stream.encode(np.zeros(320, np.int16), model="none", codebooks=[np.zeros((256, 20))] * 2)
+        codec.encode(np.zeros(320, np.int16), model="none", codebooks=[np.zeros((256, 20))] * 2)
     with pytest.raises(Codec2EqError, match=r"two stages of \(512, 20\)"):
-        c2stream.decode(bytes(4), codebooks=[np.zeros((512, 20))])
+        codec.decode(bytes(4), codebooks=[np.zeros((512, 20))])
 
 
 # ---- commands -------------------------------------------------------------------------------
@@ -288,7 +324,7 @@ def test_encode_and_decode_files(wav, speech, tmp_path, capsys):
     assert main(["encode", wav, "-o", bit, "-m", "none"]) == 0
     want = libcodec2.oracle_mlfeat(speech).bits
     assert (tmp_path / "a.bit").read_bytes() == want
-    assert (tmp_path / "a.c2").read_bytes() == c2stream.HEADER + want
+    assert (tmp_path / "a.c2").read_bytes() == codec.HEADER + want
     assert main(["decode", c2, "-o", out]) == 0
     with wave.open(out) as decoded:
         assert decoded.getparams()[:3] == (1, 2, 8000)
@@ -327,13 +363,16 @@ def test_pipes(speech, monkeypatch, capfdbinary):
     assert capfdbinary.readouterr().out == libcodec2.oracle_mlfeat(speech).bits
 
 
-@pytest.mark.parametrize("name, data, message", [
-    ("a.c2", b"RIFF" + bytes(40), "does not begin with C0 DE C2"),
-    ("a.c2", b"", "ends within its header"),
-    ("a.bit", b"", "holds no frame"),
-    ("a.c2", c2stream.HEADER[:5] + b"\x00\x00" + bytes(8), "mode 3200"),
-    ("a.c2", c2stream.HEADER + bytes(9), "cut; pass --partial"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("a.c2", b"RIFF" + bytes(40), "does not begin with C0 DE C2"),
+        ("a.c2", b"", "ends within its header"),
+        ("a.bit", b"", "holds no frame"),
+        ("a.c2", codec.HEADER[:5] + b"\x00\x00" + bytes(8), "mode 3200"),
+        ("a.c2", codec.HEADER + bytes(9), "cut; pass --partial"),
+    ],
+)
 def test_decode_errors_are_one_line_and_leave_no_file(tmp_path, capsys, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
@@ -349,13 +388,13 @@ def test_less_than_a_frame_makes_a_stream_that_decodes_to_nothing(tmp_path, caps
     wav, stream, out = tmp_path / "a.wav", tmp_path / "a.c2", tmp_path / "b.wav"
     soundfile.write(wav, np.zeros(319, np.int16), 8000)
     assert main(["encode", str(wav), "-o", str(stream), "-m", "none"]) == 0
-    assert stream.read_bytes() == c2stream.HEADER
+    assert stream.read_bytes() == codec.HEADER
     assert main(["decode", str(stream), "-o", str(out)]) == 0
     assert soundfile.info(out).frames == 0
 
 
 def test_partial_says_what_it_drops(tmp_path, capsys):
-    (tmp_path / "a.c2").write_bytes(c2stream.HEADER + bytes(9))
+    (tmp_path / "a.c2").write_bytes(codec.HEADER + bytes(9))
     out = tmp_path / "a.wav"
     assert main(["decode", str(tmp_path / "a.c2"), "-o", str(out), "--partial"]) == 0
     assert "dropped the last 1 bytes" in capsys.readouterr().err
@@ -370,7 +409,7 @@ def test_speech_is_written_where_the_suffix_says_how(tmp_path, capsys):
 
 def test_info_tells_of_streams(speech, tmp_path, capsys):
     path = tmp_path / "a.c2"
-    path.write_bytes(c2stream.HEADER + c2stream.encode(speech, model="none") + b"x")
+    path.write_bytes(codec.HEADER + codec.encode(speech, model="none") + b"x")
     assert main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     facts = dict(line.split(maxsplit=1) for line in told.splitlines())
@@ -416,8 +455,27 @@ def test_vq_quantise_gives_vectors_indexes_and_the_distortion(vectors, tmp_path,
     usage = [line.split() for line in told.splitlines() if line[0] in "12"]
     assert len(usage) == 1024
     assert sum(int(times) for *_, times in usage) == 2 * len(shapes)
-    assert main(["vq", "quantise", str(vectors), "-o", out, "-f", "--indexes", text, "--st", "2",
-                 "--en", "16", "--survivors", "2"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "vq",
+                "quantise",
+                str(vectors),
+                "-o",
+                out,
+                "-f",
+                "--indexes",
+                text,
+                "--st",
+                "2",
+                "--en",
+                "16",
+                "--survivors",
+                "2",
+            ]
+        )
+        == 0
+    )
     part = vq.Quantiser(libcodec2.codebook_700c(), survivors=2, start=2, end=17)
     np.testing.assert_array_equal(np.loadtxt(text, dtype=int), part.search(shapes))
 
@@ -425,8 +483,20 @@ def test_vq_quantise_gives_vectors_indexes_and_the_distortion(vectors, tmp_path,
 def test_vq_train_writes_codebooks_that_load(vectors, tmp_path, capsys):
     pytest.importorskip("faiss")
     prefix = str(tmp_path / "cb")
-    words = ["vq", "train", str(vectors), str(vectors), "-o", prefix, "--sizes", "32,16",
-             "--iterations", "4", "--seed", "3"]  # fmt: skip
+    words = [
+        "vq",
+        "train",
+        str(vectors),
+        str(vectors),
+        "-o",
+        prefix,
+        "--sizes",
+        "32,16",
+        "--iterations",
+        "4",
+        "--seed",
+        "3",
+    ]
     assert main(words) == 0
     told = capsys.readouterr().err
     assert [line for line in told.splitlines() if "stage" in line] == ["stage 1", "stage 2"]
@@ -438,12 +508,15 @@ def test_vq_train_writes_codebooks_that_load(vectors, tmp_path, capsys):
     assert (vq.load_codebook(f"{prefix}1.f32") != first).any()
 
 
-@pytest.mark.parametrize("array, message", [
-    (np.zeros((40, 18), np.float32), "a.npy: holds an array of shape"),
-    (np.full((40, 20), np.nan, np.float32), "a.npy: row 0"),
-    (np.zeros((0, 20), np.float32), "0 vectors, fewer than the 16 entries"),
-    (np.zeros((7, 20), np.float32), "7 vectors, fewer than the 16 entries"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros((40, 18), np.float32), "a.npy: holds an array of shape"),
+        (np.full((40, 20), np.nan, np.float32), "a.npy: row 0"),
+        (np.zeros((0, 20), np.float32), "0 vectors, fewer than the 16 entries"),
+        (np.zeros((7, 20), np.float32), "7 vectors, fewer than the 16 entries"),
+    ],
+)
 def test_vq_train_errors_are_one_line(tmp_path, capsys, array, message):
     pytest.importorskip("faiss")
     np.save(tmp_path / "a.npy", array)
@@ -460,15 +533,25 @@ def test_a_cut_f32_file_is_said(tmp_path, capsys):
     assert "a.f32: 81 bytes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, data, message", [
-    ("odd.f32", bytes(81), "odd.f32: 81 bytes, not a multiple of 80"),
-    ("empty.f32", b"", "empty.f32: empty"),
-    ("nan.f32", np.full(20, np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("odd.f32", bytes(81), "odd.f32: 81 bytes, not a multiple of 80"),
+        ("empty.f32", b"", "empty.f32: empty"),
+        ("nan.f32", np.full(20, np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
+    ],
+)
 def test_bad_codebooks_are_one_line(vectors, tmp_path, capsys, name, data, message):
     (tmp_path / name).write_bytes(data)
-    words = ["vq", "quantise", str(vectors), "-o", str(tmp_path / "q.f32"), "--codebook",
-             str(tmp_path / name)]  # fmt: skip
+    words = [
+        "vq",
+        "quantise",
+        str(vectors),
+        "-o",
+        str(tmp_path / "q.f32"),
+        "--codebook",
+        str(tmp_path / name),
+    ]
     assert main(words) == 1
     told = capsys.readouterr().err
     assert message in told

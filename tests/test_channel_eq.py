@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import evaluation, quality, shaping
-from codec2_eq.audio import read_audio
-from codec2_eq.equalise import load_equaliser, models_dir
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality, shaping
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
+from codec2_eq.equalisers.layers import RecursiveEstimator
+from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.layers import RecursiveEstimator
-from codec2_eq.network import load_network
 
 MULTIPLY_ADDS_PER_S = 250_000  # at 25 frames a second
 WEIGHT_BYTES = 100_000
@@ -192,8 +192,10 @@ def test_what_is_no_speech_does_not_run_away(channel_eq, name, recording, quanti
     plain = evaluation.analyse(recording[0])
     reference = quality.Reference.of(plain, quantise)
     late = slice(50, len(plain))
-    assert residual(output[first : first + len(plain)], reference, late) < 1.5 * residual(
-        channel_eq(plain), reference, late) + 5  # fmt: skip
+    assert (
+        residual(output[first : first + len(plain)], reference, late)
+        < 1.5 * residual(channel_eq(plain), reference, late) + 5
+    )
 
 
 def test_clipped_speech(channel_eq, recording, quantise):
@@ -216,10 +218,13 @@ def test_weights_however_wild_do_not_run_away(network, seed):
     """A loop with a gain far above 1 swings within its bounds; it does not grow."""
     (trained,) = network.layers
     rng = np.random.default_rng(seed)
-    wild = dataclasses.replace(trained, **{
-        name: (20 * rng.normal(size=getattr(trained, name).shape)).astype(np.float32)
-        for name in ("kernel1", "kernel2", "kernel3", "bias1", "bias2", "bias3")
-    })  # fmt: skip
+    wild = dataclasses.replace(
+        trained,
+        **{
+            name: (20 * rng.normal(size=getattr(trained, name).shape)).astype(np.float32)
+            for name in ("kernel1", "kernel2", "kernel3", "bias1", "bias2", "bias3")
+        },
+    )
     state = wild.initial_state()
     vectors = rng.normal(20, 30, (2000, 20)).astype(np.float32)
     for block in np.split(vectors, 10):
@@ -247,8 +252,9 @@ def test_speech_after_ten_minutes_of_noise(channel_eq, recording, quantise, leve
     output = channel_eq(np.concatenate([hiss, plain]))[len(hiss) :]
     active_s = np.cumsum(reference.active) * quality.FRAME_S
     late = slice(int(np.argmax(active_s >= 2)), None)
-    assert residual(output, reference, late) < 1.25 * residual(
-        channel_eq(plain), reference, late) + 1  # fmt: skip
+    assert (
+        residual(output, reference, late) < 1.25 * residual(channel_eq(plain), reference, late) + 1
+    )
 
 
 def test_change_of_speaker_and_microphone_is_learnt_again(channel_eq, codec2_examples, quantise):
@@ -287,7 +293,8 @@ def test_canonical_speech_stays(channel_eq, recording, quantise):
     for name in ("boom", "tilt+6"):
         shaped = evaluation.analyse(shaping.load_shaping(name)(recording[0]))
         assert residual(channel_eq(shaped), reference, everything) > residual(
-            output, reference, everything)  # fmt: skip
+            output, reference, everything
+        )
 
 
 # ----------------------------------------------------------------------------- what it is for

@@ -36,9 +36,12 @@ def start(*words, ignored=()) -> Any:
     """
     signals = ["--default-signal=INT,TERM,HUP", *(f"--ignore-signal={name}" for name in ignored)]
     return subprocess.Popen(
-        ["env", *signals, *COMMAND, *map(str, words)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-    )  # fmt: skip
+        ["env", *signals, *COMMAND, *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
 
 
 def wait_for_output(folder):
@@ -88,8 +91,15 @@ def test_npz_tells_all_and_its_frame_interval_is_kept(tmp_path, speech, wav):
     assert cli.main(["equalise", raw, "-o", out, "-m", "700c"]) == 0
     expected = ce.extract(speech, frame_ms=10)
     with np.load(out) as held:
-        assert set(held) == {"vectors", "mean_db", "f0_hz", "voiced", "freqs_hz", "frame_ms",
-                             "model"}  # fmt: skip
+        assert set(held) == {
+            "vectors",
+            "mean_db",
+            "f0_hz",
+            "voiced",
+            "freqs_hz",
+            "frame_ms",
+            "model",
+        }
         np.testing.assert_array_equal(held["f0_hz"], expected.f0_hz)
         np.testing.assert_array_equal(held["mean_db"], expected.mean_db)
         equaliser = ce.load_equaliser("700c", frame_ms=10)
@@ -156,9 +166,20 @@ def test_700c_equals_c2enc_with_eq(tmp_path, c2enc, codec2_examples):
         samples, rate = soundfile.read(path, dtype="int16")
         assert rate == 8000
         samples.tofile(tmp_path / "a.raw")
-        subprocess.run([c2enc, "700C", tmp_path / "a.raw", tmp_path / "a.c2", "--eq",
-                        "--mlfeat", tmp_path / "feat", tmp_path / "model"],
-                       check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            [
+                c2enc,
+                "700C",
+                tmp_path / "a.raw",
+                tmp_path / "a.c2",
+                "--eq",
+                "--mlfeat",
+                tmp_path / "feat",
+                tmp_path / "model",
+            ],
+            check=True,
+            capture_output=True,
+        )
         theirs = np.fromfile(tmp_path / "feat", "<f4").reshape(-1, 201)[:, 1:21]
         done = run("run", path, "-m", "700c")
         assert done.returncode == 0
@@ -236,8 +257,9 @@ def test_a_broken_pipe_ends_quietly(speech):
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143),
-                                               (signal.SIGHUP, 129)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_leave_no_partial_file(tmp_path, speech, number, code):
     out = tmp_path / "a.f32"
     with start("run", "--raw", "-o", out) as process:
@@ -356,8 +378,10 @@ def test_force_overwrites(tmp_path, wav):
 def test_a_full_disk_is_told(wav):
     done = run("extract", wav, "-o", "/dev/full", "--format", "f32")
     assert done.returncode == 1
-    assert done.stderr == b"codec2-eq: error: /dev/full: disk full; free some space or write " \
-                          b"elsewhere\n"  # fmt: skip
+    assert (
+        done.stderr == b"codec2-eq: error: /dev/full: disk full; free some space or write "
+        b"elsewhere\n"
+    )
 
 
 def test_newlines_in_names_stay_in_one_line(tmp_path, capsys):
@@ -372,8 +396,10 @@ def test_debug_shows_the_traceback(capsys, tmp_path, words):
     assert "Traceback" in told and told.splitlines()[-1].startswith("codec2-eq: error: ")
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["extract", "--frame-ms", "30"],
-                                   ["extract", "--jobs", "0"], ["run", "a", "b"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [["nonsense"], ["extract", "--frame-ms", "30"], ["extract", "--jobs", "0"], ["run", "a", "b"]],
+)
 def test_usage_errors_exit_with_2(words, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(words)
@@ -385,8 +411,9 @@ def without(stream, *words):
     """Run a command with stdout or stderr closed, as daemons are started."""
     return subprocess.run(
         ["sh", "-c", f'exec "$@" {stream}>&-', "sh", *COMMAND, *map(str, words)],
-        capture_output=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+    )
 
 
 def test_a_closed_stderr_puts_no_message_into_the_data(tmp_path, wav):
@@ -399,8 +426,10 @@ def test_a_closed_stderr_puts_no_message_into_the_data(tmp_path, wav):
 def test_version_into_a_closed_pipe_ends_quietly():
     done = subprocess.run(
         ["sh", "-c", '{ "$@"; echo $? >&2; } | true', "sh", *COMMAND, "--version"],
-        capture_output=True, check=False, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+        text=True,
+    )
     assert done.stderr.strip() in ("0", str(cli.EXIT_BROKEN_PIPE))  # it may be the quicker one
 
 

@@ -37,7 +37,7 @@ def write_clip(path, speech, start, n_samples, **options):
 def audio(tmp_path, speech):
     """25 clips in three folders, some with difficult names."""
     root = tmp_path / "audio"
-    names = ["a b.wav", "ü/ж文.wav", "line\nbreak.wav", "quote\".flac", "deep/er/x.wav"]
+    names = ["a b.wav", "ü/ж文.wav", "line\nbreak.wav", 'quote".flac', "deep/er/x.wav"]
     names += [f"speaker{i % 3}/{i:02d}.wav" for i in range(20)]
     for i, name in enumerate(names):
         write_clip(root / name, speech, 777 * i, 2000 + 500 * i)
@@ -159,8 +159,8 @@ def test_shards_are_joined_by_offsets(audio, tmp_path, small_tasks):
 def test_formats_of_the_tree(audio, tmp_path, format):
     batch(audio, tmp_path / "out", format=format, frame_ms=10)
     corpus = ce.open_corpus(tmp_path / "out")
-    flac = corpus.find(audio / "quote\".flac")
-    assert flac.path == f"quote\".{format}"
+    flac = corpus.find(audio / 'quote".flac')
+    assert flac.path == f'quote".{format}'
     frames = ce.extract_file(flac.audio_filepath, frame_ms=10)
     expected = ce.load_equaliser("cmn", frame_ms=10)(frames.vectors)
     np.testing.assert_array_equal(corpus.vectors(flac), expected)
@@ -224,8 +224,10 @@ def test_folders_files_and_lists_give_each_recording_once(audio, tmp_path):
     summary = batch([f"@{names}", audio / "deep", f"@{zeros}"], tmp_path / "out")
     assert summary.utterances == 3
     assert {line["path"] for line in manifest(tmp_path / "out")} == {
-        "a b.f32", "deep/er/x.f32", "line\nbreak.f32",
-    }  # fmt: skip
+        "a b.f32",
+        "deep/er/x.f32",
+        "line\nbreak.f32",
+    }
 
 
 def test_hidden_and_other_files_are_passed_over(audio, tmp_path):
@@ -261,9 +263,11 @@ def test_one_stem_with_two_suffixes_keeps_both(tmp_path, speech):
     batch(tmp_path / "audio", tmp_path / "out")
     paths = {os.path.basename(v["audio_filepath"]): v["path"] for v in manifest(tmp_path / "out")}
     assert paths == {
-        "x.wav": "x.wav.f32", "x.flac": "x.flac.f32", "x.wav.wav": "x.wav.wav.f32",
+        "x.wav": "x.wav.f32",
+        "x.flac": "x.flac.f32",
+        "x.wav.wav": "x.wav.wav.f32",
         "y.wav": "y.f32",
-    }  # fmt: skip
+    }
     write_clip(tmp_path / "audio" / "y.flac", speech, 0, 4000)
     batch(tmp_path / "audio", tmp_path / "out")
     paths = {os.path.basename(v["audio_filepath"]): v["path"] for v in manifest(tmp_path / "out")}
@@ -319,10 +323,13 @@ def damaged(folder, speech):
     reasons = {name: reason for name, (_, reason) in files.items()}
     assert not (folder / "speaker1" / "02.wav").exists()
     return reasons | {
-        "nan.wav": "is NaN or infinite", "inf.wav": "is NaN or infinite",
-        "slow.wav": "sample rate 4000 Hz", "pipe.wav": "is a pipe or device",
-        "gone.wav": "no such file", "02.wav": "no such file",
-    }  # fmt: skip
+        "nan.wav": "is NaN or infinite",
+        "inf.wav": "is NaN or infinite",
+        "slow.wav": "sample rate 4000 Hz",
+        "pipe.wav": "is a pipe or device",
+        "gone.wav": "no such file",
+        "02.wav": "no such file",
+    }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -335,9 +342,13 @@ def test_damaged_recordings_are_listed_and_the_others_done(
     assert len(reasons) >= 10
     told = []
     summary = batch(
-        audio, tmp_path / "out", layout=layout, jobs=jobs, format="f32",
+        audio,
+        tmp_path / "out",
+        layout=layout,
+        jobs=jobs,
+        format="f32",
         progress=lambda progress: told.extend(progress.new_failures),
-    )  # fmt: skip
+    )
     failures = ce.open_corpus(tmp_path / "out").failures
     assert {os.path.basename(line["audio_filepath"]) for line in failures} == set(reasons)
     for line in failures:
@@ -360,8 +371,12 @@ def test_failures_late_in_a_recording_leave_nothing(tmp_path, speech):
     long[-10] = np.nan
     (tmp_path / "audio").mkdir()
     for name in "abc":
-        soundfile.write(tmp_path / "audio" / f"{name}.wav", long[: 40000 if name != "b" else None],
-                        8000, subtype="FLOAT")  # fmt: skip
+        soundfile.write(
+            tmp_path / "audio" / f"{name}.wav",
+            long[: 40000 if name != "b" else None],
+            8000,
+            subtype="FLOAT",
+        )
     for layout, format in (("tree", "f32"), ("tree", "npz"), ("shards", "f32")):
         out = tmp_path / f"out-{layout}-{format}"
         assert batch(tmp_path / "audio", out, layout=layout, format=format).failures == 1
@@ -451,15 +466,32 @@ def test_full_disk_ends_the_run_and_a_further_one_completes(audio, tmp_path, sma
     for layout in LAYOUTS:
         reference = tmp_path / f"reference-{layout}"
         batch(audio, reference, layout=layout)
-        code = "import resource, sys, codec2_eq.corpus.plan as plan; " \
-            "plan.TASK_FILES, plan.PART_FILES = (3, 3), 9; " \
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); " \
+        code = (
+            "import resource, sys, codec2_eq.corpus.plan as plan; "
+            "plan.TASK_FILES, plan.PART_FILES = (3, 3), 9; "
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
             "from codec2_eq.cli import main; sys.exit(main())"
+        )
         done = subprocess.run(
-            [sys.executable, "-c", code, "batch", str(audio), "-o", str(tmp_path / layout),
-             "-m", "cmn", "--layout", layout, "--jobs", "2"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                code,
+                "batch",
+                str(audio),
+                "-o",
+                str(tmp_path / layout),
+                "-m",
+                "cmn",
+                "--layout",
+                layout,
+                "--jobs",
+                "2",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert "file too large for its file system" in done.stderr
@@ -704,10 +736,22 @@ def test_vq_train_takes_a_corpus(audio, tmp_path, small_tasks, layout):
     ce.open_corpus(tmp_path / "out").all().tofile(tmp_path / "all.f32")
     for name, vectors in (("a", tmp_path / "out"), ("b", tmp_path / "all.f32")):
         subprocess.run(
-            [sys.executable, "-m", "codec2_eq", "vq", "train", vectors, "-o", tmp_path / name,
-             "--sizes", "8,4", "--iterations", "3"],
+            [
+                sys.executable,
+                "-m",
+                "codec2_eq",
+                "vq",
+                "train",
+                vectors,
+                "-o",
+                tmp_path / name,
+                "--sizes",
+                "8,4",
+                "--iterations",
+                "3",
+            ],
             check=True,
-        )  # fmt: skip
+        )
     for stage in "12":
         a, b = ((tmp_path / f"{name}{stage}.f32").read_bytes() for name in "ab")
         assert a == b
@@ -744,9 +788,12 @@ def test_very_many_recordings_leave_few_files(tmp_path, speech):
 
 
 @given(
-    st.lists(st.integers(0, 200), max_size=60), st.integers(1, 9), st.integers(1, 500),
-    st.integers(1, 30), st.integers(1, 2000),
-)  # fmt: skip
+    st.lists(st.integers(0, 200), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 500),
+    st.integers(1, 30),
+    st.integers(1, 2000),
+)
 @settings(max_examples=100, deadline=None)
 def test_tasks_and_parts_are_bounded_and_in_order(sizes, files, size, part_files, part_size):
     entries = [store.Entry(str(i), n) for i, n in enumerate(sizes)]
@@ -781,8 +828,11 @@ def test_listing_is_in_the_order_of_names(audio):
 def cli(*words, **options):
     return subprocess.run(
         [sys.executable, "-m", "codec2_eq", "batch", *map(str, words)],
-        capture_output=True, text=True, check=False, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def test_command(audio, tmp_path):
@@ -813,8 +863,9 @@ def test_bar_on_a_terminal(audio, tmp_path):
     termios.tcsetwinsize(side, (25, 120))
     done = subprocess.run(
         [sys.executable, "-m", "codec2_eq", "batch", audio, "-o", tmp_path / "out", "-m", "cmn"],
-        stderr=side, check=False,
-    )  # fmt: skip
+        stderr=side,
+        check=False,
+    )
     os.close(side)
     shown = os.read(main, 100_000).decode()
     os.close(main)

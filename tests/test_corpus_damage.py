@@ -57,8 +57,13 @@ def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left)
     cut = ce.open_corpus(out)[1].path
     os.truncate(out / cut, 80 * rows_left)
     corpus = ce.open_corpus(out)
-    for read in (corpus.all, lambda: list(corpus.blocks(7)), lambda: list(corpus.arrays()),
-                 corpus.parts, lambda: corpus.vectors(1)):  # fmt: skip
+    for read in (
+        corpus.all,
+        lambda: list(corpus.blocks(7)),
+        lambda: list(corpus.arrays()),
+        corpus.parts,
+        lambda: corpus.vectors(1),
+    ):
         with pytest.raises(Codec2EqError, match=rf"{cut}: .*has {rows_left} rows.*batch again"):
             read()
     assert cli.main(["vq", "train", str(out), "-o", str(tmp_path / "vq"), "--sizes", "4"]) == 1

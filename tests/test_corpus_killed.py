@@ -76,9 +76,10 @@ def in_child(work):
 def final_names(output):
     """Files under final names: of the user's and of the next run's."""
     return [
-        path for path in Path(output).rglob("*")
+        path
+        for path in Path(output).rglob("*")
         if path.is_file() and path.parent.name != "new" and path.name != "lock"
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -150,6 +151,7 @@ def alive(pid):
 
 def test_interrupted_by_the_keyboard(clips, tmp_path):
     """Ctrl-C reaches all processes of a terminal; the run ends at once and leaves no draft."""
+
     def run():
         os.setpgid(0, 0)
         with contextlib.suppress(KeyboardInterrupt):
@@ -191,9 +193,7 @@ def test_a_killed_worker_is_replaced(clips, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_recording_that_kills_its_worker_is_a_failure(
-    clips, tmp_path, monkeypatch, layout
-):
+def test_a_recording_that_kills_its_worker_is_a_failure(clips, tmp_path, monkeypatch, layout):
     def deadly(job, path, counter):
         if path.endswith("017.wav"):
             os.kill(os.getpid(), signal.SIGKILL)

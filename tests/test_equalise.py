@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from codec2_eq import equalise, libcodec2
-from codec2_eq.audio import read_audio
-from codec2_eq.equalise import available_models, load_equaliser, model_names
+from codec2_eq import libcodec2
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.equalisers import equaliser
+from codec2_eq.equalisers.equaliser import available_models, load_equaliser, model_names
+from codec2_eq.equalisers.layers import GRU, Dense
+from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.layers import GRU, Dense
-from codec2_eq.network import Network
 from codec2_eq.records import K, remove_mean
 
 NAMES = ["none", "mean", "700c", "cmn", "mean_removal"]
@@ -41,7 +42,7 @@ def gru_file(folder, *, frame_ms=40, outputs=K):
 
 @pytest.fixture(scope="module", params=SAMPLES)
 def samples(request):
-    path = equalise.models_dir().parent / "samples" / f"{request.param}.wav"
+    path = equaliser.models_dir().parent / "samples" / f"{request.param}.wav"
     return read_audio(path).astype(np.int16)
 
 
@@ -84,7 +85,7 @@ def test_700c_is_libcodec2_s_front_equaliser_bit_for_bit(samples):
     # the shapes' own mean is not exactly 0, so the stage behind the mean removal is held to it
     rows = plain.shapes.copy()
     eq = np.zeros(K, np.float32)
-    equalise.front_equaliser(rows, eq, equalise.FRONT_IDEAL_DB, equalise.FRONT_GAIN)
+    equaliser.front_equaliser(rows, eq, equaliser.FRONT_IDEAL_DB, equaliser.FRONT_GAIN)
     np.testing.assert_array_equal(rows, equalised.shapes)
     assert np.abs(rows - plain.shapes).max() > 0.5  # the equaliser did something
 
@@ -99,7 +100,7 @@ def test_700c_of_our_vectors_is_libcodec2_s_too(samples):
 def test_700c_settles_at_the_excess_over_the_ideal():
     shape = np.where(np.arange(K) == 5, 30, -30 / 19).astype(np.float32)
     y = load_equaliser("700c")(np.tile(shape + 40, (1000, 1)))
-    excess = np.maximum(shape - equalise.FRONT_IDEAL_DB, 0)
+    excess = np.maximum(shape - equaliser.FRONT_IDEAL_DB, 0)
     np.testing.assert_allclose(y[-1], shape - excess, rtol=0, atol=1e-3)
 
 
@@ -114,7 +115,7 @@ def test_time_constants_do_not_depend_on_the_frame_interval(name):
 
 def test_the_codebook_s_mean_is_the_codebook_s():
     mean = sum(book.mean(axis=0, dtype=float) for book in libcodec2.codebook_700c())
-    np.testing.assert_allclose(equalise.CODEBOOK_MEAN_DB, mean, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(equaliser.CODEBOOK_MEAN_DB, mean, rtol=0, atol=1e-4)
 
 
 def test_cmn_takes_away_any_curve():
@@ -128,7 +129,7 @@ def test_cmn_takes_away_any_curve():
 
 def test_cmn_draws_the_mean_to_the_codebook_s():
     shapes = load_equaliser("cmn")(speech_like(1500))[500:]
-    target = equalise.CODEBOOK_MEAN_DB - equalise.CODEBOOK_MEAN_DB.mean()
+    target = equaliser.CODEBOOK_MEAN_DB - equaliser.CODEBOOK_MEAN_DB.mean()
     assert np.abs(shapes.mean(axis=0) - target).max() < 1
 
 
@@ -136,7 +137,7 @@ def test_cmn_starts_from_its_prior():
     # one frame against 10 of the prior: it moves the curve by an 11th
     x = speech_like(1)
     shape = remove_mean(x)[1][0]
-    expected = shape - (shape - equalise.CODEBOOK_MEAN_DB) / (10 * np.exp(-0.004) + 1)
+    expected = shape - (shape - equaliser.CODEBOOK_MEAN_DB) / (10 * np.exp(-0.004) + 1)
     y = load_equaliser("cmn")(x)[0]
     np.testing.assert_allclose(y, expected - expected.mean(), rtol=0, atol=1e-4)
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq import evaluation, messages, quality, scores, shaping
-from codec2_eq.audio import read_audio
+from codec2_eq import messages
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality, scores, shaping
+from codec2_eq.bench.quality import Sums
 from codec2_eq.cli import main
-from codec2_eq.equalise import load_equaliser
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.quality import Sums
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +169,35 @@ def test_change_is_another_table(samples_dir, tmp_path, shapes_file, capsys):
         soundfile.write(tmp_path / voice / "a.wav", np.tile(speech, 6), 8000)
     told = []
     for words in ([], ["--change"]):
-        assert main(["evaluate", str(tmp_path), "-m", "cmn", "--shapes", shapes_file, "--json", "-",
-                     *words]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "evaluate",
+                    str(tmp_path),
+                    "-m",
+                    "cmn",
+                    "--shapes",
+                    shapes_file,
+                    "--json",
+                    "-",
+                    *words,
+                ]
+            )
+            == 0
+        )
         told.append(json.loads(capsys.readouterr().out))
     cold, changed = told
     assert changed["none"] == cold["none"]
     assert changed["cmn"]["residual"][0] > cold["cmn"]["residual"][0]
 
 
-@pytest.mark.parametrize("missing, words", [
-    ("scipy", []), ("matplotlib", ["--picture", "a.png"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "missing, words",
+    [
+        ("scipy", []),
+        ("matplotlib", ["--picture", "a.png"]),
+    ],
+)
 def test_a_missing_extra_is_told_before_the_work(
     samples_dir, tmp_path, capsys, monkeypatch, missing, words
 ):
@@ -210,9 +229,17 @@ def test_speakers_of_a_manifest(tmp_path):
         evaluation.find_speech([tmp_path], "classic")
 
 
-@pytest.mark.parametrize("line", [
-    b"", b"no json", b"\xff\xfe", b"[1]", b"{}", b'{"speaker": "one", "path": 3}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"no json",
+        b"\xff\xfe",
+        b"[1]",
+        b"{}",
+        b'{"speaker": "one", "path": 3}',
+    ],
+)
 def test_a_damaged_manifest_is_told_with_its_line(tmp_path, line):
     good = b'{"path": "a.wav", "speaker": "one", "use": "validate"}'
     (tmp_path / "manifest.jsonl").write_bytes(good + b"\n" + line + b"\n" + good)
@@ -312,9 +339,15 @@ def test_names_of_files_are_distinct():
     assert list(names) == ["x", "d/x.wav.wav", "y", "d/z.wav", "e/z.wav", "w", "d/w.au"]
 
 
-@pytest.mark.parametrize("words", [
-    ["--shapes", "list.txt"], ["--change"], ["--by", "speaker"], ["--picture", "a.png"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--shapes", "list.txt"],
+        ["--change"],
+        ["--by", "speaker"],
+        ["--picture", "a.png"],
+    ],
+)
 def test_classic_refuses_what_it_would_not_do(samples_dir, capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(samples_dir), "--classic", *words])
@@ -322,9 +355,13 @@ def test_classic_refuses_what_it_would_not_do(samples_dir, capsys, words):
 
 
 @pytest.mark.parametrize("option", ["--json", "--picture"])
-@pytest.mark.parametrize("name, message", [
-    ("old", "exists already; pass -f"), ("no/where", "its folder does not exist"),
-])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("old", "exists already; pass -f"),
+        ("no/where", "its folder does not exist"),
+    ],
+)
 def test_outputs_are_refused_before_the_work(
     tmp_path, samples_dir, capsys, monkeypatch, option, name, message
 ):

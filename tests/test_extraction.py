@@ -47,8 +47,10 @@ def test_sample_types_agree(speech):
 
 
 @settings(deadline=None, max_examples=15)
-@given(sizes=st.lists(st.integers(0, 2000) | st.sampled_from([0, 1, 79, 80, 320]), max_size=30),
-       rate=st.sampled_from([8000, 16000, 11025, 48000]))  # fmt: skip
+@given(
+    sizes=st.lists(st.integers(0, 2000) | st.sampled_from([0, 1, 79, 80, 320]), max_size=30),
+    rate=st.sampled_from([8000, 16000, 11025, 48000]),
+)
 def test_stream_equals_whole_file(sizes, rate):
     samples = np.random.default_rng(1).normal(0, 0.1, sum(sizes) + rate // 5)
     stream = ce.Extractor(rate)
@@ -61,8 +63,9 @@ def test_stream_equals_whole_file(sizes, rate):
 def test_jobs_do_not_change_a_bit(monkeypatch, speech, jobs, frame_ms):
     monkeypatch.setattr(extraction, "SPAN", 32_000)
     samples = np.concatenate([speech, np.full(100_000, 12_345, np.int16), speech, speech[:777]])
-    assert_same(ce.extract(samples, frame_ms=frame_ms, jobs=jobs),
-                ce.extract(samples, frame_ms=frame_ms))
+    assert_same(
+        ce.extract(samples, frame_ms=frame_ms, jobs=jobs), ce.extract(samples, frame_ms=frame_ms)
+    )
 
 
 def test_wrong_guesses_of_a_workers_first_state_are_found_out(monkeypatch):

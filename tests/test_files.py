@@ -272,8 +272,10 @@ def test_dev_stdout_into_a_file_keeps_what_is_there(tmp_path):
     with target.open("ab") as handle:
         subprocess.run(
             [sys.executable, "-c", ECHO.replace("OUT", "/dev/stdout")],
-            input=b"after", stdout=handle, check=True,
-        )  # fmt: skip
+            input=b"after",
+            stdout=handle,
+            check=True,
+        )
     assert target.read_bytes() == b"before after"
 
 
@@ -296,7 +298,10 @@ def test_is_pipe(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
     assert [is_pipe(tmp_path / name) for name in ("fifo", "file", "none", ".")] == [
-        True, False, False, False
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        False,
+    ]
     assert is_pipe("-")
     assert is_pipe("/dev/null")

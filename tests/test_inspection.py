@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq import vectors
-from codec2_eq.equalise import models_dir
+from codec2_eq.equalisers.equaliser import models_dir
 from codec2_eq.inspection import describe_file
 from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.vectors import BLOCK_ROWS, VectorRecord, VectorWriter
+from codec2_eq.vectors import reader
+from codec2_eq.vectors.reader import BLOCK_ROWS, VectorRecord, VectorWriter
 
 
 def write(path, *blocks, **options):
@@ -41,13 +41,16 @@ def test_all_blocks_count(tmp_path):
     assert facts["kind"] == "vectors"  # one row of 7 has a mean
 
 
-@pytest.mark.parametrize("n_rows, offset, kind", [
-    (512, 0, "codebook, or vectors without their mean"),
-    (500, 0, "vectors without their mean"),
-    (1, 0, "vectors without their mean"),
-    (512, 0.02, "vectors"),
-    (0, 0, "vectors"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "n_rows, offset, kind",
+    [
+        (512, 0, "codebook, or vectors without their mean"),
+        (500, 0, "vectors without their mean"),
+        (1, 0, "vectors without their mean"),
+        (512, 0.02, "vectors"),
+        (0, 0, "vectors"),
+    ],
+)
 def test_what_may_be_a_codebook(tmp_path, n_rows, offset, kind):
     rows = np.resize(codebook_700c()[0], (n_rows, 20)).astype(np.float32)
     rows = rows - rows.mean(axis=1, keepdims=True) + np.float32(offset)
@@ -67,8 +70,11 @@ def test_npz_tells_interval_and_model(tmp_path, frame_ms):
 def test_audio(tmp_path, channels):
     soundfile.write(tmp_path / "a.wav", np.zeros((4000, channels)), 16000)
     assert describe_file(tmp_path / "a.wav") == {
-        "kind": "audio", "rate_hz": 16000, "channels": channels, "duration_s": 0.25,
-    }  # fmt: skip
+        "kind": "audio",
+        "rate_hz": 16000,
+        "channels": channels,
+        "duration_s": 0.25,
+    }
 
 
 def test_networks():
@@ -80,11 +86,12 @@ def test_networks():
     assert len(facts["sha256"]) == 64
     keras = models_dir() / "channel_eq.keras"
     assert describe_file(keras) == {
-        "kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {keras}",
-    }  # fmt: skip
+        "kind": "Keras model",
+        "remedy": f"pass it to -m: codec2-eq run -m {keras}",
+    }
 
 
 def test_formats_are_those_of_vectors(tmp_path):
-    for format in vectors.FORMATS:
+    for format in reader.FORMATS:
         path = write(tmp_path / f"a.{format}", np.ones((4, 20), np.float32))
         assert describe_file(path)["frames"] == 4

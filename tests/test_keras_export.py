@@ -9,15 +9,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from codec2_eq.equalise import load_equaliser
-from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import load_network
-from codec2_eq.training.keras_export import (
+from codec2_eq.equalisers.equaliser import load_equaliser
+from codec2_eq.equalisers.keras_import import (
     from_keras,
     import_keras,
     keras_sha256,
     load_keras,
 )
+from codec2_eq.equalisers.network import load_network
+from codec2_eq.errors import Codec2EqError
 
 pytestmark = pytest.mark.train
 
@@ -48,7 +48,7 @@ def no_keras(monkeypatch):
     def fail():
         raise Codec2EqError("TensorFlow was asked for")
 
-    monkeypatch.setattr("codec2_eq.training.keras_export.import_keras", fail)
+    monkeypatch.setattr("codec2_eq.equalisers.keras_import.import_keras", fail)
 
 
 def vectors(n=12):
@@ -116,7 +116,7 @@ def test_without_tensorflow_the_extra_is_named(saved, monkeypatch):
 
 
 def test_importing_keras_is_silent():
-    code = "from codec2_eq.training.keras_export import import_keras as i; i()"
+    code = "from codec2_eq.equalisers.keras_import import import_keras as i; i()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -2,12 +2,13 @@
 import numpy as np
 import pytest
 
-from codec2_eq import level, libcodec2
-from codec2_eq.c2stream import encode, encode_pitch, pack_frames, unpack_frames
+from codec2_eq import libcodec2
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
-from codec2_eq.level import LevelControl, decoded_level_db, level_correction_db
-from codec2_eq.vq import Quantiser
+from codec2_eq.stream700c import level
+from codec2_eq.stream700c.codec import encode, encode_pitch, pack_frames, unpack_frames
+from codec2_eq.stream700c.level import LevelControl, decoded_level_db, level_correction_db
+from codec2_eq.vq.quantiser import Quantiser
 
 STEP_DB = 2.5
 GAINS_DB = (-18, -12, -6, 0, 6)
@@ -32,17 +33,17 @@ def test_harmonics_are_those_of_libcodec2(speech):
         points = np.concatenate([[0], vectors[i], [0]])
         want_db = np.sum(weights * points[first[:, None] + np.arange(3)], axis=1)
         n_harm = min(int(oracle.n_harm[i]), len(first))
-        got = oracle.quantised_amplitudes[i, 1:n_harm + 1]
+        got = oracle.quantised_amplitudes[i, 1 : n_harm + 1]
         np.testing.assert_allclose(20 * np.log10(got), want_db[:n_harm], rtol=0, atol=1e-3)
 
 
 def test_weights_reproduce_any_parabola():
     first, weights = level.harmonic_weights(100.0)
     points_hz = np.concatenate([[0], extract(np.zeros(320, np.int16)).freqs_hz, [4000]])
-    parabola = (points_hz / 1000 - 1.5)**2
+    parabola = (points_hz / 1000 - 1.5) ** 2
     harmonics_hz = 80 * np.arange(1, 51)
     interpolated = np.sum(weights * parabola[first[:, None] + np.arange(3)], axis=1)
-    np.testing.assert_allclose(interpolated, (harmonics_hz / 1000 - 1.5)**2, atol=1e-5)
+    np.testing.assert_allclose(interpolated, (harmonics_hz / 1000 - 1.5) ** 2, atol=1e-5)
 
 
 def test_predicted_levels_are_those_of_decoded_speech():
@@ -57,8 +58,8 @@ def test_predicted_levels_are_those_of_decoded_speech():
         codes = np.full(12, rng.integers(5, 60), np.uint8)
         mean_db = libcodec2.energy_codebook()[energies]
         predicted = decoded_level_db(level.post_filter(quantised), mean_db, codes)
-        speech = libcodec2.decode_700c(pack_frames(indexes, energies, codes))[6 * 320:]
-        offsets.append(10 * np.log10(np.mean(speech.astype(float)**2)) - predicted[-1])
+        speech = libcodec2.decode_700c(pack_frames(indexes, energies, codes))[6 * 320 :]
+        offsets.append(10 * np.log10(np.mean(speech.astype(float) ** 2)) - predicted[-1])
     assert np.ptp(offsets) < 0.5, offsets
 
 
@@ -103,7 +104,7 @@ def levels_of(bits: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("gain_db", [-6, 0, 10])
 def test_keep_keeps_each_frames_loudness_within_a_step(speech, gain_db):
-    samples = np.clip(speech * 10**(gain_db / 20), -32768, 32767).astype(np.int16)
+    samples = np.clip(speech * 10 ** (gain_db / 20), -32768, 32767).astype(np.int16)
     plain, equalised = (levels_of(encode(samples, model=m, level="keep")) for m in ("none", "cmn"))
     inside = extract(samples).mean_db > 15  # below, the bottom step holds both
     difference = (equalised - plain)[inside]
@@ -139,8 +140,10 @@ def test_any_blocks_give_the_same():
     energy_db, voiced = speech_db(100)
     whole = LevelControl().process(energy_db, voiced)
     control = LevelControl()
-    parts = [control.process(energy_db[a:b], voiced[a:b])
-             for a, b in ((0, 1), (1, 1), (1, 50), (50, 100))]
+    parts = [
+        control.process(energy_db[a:b], voiced[a:b])
+        for a, b in ((0, 1), (1, 1), (1, 50), (50, 100))
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -150,10 +153,14 @@ def test_silence_and_steady_noise_move_nothing(kind, rms):
     n = 8000 * 10
     rng = np.random.default_rng(3)
     spectrum = np.fft.rfft(rng.normal(size=n))
-    sound = {"silence": np.zeros(n), "white": rng.normal(size=n),
-             "pink": np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), n),
-             "hum": np.sum([np.sin(2 * np.pi * 100 * k * np.arange(n) / 8000) / k
-                            for k in range(1, 9)], axis=0)}[kind]  # fmt: skip
+    sound = {
+        "silence": np.zeros(n),
+        "white": rng.normal(size=n),
+        "pink": np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), n),
+        "hum": np.sum(
+            [np.sin(2 * np.pi * 100 * k * np.arange(n) / 8000) / k for k in range(1, 9)], axis=0
+        ),
+    }[kind]
     frames = extract((sound * rms / (sound.std() + 1e-9)).astype(np.int16))
     if kind == "hum":
         assert frames.voiced.mean() > 0.9
@@ -178,7 +185,7 @@ def test_hiss_that_passed_for_speech_is_forgotten_when_a_voice_comes():
     gain = LevelControl().process(np.append(hiss_db, energy_db), np.append(hiss_db > 0, voiced))
     assert gain[39] > 15  # the hiss was taken for a very quiet voice
     alone = LevelControl().process(energy_db, voiced)
-    assert np.abs(gain[40 + 30:] - alone[30:]).max() < 2
+    assert np.abs(gain[40 + 30 :] - alone[30:]).max() < 2
 
 
 def test_a_quieter_speaker_is_brought_up_slowly():
@@ -197,7 +204,7 @@ def test_the_gain_has_limits():
 
 @pytest.mark.parametrize("model", ["none", "700c", "cmn"])
 def test_auto_makes_streams_alike_whatever_the_input_level(sample_files, model):
-    from codec2_eq.audio import read_audio
+    from codec2_eq.audio.stream import read_audio
 
     agreeing, at_an_end = [], []
     for path in [p for p in sample_files if p.stem.endswith("male_1")]:
@@ -206,8 +213,12 @@ def test_auto_makes_streams_alike_whatever_the_input_level(sample_files, model):
         active = frames.mean_db > np.percentile(frames.mean_db, 95) - 20
         heard = active & (np.cumsum(active) > 25)
         # without clipping, which would make another recording of it
-        streams = [encode(samples * np.float32(10**(g / 20)), model=model, level="auto",
-                          full_scale=32768) for g in GAINS_DB]  # fmt: skip
+        streams = [
+            encode(
+                samples * np.float32(10 ** (g / 20)), model=model, level="auto", full_scale=32768
+            )
+            for g in GAINS_DB
+        ]
         energies = np.array([unpack_frames(s)[1][heard] for s in streams])
         agreeing.append(np.ptp(energies, axis=0) <= 1)
         at_an_end.append((energies == 0) | (energies == 15))

@@ -61,8 +61,8 @@ def test_oracle_gives_a_row_per_whole_frame_and_the_bits():
     assert 9 <= o.n_harm.min() <= o.n_harm.max() <= 79
     for row, n_harm in zip(o.amplitudes, o.n_harm, strict=True):
         assert row[0] == 0
-        assert not row[n_harm + 1:].any()
-        assert row[1:n_harm + 1].all()
+        assert not row[n_harm + 1 :].any()
+        assert row[1 : n_harm + 1].all()
     distortion = np.mean((o.shapes - o.quantised) ** 2)
     assert abs(distortion - o.variance) < 1e-3
 
@@ -106,9 +106,14 @@ def test_own_codebooks_in_one_thread_leave_the_others_alone():
     own = tuple(np.zeros((512, 20), np.float32) for _ in range(2))
     want = libcodec2.oracle_mlfeat(noise(30)).bits
     got = []
-    threads = [threading.Thread(target=lambda c=c: got.append(
-        (c is None, libcodec2.oracle_mlfeat(noise(30), codebooks=c).bits)))
-        for c in (None, own, None, own)]
+    threads = [
+        threading.Thread(
+            target=lambda c=c: got.append(
+                (c is None, libcodec2.oracle_mlfeat(noise(30), codebooks=c).bits)
+            )
+        )
+        for c in (None, own, None, own)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec2_eq import layers, network
+from codec2_eq.equalisers import layers, network
+from codec2_eq.equalisers.layers import GRU, Activation, Dense, Scale
+from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.layers import GRU, Activation, Dense, Scale
-from codec2_eq.network import Network, load_network
 
 TOL = 1e-5  # against Keras, whose sums run in another order
 
@@ -167,7 +167,7 @@ def test_a_new_layer_kind_is_stored_and_run(tmp_path, monkeypatch):
     source = """
 import dataclasses
 import numpy as np
-from codec2_eq.layers import Layer, register
+from codec2_eq.equalisers.layers import Layer, register
 
 @register("total")
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,7 +193,7 @@ class Total(Layer):
 def test_loading_does_not_import_tensorflow(tmp_path):
     gru_net().save(tmp_path / "net.npz")
     code = (
-        "import sys; from codec2_eq.network import load_network as l; l(sys.argv[1]);"
+        "import sys; from codec2_eq.equalisers.network import load_network as l; l(sys.argv[1]);"
         "sys.exit(sum(m in sys.modules for m in ('tensorflow', 'keras', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "net.npz"]).returncode == 0
@@ -277,13 +277,13 @@ def test_layers_must_fit():
 
 @pytest.fixture(scope="module")
 def keras():
-    from codec2_eq.training.keras_export import import_keras
+    from codec2_eq.equalisers.keras_import import import_keras
 
     return import_keras()
 
 
 def held_to_keras(keras, layers, shape=(20,)):
-    from codec2_eq.training.keras_export import from_keras
+    from codec2_eq.equalisers.keras_import import from_keras
 
     model = keras.Sequential([keras.Input(shape), *layers])
     model.set_weights([weights(*w.shape, seed=i) for i, w in enumerate(model.get_weights())])
@@ -337,7 +337,7 @@ def test_other_layers_are_those_of_keras(keras):
 
 @pytest.mark.train
 def test_batch_normalization_is_folded(keras):
-    from codec2_eq.training.keras_export import from_keras
+    from codec2_eq.equalisers.keras_import import from_keras
 
     model = keras.Sequential([keras.Input((20,)), keras.layers.BatchNormalization()])
     values = [weights(20, seed=i) for i in range(3)] + [weights(20) ** 2 + 0.5]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.vectors import npy
 
 
 def saved(array, version=(1, 0)):
@@ -25,10 +25,11 @@ def read(file, block_rows=3, **options):
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 @given(
-    n_rows=st.integers(0, 9), block_rows=st.integers(1, 10),
+    n_rows=st.integers(0, 9),
+    block_rows=st.integers(1, 10),
     dtype=st.sampled_from(["<f4", ">f8", "<f2", "<i2", "|u1", "|b1"]),
     order=st.sampled_from("CF"),
-)  # fmt: skip
+)
 def test_blocks_join_to_what_numpy_wrote(version, n_rows, block_rows, dtype, order):
     array = np.asarray(np.arange(n_rows * 4).reshape(n_rows, 4), dtype, order=order)
     blocks = read(saved(array, version), block_rows)
@@ -43,17 +44,20 @@ def test_a_scalar_is_one_row():
     assert [block.tolist() for block in read(saved("none"), text=True)] == [["none"]]
 
 
-@pytest.mark.parametrize("data, message", [
-    (b"", "not a .npy array"),
-    (b"\x93NUMPY\x09\x00" + bytes(200), "not a .npy array"),
-    (b"\x93NUMPY\x01\x00\x76", "ends before its array does"),
-    (b"\x93NUMPY\x02\x00" + b"\xff" * 4, "header has 4294967295 bytes"),
-    (b"\x93NUMPY\x01\x00\x04\x00{...", "header is damaged"),
-    (saved(np.zeros(5)).getvalue()[:-1], r"\(1 bytes are missing\)"),
-    (saved(np.zeros(5)).getvalue() + b"x", "goes on after its array"),
-    (saved("text").getvalue(), "numbers expected"),
-    (saved(np.array([None])).getvalue(), "pickled Python objects"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "not a .npy array"),
+        (b"\x93NUMPY\x09\x00" + bytes(200), "not a .npy array"),
+        (b"\x93NUMPY\x01\x00\x76", "ends before its array does"),
+        (b"\x93NUMPY\x02\x00" + b"\xff" * 4, "header has 4294967295 bytes"),
+        (b"\x93NUMPY\x01\x00\x04\x00{...", "header is damaged"),
+        (saved(np.zeros(5)).getvalue()[:-1], r"\(1 bytes are missing\)"),
+        (saved(np.zeros(5)).getvalue() + b"x", "goes on after its array"),
+        (saved("text").getvalue(), "numbers expected"),
+        (saved(np.array([None])).getvalue(), "pickled Python objects"),
+    ],
+)
 def test_what_is_refused(data, message):
     with pytest.raises(Codec2EqError, match=f"^a.npy: .*{message}"):
         read(io.BytesIO(data))

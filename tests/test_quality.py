@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from codec2_eq import evaluation, quality, shaping
-from codec2_eq.equalise import load_equaliser
+from codec2_eq.bench import evaluation, quality, shaping
+from codec2_eq.bench.quality import Reference, Sums
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.quality import Reference, Sums
 
 
 @pytest.fixture(scope="module")

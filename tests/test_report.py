@@ -15,16 +15,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq import c2stream, cli, report, report_pictures
-from codec2_eq.audio import read_audio
+from codec2_eq import cli
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench.quality import quantise_700c, speech_activity
 from codec2_eq.commands import report as command
-from codec2_eq.equalise import CODEBOOK_MEAN_DB, load_equaliser, model_names
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract, extract_file
 from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.quality import quantise_700c, speech_activity
 from codec2_eq.records import remove_mean
-from codec2_eq.vq import Quantiser
+from codec2_eq.report import page as report_page
+from codec2_eq.report import pictures
+from codec2_eq.stream700c import codec
+from codec2_eq.vq.quantiser import Quantiser
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -110,13 +113,13 @@ def decoded():
 @pytest.fixture(scope="module")
 def html(inputs, decoded, tmp_path_factory):
     def decode(bits):
-        decoded.append((bits, c2stream.decode(bits)))
+        decoded.append((bits, codec.decode(bits)))
         return decoded[-1][1]
 
     out = tmp_path_factory.mktemp("report") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "decode", decode)
-        summary = report.write_report(inputs, out, models=MODELS, seconds=4)
+        patch.setattr(report_page, "decode", decode)
+        summary = report_page.write_report(inputs, out, models=MODELS, seconds=4)
     assert (summary.recordings, summary.failures, summary.models) == (2, (), MODELS)
     assert summary.n_bytes == out.stat().st_size
     return out.read_text(encoding="utf-8")
@@ -199,7 +202,7 @@ def test_players_have_the_recording_and_what_700c_makes_of_it(page, inputs, deco
             assert label == f"700C, {model}: {path}"
             assert len(sound) == len(audio) // 320 * 320
             bits, speech = streams.pop(0)
-            assert bits == c2stream.encode(audio, model=model, full_scale=32768)
+            assert bits == codec.encode(audio, model=model, full_scale=32768)
             np.testing.assert_array_equal(sound, speech)
     assert not sounds and not streams and len(inputs) == 2
 
@@ -215,13 +218,13 @@ def test_heat_map_shows_the_vectors(long_wav):
     from matplotlib import colormaps
     from PIL import Image
 
-    recording = report.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
-    svg = svg_of(report_pictures.heat_maps(recording).uri)
+    recording = report_page.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
+    svg = svg_of(pictures.heat_maps(recording).uri)
     assert len(recording.frames) == 75
     pngs = re.findall(r"data:image/png;base64,([^\"]*)", svg)
     drawn = [np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB")) for p in pngs]
     maps = [image for image in drawn if image.shape[1] >= 75 and image.shape[0] >= 20]
-    scale = report_pictures.SHAPE_COLOURS
+    scale = pictures.SHAPE_COLOURS
     for shapes in (recording.before, recording.outcomes[0].shapes):
         level = np.clip((shapes.T - scale["vmin"]) / (scale["vmax"] - scale["vmin"]), 0, 1)
         expected = colormaps[scale["cmap"]](level, bytes=True)[..., :3].astype(int)
@@ -231,14 +234,14 @@ def test_heat_map_shows_the_vectors(long_wav):
 def drawn(draw, recording, monkeypatch):
     """Return the axes of a picture by their titles, and its words."""
     figures: list[Any] = []
-    monkeypatch.setattr(report_pictures, "_svg_uri", lambda f: figures.append(f) or "")  # type: ignore
+    monkeypatch.setattr(pictures, "_svg_uri", lambda f: figures.append(f) or "")  # type: ignore
     words = draw(recording).alt
     return {axis.get_title("left"): axis for axis in figures[0].axes}, words
 
 
 def test_taken_away_is_before_less_after(long_wav, monkeypatch):
-    recording = report.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
-    axes, words = drawn(report_pictures.heat_maps, recording, monkeypatch)
+    recording = report_page.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
+    axes, words = drawn(pictures.heat_maps, recording, monkeypatch)
     vectors = extract_file(long_wav).vectors[:75]
     before = vectors - vectors.mean(axis=1, keepdims=True)
     removed = before - load_equaliser("cmn")(vectors)
@@ -256,8 +259,8 @@ def test_taken_away_is_before_less_after(long_wav, monkeypatch):
 
 def test_spectra_are_those_of_the_speech(long_wav, monkeypatch):
     models = {name: load_equaliser(name) for name in ("none", "cmn")}
-    recording = report.examine(long_wav, models, seconds=3)
-    axes, words = drawn(report_pictures.spectra, recording, monkeypatch)
+    recording = report_page.examine(long_wav, models, seconds=3)
+    axes, words = drawn(pictures.spectra, recording, monkeypatch)
     vectors = extract_file(long_wav).vectors[:75]
     spectrum, error = axes.values()
     for index, (name, equalise) in enumerate(models.items()):
@@ -289,12 +292,14 @@ def test_facts_of_a_known_signal(tmp_path):
     samples[:12800:1280] = 1.0
     path = tmp_path / "pulses.wav"
     soundfile.write(path, samples, 16000)
-    facts = report.examine(path, {"none": load_equaliser("none")}).facts
+    facts = report_page.examine(path, {"none": load_equaliser("none")}).facts
     assert facts["Length"] == "2.00 s" and facts["File"] == "16000 Hz, 1 channel"
     assert facts["At full scale"] == f"{10 / 32000:.2%} of the samples"
     assert facts["Speech"] in ("48% of the time", "50% of the time", "52% of the time")
-    assert facts["Median pitch"] == "125 Hz" and facts["Voiced"] in ("96% of the speech",
-                                                                    "100% of the speech")
+    assert facts["Median pitch"] == "125 Hz" and facts["Voiced"] in (
+        "96% of the speech",
+        "100% of the speech",
+    )
     at_8khz = read_audio(path)
     rms_db = 10 * np.log10(np.mean((at_8khz / 32768) ** 2))
     assert facts["Level (full scale is 0 dB)"].startswith(f"{rms_db:.1f} dB rms, peak ")
@@ -303,11 +308,13 @@ def test_facts_of_a_known_signal(tmp_path):
 def test_clipping_is_told(tmp_path, speech):
     path = tmp_path / "loud.wav"
     soundfile.write(path, np.clip(speech * 8.0, -32768, 32767).astype(np.int16), 8000)
-    recording = report.examine(path, {})
+    recording = report_page.examine(path, {})
     share = np.mean(np.abs(read_audio(path)) >= 32767)
     assert share > 0.01 and recording.clipped_share == share
-    assert recording.facts["At full scale"] == f"{share:.2%} of the samples: distorted, its " \
-                                               "spectra too"
+    assert (
+        recording.facts["At full scale"] == f"{share:.2%} of the samples: distorted, its "
+        "spectra too"
+    )
 
 
 # -- the command
@@ -319,11 +326,13 @@ def test_same_inputs_same_bytes(tmp_path, long_wav):
     words = ["report", str(long_wav), "--seconds", "1", "-m", "cmn", "-o", "-"]
     runs = [
         subprocess.Popen(
-            [sys.executable, "-m", "codec2_eq", *words], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": seed, **style},
+            [sys.executable, "-m", "codec2_eq", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONHASHSEED": seed, **style},
         )
         for seed, style in (("1", {}), ("2", {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}))
-    ]  # fmt: skip
+    ]
     (first, told), (second, _) = (each.communicate(timeout=120) for each in runs)
     assert [each.returncode for each in runs] == [0, 0]
     assert len(Page(first.decode()).all("audio")) == 2
@@ -345,8 +354,12 @@ def test_one_failure_is_told_and_the_others_go_on(tmp_path, long_wav, capsys):
     listed = [e["text"] for e in page.all("li")[:4]]
     lines = told.err.splitlines()
     assert told.out == "" and len(lines) == 6
-    reasons = ("not audio that libsndfile reads", "silence in its first 0.50 s; show",
-               "0.040 s long, at least 40 ms needed", "no such file")  # fmt: skip
+    reasons = (
+        "not audio that libsndfile reads",
+        "silence in its first 0.50 s; show",
+        "0.040 s long, at least 40 ms needed",
+        "no such file",
+    )
     for item, line, name, reason in zip(listed, lines, files, reasons, strict=False):
         assert item.startswith(f"{name}: {reason}") and line == f"codec2-eq: {item}"
     assert lines[4].startswith(f"{out}: recordings 1, models 1, ")
@@ -402,7 +415,7 @@ def test_seconds_have_limits(tmp_path, long_wav, seconds, capsys):
 
 def test_a_page_has_only_so_much_sound(tmp_path, long_wav, monkeypatch, capsys):
     first = 4 / 3 * 2 * (2 * 8000 + 44)  # original and decoded speech of 1 s, in base64
-    monkeypatch.setattr(report, "SOUND_BYTES_LIMIT", int(1.5 * first))
+    monkeypatch.setattr(report_page, "SOUND_BYTES_LIMIT", int(1.5 * first))
     out = tmp_path / "r.html"
     words = ["report", str(long_wav), str(long_wav), "-o", str(out), "-m", "mean"]
     assert cli.main([*words, "--seconds", "1"]) == 0
@@ -418,8 +431,8 @@ def test_defaults(long_wav):
     parser = argparse.ArgumentParser()
     command.configure(parser)
     args = parser.parse_args([str(long_wav)])
-    assert args.seconds == report.DEFAULT_SECONDS and args.models is None
-    shown = report.default_models()
+    assert args.seconds == report_page.DEFAULT_SECONDS and args.models is None
+    shown = report_page.default_models()
     assert shown[:3] == ["none", "700c", "cmn"] and set(shown) <= set(model_names())
     assert ("channel_eq" in shown) == ("channel_eq" in model_names())
 
@@ -427,9 +440,9 @@ def test_defaults(long_wav):
 def test_models_are_told_once_each_with_their_weights(tmp_path, long_wav):
     out = tmp_path / "r.html"
     models = ["mean_removal", "mean", "mean_removal"]
-    summary = report.write_report([long_wav], out, models=models, seconds=0.2)
+    summary = report_page.write_report([long_wav], out, models=models, seconds=0.2)
     assert summary.models == ("mean_removal", "mean")
     text = Page(out.read_text()).all("main")[0]["text"]
     assert f"(weights {load_equaliser('mean_removal').version[:12]})" in text
     with pytest.raises(Codec2EqError, match="exists already"):
-        report.write_report([long_wav], out)
+        report_page.write_report([long_wav], out)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq import shaping
+from codec2_eq.bench import shaping
 from codec2_eq.errors import Codec2EqError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq import shaping
+from codec2_eq.bench import shaping
 from codec2_eq.errors import Codec2EqError
 
 FREQS = np.array([100.0, 200, 400, 800, 1000, 1600, 3200])
@@ -38,11 +38,16 @@ def test_the_bench_has_at_least_twelve_filters_that_differ():
         assert np.square(others - gain).mean(axis=1).min() > 0.5
 
 
-@pytest.mark.parametrize(("curve", "low", "high"), [
-    (shaping.high_pass(400), -24.1, 0), (shaping.low_pass(2000), 0, -8.8),
-    (shaping.shelf(500, 10, high=False), 9.6, 0.2), (shaping.shelf(500, -8, high=True), -0.3, -7.8),
-    (shaping.bell(100, 12, 1), 12, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("curve", "low", "high"),
+    [
+        (shaping.high_pass(400), -24.1, 0),
+        (shaping.low_pass(2000), 0, -8.8),
+        (shaping.shelf(500, 10, high=False), 9.6, 0.2),
+        (shaping.shelf(500, -8, high=True), -0.3, -7.8),
+        (shaping.bell(100, 12, 1), 12, 0),
+    ],
+)
 def test_curves_reach_their_gains(curve, low, high):
     np.testing.assert_allclose(curve(np.array([100.0, 3200.0])), [low, high], atol=0.15)
 
@@ -91,6 +96,7 @@ def test_impulse_response_from_a_file(tmp_path):
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 def test_impulse_responses_of_any_rate(tmp_path, rate):
     """A one-pole low pass, sampled at two rates: 0 dB at the bottom, 3 dB less at its corner."""
+
     def response(rate):
         return np.exp(-2 * np.pi * 700 * np.arange(rate // 10) / rate) / rate
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from codec2_eq import evaluation, quality, shaping
-from codec2_eq.audio import read_audio
-from codec2_eq.equalise import CODEBOOK_MEAN_DB, load_equaliser, models_dir
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality, shaping
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, models_dir
+from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.network import load_network
 from codec2_eq.training import channel_eq, data
 
 
@@ -115,10 +115,16 @@ def test_what_are_no_features_is_told(recordings, tmp_path, content):
 def write_manifest(folder, *entries):
     """Entries (speaker, use, sha256) of a manifest; the files need not be there."""
     rows = [
-        {"path": f"{i}.wav", "speaker": speaker, "use": use, "sha256": sha256,
-         "package": "speech-xx", "version": "1.0"}
+        {
+            "path": f"{i}.wav",
+            "speaker": speaker,
+            "use": use,
+            "sha256": sha256,
+            "package": "speech-xx",
+            "version": "1.0",
+        }
         for i, (speaker, use, sha256) in enumerate(entries)
-    ]  # fmt: skip
+    ]
     folder.mkdir(exist_ok=True)
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
@@ -250,7 +256,7 @@ def test_nothing_to_train_on(recordings, cases, tmp_path):
 
 @pytest.mark.train
 def test_shipped_keras_file_is_the_shipped_network():
-    from codec2_eq.training.keras_export import load_keras
+    from codec2_eq.equalisers.keras_import import load_keras
 
     shipped = load_network(models_dir() / "channel_eq.npz")
     converted = load_keras(models_dir() / "channel_eq.keras")
@@ -263,9 +269,9 @@ def test_shipped_keras_file_is_the_shipped_network():
 
 
 def _keras_model(path):
-    from codec2_eq.training.keras_export import import_keras
+    from codec2_eq.equalisers.keras_import import import_keras
 
     keras = import_keras()
-    from codec2_eq.training import recursive  # noqa: F401  # makes its cell known
+    from codec2_eq.equalisers import keras_cell  # noqa: F401  # makes its cell known
 
     return keras.saving.load_model(path, compile=False)

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from codec2_eq.cli import main
-from codec2_eq.equalise import load_equaliser, models_dir
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
+from codec2_eq.equalisers.keras_import import keras_sha256
+from codec2_eq.equalisers.layers import Dense, Scale
+from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.layers import Dense, Scale
-from codec2_eq.network import Network, load_network
 from codec2_eq.records import K, remove_mean
-from codec2_eq.training import mean_removal, pictures
-from codec2_eq.training.keras_export import keras_sha256
+from codec2_eq import pictures
+from codec2_eq.training import mean_removal
 
 LIMIT_DB_RMS = 0.01  # of the offset that remains and of the change of shape
 SHIPPED = models_dir() / "mean_removal.npz"
@@ -91,7 +92,7 @@ def test_it_leaves_model_card_and_pictures(trained):
 
 @pytest.mark.train
 def test_the_keras_file_gives_the_same_numbers(trained):
-    from codec2_eq.training.keras_export import import_keras
+    from codec2_eq.equalisers.keras_import import import_keras
 
     folder, network, _ = trained
     keras = import_keras()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import K, RateK
-from codec2_eq.vectors import (
+from codec2_eq.vectors.reader import (
     FORMATS,
     VectorRecord,
     VectorWriter,
@@ -36,9 +36,15 @@ def rate_k(n_frames, frame_ms=40):
     vectors = frames(n_frames)
     index = np.arange(n_frames)
     return RateK(
-        vectors, vectors.mean(axis=1), (100 + index % 200).astype(np.float32), index % 3 == 0,
-        np.full(n_frames, 0.1, np.float32), np.full(n_frames, 31, np.int32), FREQS_HZ, frame_ms,
-    )  # fmt: skip
+        vectors,
+        vectors.mean(axis=1),
+        (100 + index % 200).astype(np.float32),
+        index % 3 == 0,
+        np.full(n_frames, 0.1, np.float32),
+        np.full(n_frames, 31, np.int32),
+        FREQS_HZ,
+        frame_ms,
+    )
 
 
 def write(path, *blocks, **options):
@@ -106,8 +112,14 @@ def test_numpy_reads_what_is_written(tmp_path, n_frames):
     write(tmp_path / "x.npz", record, model="mean")
     with np.load(tmp_path / "x.npz") as held:
         assert set(held) == {
-            "vectors", "mean_db", "f0_hz", "voiced", "freqs_hz", "frame_ms", "model"
-        }  # fmt: skip
+            "vectors",
+            "mean_db",
+            "f0_hz",
+            "voiced",
+            "freqs_hz",
+            "frame_ms",
+            "model",
+        }
         for name in ("vectors", "mean_db", "f0_hz", "voiced", "freqs_hz"):
             np.testing.assert_array_equal(held[name], getattr(record, name))
             assert held[name].dtype == getattr(record, name).dtype
@@ -147,8 +159,14 @@ def test_npz_of_nothing(tmp_path):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_of_numpy(tmp_path, save):
     record = rate_k(5000)
-    save(tmp_path / "x.npz", vectors=record.vectors.astype(np.float64), voiced=record.voiced,
-         frame_ms=40, model="none", other=np.arange(3))  # fmt: skip
+    save(
+        tmp_path / "x.npz",
+        vectors=record.vectors.astype(np.float64),
+        voiced=record.voiced,
+        frame_ms=40,
+        model="none",
+        other=np.arange(3),
+    )
     read = read_record(tmp_path / "x.npz")
     np.testing.assert_array_equal(read.vectors, record.vectors)
     np.testing.assert_array_equal(read.voiced, record.voiced)
@@ -194,7 +212,7 @@ def test_npy_through_a_pipe_is_the_same_file(tmp_path, standard):
 
 
 PASS_ON = """
-from codec2_eq.vectors import VectorWriter, stream_vectors
+from codec2_eq.vectors.reader import VectorWriter, stream_vectors
 with VectorWriter("-", format=FORMAT) as writer:
     for block in stream_vectors("-"):
         writer.write(block)
@@ -223,15 +241,19 @@ def test_appending_to_a_file_through_stdout(tmp_path, format):
     with path.open("ab") as out:
         subprocess.run(
             [sys.executable, "-c", PASS_ON.replace("FORMAT", repr(format))],
-            input=frames(9).tobytes(), stdout=out, check=True,
-        )  # fmt: skip
+            input=frames(9).tobytes(),
+            stdout=out,
+            check=True,
+        )
     np.testing.assert_array_equal(read_vectors(path), frames(9))
 
 
 def test_fifo(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    code = "import sys; from codec2_eq.vectors import *; print(read_vectors(sys.argv[1]).shape)"
+    code = (
+        "import sys; from codec2_eq.vectors.reader import *; print(read_vectors(sys.argv[1]).shape)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(fifo)], stdout=subprocess.PIPE
     ) as process:
@@ -391,7 +413,7 @@ NPZ = npz_bytes(vectors=frames(10))
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms=[10, 20]), "frame_ms is no single value"),
         ("x.npz", npz_bytes(vectors=frames(3), freqs_hz=[1.0]), "freqs_hz is not of 20 numbers"),
     ],
-)  # fmt: skip
+)
 def test_bad_files(tmp_path, standard, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
@@ -463,7 +485,7 @@ def test_failing_input(standard, monkeypatch):
 def test_f32_needs_no_library(tmp_path):
     write(tmp_path / "x.f32", frames(1))
     code = (
-        "import sys; from codec2_eq.vectors import *; a, b = sys.argv[1:]\n"
+        "import sys; from codec2_eq.vectors.reader import *; a, b = sys.argv[1:]\n"
         "with VectorWriter(b) as w: w.write(read_vectors(a))\n"
         "print(sorted({'tempfile', 'zipfile', 'scipy', 'soundfile'} & set(sys.modules)))"
     )

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import vq, vqtrain
+from codec2_eq import vq
 from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import codebook_700c, oracle_mlfeat
 from codec2_eq.records import MOST_DB
-from codec2_eq.vectors import VectorRecord, VectorWriter, read_record
+from codec2_eq.vectors.reader import VectorRecord, VectorWriter, read_record
+from codec2_eq.vq import train
 
 
 def shapes_of(rng: np.random.Generator, n: int, k: int = 20, scale: float = 8) -> np.ndarray:
@@ -41,8 +42,13 @@ def brute_force_mbest(vector, codebooks, survivors):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 23), survivors=st.integers(1, 7),
-       sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4), coarse=st.booleans())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 23),
+    survivors=st.integers(1, 7),
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    coarse=st.booleans(),
+)
 def test_search_equals_brute_force_for_any_sizes_and_survivors(seed, k, survivors, sizes, coarse):
     rng = np.random.default_rng(seed)
     codebooks = [rng.normal(0, 5, (size, k)).astype(np.float32) for size in sizes]
@@ -57,7 +63,7 @@ def test_search_equals_brute_force_for_any_sizes_and_survivors(seed, k, survivor
 
 @pytest.mark.parametrize("k, sizes", [(20, (512, 512)), (7, (33, 5, 64))])
 def test_every_machine_gives_the_same(k, sizes):
-    from codec2_eq.search import group_entries, search
+    from codec2_eq.vq._search import group_entries, search
 
     rng = np.random.default_rng(1)
     codebooks = [rng.normal(0, 5, (size, k)).astype(np.float32) for size in sizes]
@@ -96,8 +102,9 @@ def test_band_range_searches_those_bands_and_quantises_all():
 
 def test_more_survivors_never_hurt_on_average():
     vectors = shapes_of(np.random.default_rng(5), 500)
-    distortions = [vq.Quantiser(codebook_700c(), survivors=s).distortion(vectors)
-                   for s in (1, 2, 5, 20)]
+    distortions = [
+        vq.Quantiser(codebook_700c(), survivors=s).distortion(vectors) for s in (1, 2, 5, 20)
+    ]
     assert distortions == sorted(distortions, reverse=True)
 
 
@@ -137,11 +144,14 @@ def test_a_mean_removed_before_is_not_removed_again():
     np.testing.assert_array_equal(vq.zero_mean(shapes), shapes)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"survivors": 0}, "survivors 0"),
-    ({"start": 5, "end": 5}, "bands 5 to 4"),
-    ({"end": 21}, "bands 0 to 20: expected a range within 0 to 19, both included"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"survivors": 0}, "survivors 0"),
+        ({"start": 5, "end": 5}, "bands 5 to 4"),
+        ({"end": 21}, "bands 0 to 20: expected a range within 0 to 19, both included"),
+    ],
+)
 def test_quantiser_options_out_of_range(options, message):
     with pytest.raises(Codec2EqError, match=message):
         vq.Quantiser(codebook_700c(), **options)
@@ -176,13 +186,16 @@ def test_codebook_files(tmp_path):
         vq.save_codebook(path, codebook)
 
 
-@pytest.mark.parametrize("name, data, message", [
-    ("none.f32", None, "none.f32: no such file"),
-    ("empty.f32", b"", "empty.f32: empty, a codebook needs at least one entry"),
-    ("odd.f32", bytes(81), r"odd.f32: 81 bytes, not a multiple of 80"),
-    ("nan.f32", np.full((2, 20), np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
-    ("bad.npy", b"bad", "bad.npy: not a .npy array"),
-])
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("none.f32", None, "none.f32: no such file"),
+        ("empty.f32", b"", "empty.f32: empty, a codebook needs at least one entry"),
+        ("odd.f32", bytes(81), r"odd.f32: 81 bytes, not a multiple of 80"),
+        ("nan.f32", np.full((2, 20), np.nan, "<f4").tobytes(), "nan.f32: entry 0 holds NaN"),
+        ("bad.npy", b"bad", "bad.npy: not a .npy array"),
+    ],
+)
 def test_codebook_errors_name_the_file(tmp_path, name, data, message):
     path = tmp_path / name
     if data is not None:
@@ -211,26 +224,25 @@ def test_training_is_as_good_as_full_lloyd_from_the_same_start(training):
     cluster = pytest.importorskip("sklearn.cluster")
     rng = np.random.default_rng([0, 1])
     start = training[np.sort(rng.choice(N_TRAIN, N_ENTRIES, replace=False))]
-    lloyd = cluster.KMeans(N_ENTRIES, init=start, n_init=1, max_iter=20, tol=0,
-                           algorithm="lloyd")
+    lloyd = cluster.KMeans(N_ENTRIES, init=start, n_init=1, max_iter=20, tol=0, algorithm="lloyd")
     lloyd.fit(training)
-    ours = vq.Quantiser(vqtrain.train_codebooks(training, [N_ENTRIES]))
+    ours = vq.Quantiser(train.train_codebooks(training, [N_ENTRIES]))
     assert ours.distortion(training) <= 1.005 * lloyd.inertia_ / training.size
 
 
 def test_progress_tells_of_each_iteration_and_the_distortion_falls(training):
-    seen: list[vqtrain.Iteration] = []
-    codebooks = vqtrain.train_codebooks(training, [32, 16], iterations=6, progress=seen.append)
+    seen: list[train.Iteration] = []
+    codebooks = train.train_codebooks(training, [32, 16], iterations=6, progress=seen.append)
     assert [(i.stage, i.iteration) for i in seen] == [(s, i) for s in (1, 2) for i in range(7)]
     for stage in (1, 2):
         distortions = [i.distortion for i in seen if i.stage == stage]
-        assert all(a >= b * (1 - 1e-6)
-                   for a, b in zip(distortions, distortions[1:], strict=False))
+        assert all(a >= b * (1 - 1e-6) for a, b in zip(distortions, distortions[1:], strict=False))
     greedy = vq.Quantiser(codebooks, survivors=1)
     assert greedy.distortion(training) == pytest.approx(seen[-1].distortion, rel=1e-4)
-    errors = np.sqrt(np.mean((training - greedy.quantise(training)[0])**2, axis=1))
-    np.testing.assert_allclose(seen[-1].outliers, [(errors > x).mean() for x in (1, 2, 3)],
-                               atol=1e-3)
+    errors = np.sqrt(np.mean((training - greedy.quantise(training)[0]) ** 2, axis=1))
+    np.testing.assert_allclose(
+        seen[-1].outliers, [(errors > x).mean() for x in (1, 2, 3)], atol=1e-3
+    )
     usage = np.bincount(greedy.search(training)[:, 1], minlength=16)
     assert abs(seen[-1].least_used - usage.min()) <= 2
     assert abs(seen[-1].most_used - usage.max()) <= 2
@@ -238,16 +250,17 @@ def test_progress_tells_of_each_iteration_and_the_distortion_falls(training):
 
 
 def test_the_seed_decides(training):
-    one, again, other = (vqtrain.train_codebooks(training[:500], [16], iterations=3, seed=s)[0]
-                         for s in (1, 1, 2))
+    one, again, other = (
+        train.train_codebooks(training[:500], [16], iterations=3, seed=s)[0] for s in (1, 1, 2)
+    )
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
 
 
 def test_training_for_survivors_is_no_worse_on_held_out_vectors(training):
     held_out = shapes_of(np.random.default_rng(21), 2000)
-    greedy = vqtrain.train_codebooks(training, [N_ENTRIES] * 2)
-    joint = vqtrain.train_codebooks(training, [N_ENTRIES] * 2, survivors=5)
+    greedy = train.train_codebooks(training, [N_ENTRIES] * 2)
+    joint = train.train_codebooks(training, [N_ENTRIES] * 2, survivors=5)
     plain = vq.Quantiser(greedy, survivors=1).distortion(held_out)
     searched = vq.Quantiser(greedy, survivors=5).distortion(held_out)
     trained = vq.Quantiser(joint, survivors=5).distortion(held_out)
@@ -260,15 +273,15 @@ def test_unused_entries_are_put_to_use():
     # nine of ten vectors are alike, so the start is full of copies of one entry
     vectors = np.concatenate([np.tile(centres[0], (900, 1)), np.repeat(centres, 6, axis=0)])
     vectors = vq.zero_mean(vectors)
-    seen: list[vqtrain.Iteration] = []
-    vqtrain.train_codebooks(vectors, [16], progress=seen.append, iterations=40)
+    seen: list[train.Iteration] = []
+    train.train_codebooks(vectors, [16], progress=seen.append, iterations=40)
     assert seen[-1].least_used > 0
     assert seen[-1].distortion < 1
 
 
 def test_equal_vectors_train_without_nans():
     vectors = np.tile(shapes_of(np.random.default_rng(23), 1), (50, 1))
-    codebook = vqtrain.train_codebooks(vectors, [8], iterations=3)[0]
+    codebook = train.train_codebooks(vectors, [8], iterations=3)[0]
     np.testing.assert_allclose(codebook, vectors[:8], atol=1e-4)
 
 
@@ -277,32 +290,32 @@ def test_means_are_removed_and_memory_maps_serve(training, tmp_path, monkeypatch
     path = tmp_path / "vectors.f32"
     with_means.astype("<f4").tofile(path)
     mapped = np.memmap(path, "<f4", "r", shape=(N_TRAIN, 20))
-    monkeypatch.setattr(vqtrain, "BLOCK_ROWS", 777)
-    in_memory = vqtrain.train_codebooks(mapped, [16, 8], iterations=3)
-    monkeypatch.setattr(vqtrain, "MEMORY_BYTES", 0)
-    on_disk = vqtrain.train_codebooks(mapped, [16, 8], iterations=3)
+    monkeypatch.setattr(train, "BLOCK_ROWS", 777)
+    in_memory = train.train_codebooks(mapped, [16, 8], iterations=3)
+    monkeypatch.setattr(train, "MEMORY_BYTES", 0)
+    on_disk = train.train_codebooks(mapped, [16, 8], iterations=3)
     for a, b in zip(in_memory, on_disk, strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.abs(a.mean(axis=1)).max() < 1e-4
 
 
 def test_a_sample_serves_and_bad_input_is_said(training):
-    assert vqtrain.train_codebooks(training, [16], sample=100, iterations=2)[0].shape == (16, 20)
+    assert train.train_codebooks(training, [16], sample=100, iterations=2)[0].shape == (16, 20)
     with pytest.raises(Codec2EqError, match="10 vectors, fewer than the 16 entries"):
-        vqtrain.train_codebooks(training, [8, 16], sample=10)
+        train.train_codebooks(training, [8, 16], sample=10)
     bad = training[:100].copy()
     bad[42, 3] = np.inf
     with pytest.raises(Codec2EqError, match="vectors: row 42 .* is not finite"):
-        vqtrain.train_codebooks(bad, [8])
+        train.train_codebooks(bad, [8])
     with pytest.raises(Codec2EqError, match="at least one entry"):
-        vqtrain.train_codebooks(training, [0])
+        train.train_codebooks(training, [0])
     with pytest.raises(Codec2EqError, match="iterations 0"):
-        vqtrain.train_codebooks(training, [8], iterations=0)
+        train.train_codebooks(training, [8], iterations=0)
 
 
 @pytest.mark.parametrize("entry", [-1, 4, 2**40])
 def test_sums_refuse_an_entry_that_is_not_there(entry):
-    from codec2_eq.assignment import add_assigned
+    from codec2_eq.vq._assignment import add_assigned
 
     targets, entries = np.ones((3, 20), np.float32), np.zeros((4, 20), np.float32)
     sums, counts, errors = np.zeros((4, 20)), np.zeros(4, np.int64), np.zeros(4)
@@ -319,10 +332,11 @@ def test_sums_refuse_an_entry_that_is_not_there(entry):
 
 def test_vectors_at_the_limit_train_and_quantise(training):
     scale = np.float32(MOST_DB / np.abs(training).max())
-    codebooks = vqtrain.train_codebooks(training * scale, [16, 8], iterations=3, survivors=3)
-    plain = vqtrain.train_codebooks(training, [16, 8], iterations=3, survivors=3)
-    ratio = vq.Quantiser(codebooks).distortion(training * scale) / \
-        vq.Quantiser(plain).distortion(training)
+    codebooks = train.train_codebooks(training * scale, [16, 8], iterations=3, survivors=3)
+    plain = train.train_codebooks(training, [16, 8], iterations=3, survivors=3)
+    ratio = vq.Quantiser(codebooks).distortion(training * scale) / vq.Quantiser(plain).distortion(
+        training
+    )
     assert ratio == pytest.approx(float(scale) ** 2, rel=0.05)
 
 
@@ -343,9 +357,14 @@ def vectors_file(tmp_path, training) -> str:
 
 
 @pytest.mark.parametrize("huge", [2e6, 1e18, -3e38])
-@pytest.mark.parametrize("task", [
-    ["train", "--sizes", "16,16"], ["train", "--sizes", "16,16", "--survivors", "5"], ["quantise"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "task",
+    [
+        ["train", "--sizes", "16,16"],
+        ["train", "--sizes", "16,16", "--survivors", "5"],
+        ["quantise"],
+    ],
+)
 def test_huge_vectors_are_refused_and_nothing_is_written(tmp_path, training, capsys, task, huge):
     vectors = np.tile(training[:500], (20, 1))
     vectors[7000, 3] = huge  # not in the first block of the quantiser
@@ -384,10 +403,14 @@ def test_indexes_are_shown_on_a_terminal(capsysbinary, monkeypatch):
     assert capsysbinary.readouterr().out == b"1 2\n"
 
 
-@pytest.mark.parametrize("output, indexes, message", [
-    ("-", "-", "both are stdout"), ("-", "/dev/stdout", "both are stdout"),
-    ("a.f32", "./a.f32", "both are a.f32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "output, indexes, message",
+    [
+        ("-", "-", "both are stdout"),
+        ("-", "/dev/stdout", "both are stdout"),
+        ("a.f32", "./a.f32", "both are a.f32"),
+    ],
+)
 def test_vectors_and_indexes_need_two_places(
     vectors_file, tmp_path, capsys, monkeypatch, output, indexes, message
 ):
@@ -407,10 +430,13 @@ def test_quantised_vectors_keep_what_the_file_tells(training, tmp_path):
     assert (found.model, found.frame_ms, len(found)) == ("700c", 20, 50)
 
 
-@pytest.mark.parametrize("prefix, message", [
-    ("nowhere/cb", "nowhere/cb1.f32: its folder does not exist"),
-    ("old", "old2.f32: exists already"),
-])
+@pytest.mark.parametrize(
+    "prefix, message",
+    [
+        ("nowhere/cb", "nowhere/cb1.f32: its folder does not exist"),
+        ("old", "old2.f32: exists already"),
+    ],
+)
 def test_outputs_are_refused_before_the_training(
     vectors_file, tmp_path, capsys, monkeypatch, prefix, message
 ):
@@ -434,9 +460,11 @@ def test_a_seed_is_not_negative(vectors_file, capsys):
 @pytest.mark.parametrize("task", ["train", "quantise"])
 def test_help_needs_ascii_alone(task):
     done = subprocess.run(
-        [sys.executable, "-m", "codec2_eq", "vq", task, "--help"], capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"}, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "codec2_eq", "vq", task, "--help"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "--survivors" in done.stdout
 
@@ -450,15 +478,23 @@ def test_a_stage_without_name_is_said(tmp_path, monkeypatch, spec):
 
 
 def test_the_last_band_is_said_as_it_was_given(vectors_file, capsys):
-    assert main(["vq", "quantise", vectors_file, "-o", os.devnull, "--format", "f32",
-                 "--en", "20"]) == 1
+    assert (
+        main(["vq", "quantise", vectors_file, "-o", os.devnull, "--format", "f32", "--en", "20"])
+        == 1
+    )
     assert "bands 0 to 20: expected a range within 0 to 19" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("array", [
-    np.full((4, 20), "a"), np.zeros((4, 20), complex), np.zeros((4, 20), "M8[s]"),
-    np.zeros(4, [("a", "f4")]), np.full((4, 20), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((4, 20), "a"),
+        np.zeros((4, 20), complex),
+        np.zeros((4, 20), "M8[s]"),
+        np.zeros(4, [("a", "f4")]),
+        np.full((4, 20), None),
+    ],
+)
 def test_codebooks_are_numbers(tmp_path, array):
     np.save(tmp_path / "book.npy", array)
     with pytest.raises(Codec2EqError, match=r"book\.npy: "):

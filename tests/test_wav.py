@@ -10,19 +10,33 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.resample import MAX_RATE_HZ, to_8khz
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.audio.wav import plain_samples
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.resample import MAX_RATE_HZ, to_8khz
-from codec2_eq.wav import plain_samples
 
 
 def wav(samples: np.ndarray, rate: int = 8000, channels: int = 1, bits: int = 16) -> bytes:
     data = samples.astype("<i2").tobytes()
     frame = channels * bits // 8
-    return struct.pack(
-        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVEfmt ", 16, 1, channels, rate,
-        rate * frame, frame, bits, b"data", len(data),
-    ) + data  # fmt: skip
+    return (
+        struct.pack(
+            "<4sI8sIHHIIHH4sI",
+            b"RIFF",
+            36 + len(data),
+            b"WAVEfmt ",
+            16,
+            1,
+            channels,
+            rate,
+            rate * frame,
+            frame,
+            bits,
+            b"data",
+            len(data),
+        )
+        + data
+    )
 
 
 SPEECH = np.random.default_rng(5).integers(-32000, 32000, 900)
@@ -43,12 +57,20 @@ def test_rate_is_told():
 @pytest.mark.parametrize(
     "data",
     [
-        b"", wav(SPEECH)[:43], wav(SPEECH[:0]), wav(SPEECH)[:-2], wav(SPEECH) + b"\0\0",
-        wav(SPEECH)[:-1], wav(SPEECH, channels=2), wav(SPEECH, bits=8),
-        wav(np.append(SPEECH, 32767)), wav(np.append(SPEECH, -32768)),
-        wav(SPEECH).replace(b"RIFF", b"RIFX"), wav(SPEECH).replace(b"data", b"LIST"),
+        b"",
+        wav(SPEECH)[:43],
+        wav(SPEECH[:0]),
+        wav(SPEECH)[:-2],
+        wav(SPEECH) + b"\0\0",
+        wav(SPEECH)[:-1],
+        wav(SPEECH, channels=2),
+        wav(SPEECH, bits=8),
+        wav(np.append(SPEECH, 32767)),
+        wav(np.append(SPEECH, -32768)),
+        wav(SPEECH).replace(b"RIFF", b"RIFX"),
+        wav(SPEECH).replace(b"data", b"LIST"),
     ],
-)  # fmt: skip
+)
 def test_all_else_is_left_to_the_long_way(data):
     assert plain_samples(data) is None
 

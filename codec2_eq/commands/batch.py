@@ -21,35 +21,44 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="IN",
+        "inputs",
+        nargs="+",
+        metavar="IN",
         help="audio files, folders that are searched for them, or @LIST, a file of these, "
         "one a line",
-    )  # fmt: skip
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the corpus")
     parser.add_argument(
-        "-f", "--force", action="store_true",
+        "-f",
+        "--force",
+        action="store_true",
         help="make the corpus anew; without, a further run does what is missing",
-    )  # fmt: skip
+    )
     options.add_model(parser)
     options.add_frame_ms(parser)
     options.add_audio(parser)
     parser.add_argument(
-        "--layout", choices=("tree", "shards"), default="tree",
+        "--layout",
+        choices=("tree", "shards"),
+        default="tree",
         help="tree: a vector file for each recording, as the folders are; shards: few large .f32 "
         "files, for very many recordings (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--format", choices=("f32", "npy", "npz"), default="f32",
+        "--format",
+        choices=("f32", "npy", "npz"),
+        default="f32",
         help="of the files in layout tree (default: %(default)s)",
-    )  # fmt: skip
+    )
     options.add_jobs(parser)
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler"
     )
     parser.add_argument(
-        "--summary", metavar="FILE",
+        "--summary",
+        metavar="FILE",
         help="write hours, speed and failures as JSON, each run anew; - is stdout",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,10 +70,19 @@ def run(args: argparse.Namespace) -> int:
         require_writable(args.summary, force=True)
     with _executor(args.scheduler) as executor, _Display() as display:
         summary = batch(
-            args.inputs, args.output, model=args.model, frame_ms=args.frame_ms, layout=args.layout,
-            format=args.format, channel=args.channel, raw=args.raw, jobs=args.jobs,
-            executor=executor, force=args.force, progress=display.show,
-        )  # fmt: skip
+            args.inputs,
+            args.output,
+            model=args.model,
+            frame_ms=args.frame_ms,
+            layout=args.layout,
+            format=args.format,
+            channel=args.channel,
+            raw=args.raw,
+            jobs=args.jobs,
+            executor=executor,
+            force=args.force,
+            progress=display.show,
+        )
     _print_summary(summary)
     if args.summary is not None:
         _write_summary(summary, args.summary)
@@ -124,9 +142,12 @@ def _start_bar(progress: Progress) -> Any:
 
     tqdm.monitor_interval = 0  # its thread would keep the workers from being forked
     return tqdm(
-        total=progress.n_bytes, initial=progress.n_bytes_done, dynamic_ncols=True,
-        bar_format="{percentage:3.0f}%|{bar}| {postfix}, {remaining} left", file=sys.stderr,
-    )  # fmt: skip
+        total=progress.n_bytes,
+        initial=progress.n_bytes_done,
+        dynamic_ncols=True,
+        bar_format="{percentage:3.0f}%|{bar}| {postfix}, {remaining} left",
+        file=sys.stderr,
+    )
 
 
 def _print_summary(summary: Summary) -> None:

@@ -14,9 +14,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_input(parser, "700C stream; .c2 has a header, any other may have none")
     options.add_output(parser, "speech at 8 kHz: .wav, or raw 16-bit samples")
     parser.add_argument(
-        "--codebook", default="700c", metavar="A.f32,B.f32",
+        "--codebook",
+        default="700c",
+        metavar="A.f32,B.f32",
         help="the two stages that the stream was encoded with, as c2dec --loadcb",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--partial", action="store_true", help="decode what is whole of a stream that is cut"
     )
@@ -24,9 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode block by block."""
-    from codec2_eq.c2stream import decode_file
     from codec2_eq.files import display_name
-    from codec2_eq.vq import load_codebooks
+    from codec2_eq.stream700c.codec import decode_file
+    from codec2_eq.vq.quantiser import load_codebooks
 
     codebooks = None if args.codebook == "700c" else load_codebooks(args.codebook)
     n_frames, left_over = decode_file(
@@ -35,5 +37,4 @@ def run(args: argparse.Namespace) -> None:
     name = display_name(args.input)
     print(f"{name}: {n_frames} frames, {n_frames * 0.04:.2f} s", file=sys.stderr)
     if left_over:
-        print(f"{name}: dropped the last {left_over} bytes, a partial frame of 4",
-              file=sys.stderr)
+        print(f"{name}: dropped the last {left_over} bytes, a partial frame of 4", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
-    from codec2_eq.c2stream import FrameEncoder
+    from codec2_eq.stream700c.codec import FrameEncoder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,23 +20,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_audio(parser)
     options.add_model(parser)
     parser.add_argument(
-        "--level", choices=("keep", "auto"),
+        "--level",
+        choices=("keep", "auto"),
         help="level of the speech: as it is, or brought to what 700C serves best (default: keep "
         "for the models none and 700c, auto for all others)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--codebook", default="700c", metavar="A.f32,B.f32",
+        "--codebook",
+        default="700c",
+        metavar="A.f32,B.f32",
         help="two stages of 512 entries in place of Codec 2's own, as c2enc --loadcb",
-    )  # fmt: skip
+    )
     options.add_jobs(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract, equalise, quantise and pack block by block."""
-    from codec2_eq.audio import stream_audio
-    from codec2_eq.c2stream import HEADER, FrameEncoder, encode_blocks
+    from codec2_eq.audio.stream import stream_audio
     from codec2_eq.files import is_pipe, open_output
-    from codec2_eq.vq import load_codebooks
+    from codec2_eq.stream700c.codec import HEADER, FrameEncoder, encode_blocks
+    from codec2_eq.vq.quantiser import load_codebooks
 
     encoder = FrameEncoder(args.model, level=args.level, codebooks=load_codebooks(args.codebook))
     jobs = 1 if is_pipe(args.input) else args.jobs
@@ -56,9 +59,14 @@ def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
 
     statistics = encoder.statistics
     name = display_name(args.input)
-    print(f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
-          f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
-          f"{statistics.variance:.2f} dB^2 as c2enc --var", file=sys.stderr)
+    print(
+        f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
+        f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
+        f"{statistics.variance:.2f} dB^2 as c2enc --var",
+        file=sys.stderr,
+    )
     if encoder.dropped_samples:
-        print(f"{name}: dropped the last {encoder.dropped_samples} samples, "
-              "a partial frame of 320", file=sys.stderr)
+        print(
+            f"{name}: dropped the last {encoder.dropped_samples} samples, a partial frame of 320",
+            file=sys.stderr,
+        )

@@ -16,18 +16,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)
     options.add_model(parser)
     parser.add_argument(
-        "--frame-ms", type=int, choices=(10, 20, 40),
+        "--frame-ms",
+        type=int,
+        choices=(10, 20, 40),
         help="time between two vectors (default: what the file tells, else 40)",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Equalise block by block, at the frame interval that the file tells, or 40 ms."""
     from dataclasses import replace
 
-    from codec2_eq.equalise import load_equaliser
+    from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.errors import Codec2EqError
-    from codec2_eq.vectors import VectorWriter, stream_records
+    from codec2_eq.vectors.reader import VectorWriter, stream_records
 
     blocks = stream_records(args.input, format=args.format)
     first = next(blocks)

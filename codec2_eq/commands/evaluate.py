@@ -15,34 +15,48 @@ KALMAN = "kalman-cmn"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="IN",
+        "inputs",
+        nargs="+",
+        metavar="IN",
         help="recordings, folders of one speaker each, or what scripts/fetch_speech.py fetched",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "-m", "--model", action="append", metavar="MODEL", dest="models",
+        "-m",
+        "--model",
+        action="append",
+        metavar="MODEL",
+        dest="models",
         help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); {KALMAN} is one more",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--shapes", metavar="FILE",
+        "--shapes",
+        metavar="FILE",
         help="filters, one name or impulse response a line (default: the standard ones)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--use", default="validate", metavar="USE",
+        "--use",
+        default="validate",
+        metavar="USE",
         help="entries to take of a manifest.jsonl (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--classic", action="store_true",
+        "--classic",
+        action="store_true",
         help="the classic table instead: each file unshaped, D and Fv, samples x models",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--change", action="store_true",
+        "--change",
+        action="store_true",
         help="have 12 s of another speaker and filter come before each segment: how soon a change "
         "is learnt",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--by", choices=("shaping", "speaker"), action="append", default=[],
+        "--by",
+        choices=("shaping", "speaker"),
+        action="append",
+        default=[],
         help="print F0 and Fv by shaping or by speaker too",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
@@ -69,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_table(args: argparse.Namespace) -> None:
-    from codec2_eq import evaluation, messages, quality, scores, shaping
+    from codec2_eq import messages
+    from codec2_eq.bench import evaluation, quality, scores, shaping
 
     names = shaping.SHAPINGS
     shapings = (
@@ -90,15 +105,15 @@ def _run_table(args: argparse.Namespace) -> None:
     if args.picture:
         from pathlib import Path
 
-        from codec2_eq.training.pictures import save_picture
+        from codec2_eq.pictures import save_picture
 
         spectra = evaluation.mean_spectra(cases[0], list(models.values())[-1])
         save_picture(scores.draw(found, spectra), Path(args.picture), force=args.force)
 
 
 def _run_classic(args: argparse.Namespace) -> None:
-    from codec2_eq import evaluation, quality, scores
-    from codec2_eq.audio import read_audio
+    from codec2_eq.audio.stream import read_audio
+    from codec2_eq.bench import evaluation, quality, scores
 
     paths = [p for files in evaluation.find_speech(args.inputs, args.use).values() for p in files]
     named = evaluation.name_files(paths)
@@ -110,8 +125,8 @@ def _run_classic(args: argparse.Namespace) -> None:
 
 def _models(args: argparse.Namespace):
     """Equalisers by name; none is always there, as the lower end of the scale."""
-    from codec2_eq import evaluation
-    from codec2_eq.equalise import load_equaliser
+    from codec2_eq.bench import evaluation
+    from codec2_eq.equalisers.equaliser import load_equaliser
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])
     return {

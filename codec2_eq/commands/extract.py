@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Extract block by block."""
     from codec2_eq.extraction import stream_file
-    from codec2_eq.vectors import VectorWriter
+    from codec2_eq.vectors.reader import VectorWriter
 
     with VectorWriter(
         args.output, format=args.format, force=args.force, frame_ms=args.frame_ms

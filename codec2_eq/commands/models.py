@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from codec2_eq.equalise import DEFAULT, available_models
+    from codec2_eq.equalisers.equaliser import DEFAULT, available_models
 
     for model in available_models():
         if args.json:

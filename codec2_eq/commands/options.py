@@ -16,8 +16,9 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """-o and -f: one output, stdout by default, never overwritten unasked."""
     parser.add_argument("-o", "--output", default="-", metavar="OUT", help=f"{what}; - is stdout")
     # As sox has it: `run - -`. Names of files need -o, so that no input is taken for an output.
-    parser.add_argument("output", nargs="?", action=_Stdout, default=argparse.SUPPRESS,
-                        help=argparse.SUPPRESS)  # fmt: skip
+    parser.add_argument(
+        "output", nargs="?", action=_Stdout, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     add_force(parser)
 
 
@@ -29,9 +30,10 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def add_format(parser: argparse.ArgumentParser) -> None:
     """--format: of vectors on a pipe."""
     parser.add_argument(
-        "--format", choices=("f32", "npy", "npz"),
+        "--format",
+        choices=("f32", "npy", "npz"),
         help="format of the vectors, if the suffix does not tell (default on a pipe: f32)",
-    )  # fmt: skip
+    )
 
 
 def add_audio(parser: argparse.ArgumentParser) -> None:
@@ -47,26 +49,35 @@ def add_audio(parser: argparse.ArgumentParser) -> None:
 def add_frame_ms(parser: argparse.ArgumentParser) -> None:
     """--frame-ms: the frame interval."""
     parser.add_argument(
-        "--frame-ms", type=int, choices=(10, 20, 40), default=40,
+        "--frame-ms",
+        type=int,
+        choices=(10, 20, 40),
+        default=40,
         help="time between two vectors (default: %(default)s, as in 700C)",
-    )  # fmt: skip
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, default: str = "mean_removal") -> None:
     """-m: an equaliser."""
     parser.add_argument(
-        "-m", "--model", default=default, metavar="MODEL",
+        "-m",
+        "--model",
+        default=default,
+        metavar="MODEL",
         help="equaliser: a name from `codec2-eq models`, or a .keras or .npz file "
         "(default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """--jobs: processor cores to use."""
     parser.add_argument(
-        "--jobs", type=count, default=len(os.sched_getaffinity(0)), metavar="N",
+        "--jobs",
+        type=count,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
         help="processor cores to use (default: all, here %(default)s)",
-    )  # fmt: skip
+    )
 
 
 class _Stdout(argparse.Action):

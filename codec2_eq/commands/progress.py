@@ -28,7 +28,7 @@ def with_bar(records: Iterable[Any], path: str, *, raw: bool = False) -> Iterato
 
 
 def _duration_s(path: str, raw: bool) -> float | None:
-    from codec2_eq.audio import audio_duration
+    from codec2_eq.audio.stream import audio_duration
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.files import is_pipe
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
-    from codec2_eq.report import Failure, Summary
+    from codec2_eq.report.page import Failure, Summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,25 +18,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recordings; - is stdin")
     options.add_output(parser, "the page, one HTML file that needs nothing else")
     parser.add_argument(
-        "-m", "--model", action="append", metavar="MODEL", dest="models",
+        "-m",
+        "--model",
+        action="append",
+        metavar="MODEL",
+        dest="models",
         help="equaliser, as often as wanted: a name from `codec2-eq models`, or a .keras or .npz "
         "file (default: none, 700c, cmn and the shipped networks)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seconds", type=float, default=12.0, metavar="S",
+        "--seconds",
+        type=float,
+        default=12.0,
+        metavar="S",
         help="show and play the first S seconds of each recording (default: %(default)g)",
-    )  # fmt: skip
+    )
     options.add_audio(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page; return 1 if recordings failed."""
-    from codec2_eq.report import write_report
+    from codec2_eq.report.page import write_report
 
     summary = write_report(
-        args.inputs, args.output, models=args.models, seconds=args.seconds, channel=args.channel,
-        raw=args.raw, force=args.force, on_failure=_tell_failure,
-    )  # fmt: skip
+        args.inputs,
+        args.output,
+        models=args.models,
+        seconds=args.seconds,
+        channel=args.channel,
+        raw=args.raw,
+        force=args.force,
+        on_failure=_tell_failure,
+    )
     _tell(args.output, summary)
     return 1 if summary.failures else 0
 
@@ -53,7 +66,10 @@ def _tell(output: str, summary: Summary) -> None:
         file=sys.stderr,
     )
     if summary.silent:
-        print(f"{summary.silent} come without sound, the page has enough: show fewer recordings, "
-              "models or seconds", file=sys.stderr)  # fmt: skip
+        print(
+            f"{summary.silent} come without sound, the page has enough: show fewer recordings, "
+            "models or seconds",
+            file=sys.stderr,
+        )
     if summary.failures:
         print(f"{len(summary.failures)} failed, see the page", file=sys.stderr)

@@ -18,16 +18,19 @@ def run(args: argparse.Namespace) -> None:
     """Extract and equalise block by block."""
     from dataclasses import replace
 
-    from codec2_eq.equalise import load_equaliser
+    from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.extraction import stream_file
-    from codec2_eq.vectors import VectorWriter
+    from codec2_eq.vectors.reader import VectorWriter
 
     equaliser = load_equaliser(args.model, frame_ms=args.frame_ms)
     stream = equaliser.stream()
     with VectorWriter(
-        args.output, format=args.format, force=args.force,
-        model=equaliser.name, frame_ms=args.frame_ms,
-    ) as writer:  # fmt: skip
+        args.output,
+        format=args.format,
+        force=args.force,
+        model=equaliser.name,
+        frame_ms=args.frame_ms,
+    ) as writer:
         frames = stream_file(
             args.input, frame_ms=args.frame_ms, channel=args.channel, raw=args.raw, jobs=args.jobs
         )

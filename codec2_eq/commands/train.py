@@ -41,9 +41,11 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=options.count, metavar="N", help="passes over the data (default: 240)"
     )
     parser.add_argument(
-        "--speech", nargs="+", metavar="FILE",
+        "--speech",
+        nargs="+",
+        metavar="FILE",
         help="recordings to judge it on, not to train on (default: the samples, where there)",
-    )  # fmt: skip
+    )
     parser.set_defaults(train=_train_mean_removal)
 
 
@@ -53,13 +55,17 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 24)"
     )
     parser.add_argument(
-        "--speech", default=SPEECH, metavar="DIR",
+        "--speech",
+        default=SPEECH,
+        metavar="DIR",
         help="what scripts/fetch_speech.py fetched (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--cache", default=".cache", metavar="DIR",
+        "--cache",
+        default=".cache",
+        metavar="DIR",
         help="where features are kept for the next training (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--tensorboard", metavar="DIR", help="write logs for TensorBoard")
     parser.set_defaults(train=_train_channel_eq)
 
@@ -67,7 +73,7 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
 def _train_channel_eq(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from codec2_eq.equalise import models_dir
+    from codec2_eq.equalisers.equaliser import models_dir
     from codec2_eq.training import channel_eq
 
     settings = channel_eq.Settings(**({"epochs": args.epochs} if args.epochs else {}))
@@ -94,20 +100,25 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     """Options that every training has."""
     parser.add_argument(
-        "-o", "--output", metavar="DIR",
+        "-o",
+        "--output",
+        metavar="DIR",
         help="folder for model, card and pictures (default: where the models are looked for)",
-    )  # fmt: skip
+    )
     options.add_force(parser)
     parser.add_argument(
-        "--seed", type=options.natural, default=1, metavar="N",
+        "--seed",
+        type=options.natural,
+        default=1,
+        metavar="N",
         help="start of all random numbers; the same gives the same figures (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def _train_mean_removal(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from codec2_eq.equalise import models_dir
+    from codec2_eq.equalisers.equaliser import models_dir
     from codec2_eq.training import mean_removal
 
     folder = Path(args.output) if args.output else models_dir()

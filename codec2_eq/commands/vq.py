@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
-    from codec2_eq.vq import Floats, VqStatistics
-    from codec2_eq.vqtrain import Iteration
+    from codec2_eq.vq.quantiser import Floats, VqStatistics
+    from codec2_eq.vq.train import Iteration
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "input", nargs="+", metavar="VECTORS",
+        "input",
+        nargs="+",
+        metavar="VECTORS",
         help="vectors: .f32, .npy or .npz, or a folder made by batch",
     )
     parser.add_argument(
@@ -33,22 +35,34 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     options.add_force(parser)
     options.add_format(parser)
     parser.add_argument(
-        "--sizes", type=_sizes, default=[512, 512], metavar="N,N",
+        "--sizes",
+        type=_sizes,
+        default=[512, 512],
+        metavar="N,N",
         help="entries of each stage (default: 512,512, as 700C has)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seed", type=options.natural, default=0, metavar="N",
+        "--seed",
+        type=options.natural,
+        default=0,
+        metavar="N",
         help="of the start (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--iterations", type=options.count, default=20, metavar="N",
+        "--iterations",
+        type=options.count,
+        default=20,
+        metavar="N",
         help="passes over all vectors for each stage (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--survivors", type=options.count, default=1, metavar="N",
+        "--survivors",
+        type=options.count,
+        default=1,
+        metavar="N",
         help="train each stage on what an m-best search with N survivors leaves, slower and "
         "better for a search with as many (default: 1, on what the nearest entries leave)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
     )
@@ -59,20 +73,26 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser, "quantised vectors, their means removed")
     options.add_format(parser)
     parser.add_argument(
-        "--codebook", default="700c", metavar="700c|A.f32,B.f32",
+        "--codebook",
+        default="700c",
+        metavar="700c|A.f32,B.f32",
         help="the stages (default: Codec 2's own)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--survivors", type=options.count, default=5, metavar="N",
+        "--survivors",
+        type=options.count,
+        default=5,
+        metavar="N",
         help="sums kept from stage to stage (default: %(default)s, as 700C)",
-    )  # fmt: skip
+    )
     parser.add_argument("--st", type=int, default=0, metavar="K", help="first band searched (0)")
     parser.add_argument("--en", type=int, default=19, metavar="K", help="last band searched (19)")
     parser.add_argument(
-        "--indexes", metavar="FILE",
+        "--indexes",
+        metavar="FILE",
         help="write the index of each stage: one line a vector, or .npy (frames x stages, int32); "
         "- is stdout",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--usage", action="store_true", help="print how often each entry of each stage was used"
     )
@@ -86,18 +106,23 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from codec2_eq.files import require_writable
-    from codec2_eq.vq import save_codebook
-    from codec2_eq.vqtrain import train_codebooks
+    from codec2_eq.vq.quantiser import save_codebook
+    from codec2_eq.vq.train import train_codebooks
 
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
         require_writable(path, force=args.force)
     named = [(path, part) for path in args.input for part in _open_vectors(path, args.format)]
     codebooks = train_codebooks(
-        [part for _, part in named], args.sizes,
-        seed=args.seed, iterations=args.iterations, survivors=args.survivors, sample=args.sample,
-        progress=_print_iteration, names=[path for path, _ in named],
-    )  # fmt: skip
+        [part for _, part in named],
+        args.sizes,
+        seed=args.seed,
+        iterations=args.iterations,
+        survivors=args.survivors,
+        sample=args.sample,
+        progress=_print_iteration,
+        names=[path for path, _ in named],
+    )
     for path, codebook in zip(paths, codebooks, strict=True):
         save_codebook(path, codebook, force=args.force)
 
@@ -108,26 +133,37 @@ def _open_vectors(path: str, format: str | None) -> list[Floats]:
         from codec2_eq.corpus import open_corpus
 
         return open_corpus(path).parts()
-    from codec2_eq.vqtrain import map_vectors
+    from codec2_eq.vq.train import map_vectors
 
     return [map_vectors(path, format=format)]
 
 
 def _print_iteration(i: Iteration) -> None:
     if i.iteration == 0:
-        print(f"stage {i.stage}\niteration  dB^2     std dB  >1 dB  >2 dB  >3 dB  least  most used",
-              file=sys.stderr)
+        print(
+            f"stage {i.stage}\niteration  dB^2     std dB  >1 dB  >2 dB  >3 dB  least  most used",
+            file=sys.stderr,
+        )
     shares = "  ".join(f"{100 * share:4.0f}%" for share in i.outliers)
-    print(f"{i.iteration:9}  {i.distortion:7.3f}  {i.deviation_db:6.3f}  {shares}  "
-          f"{i.least_used:5}  {i.most_used:4}", file=sys.stderr)
+    print(
+        f"{i.iteration:9}  {i.distortion:7.3f}  {i.deviation_db:6.3f}  {shares}  "
+        f"{i.least_used:5}  {i.most_used:4}",
+        file=sys.stderr,
+    )
 
 
 def _quantise(args: argparse.Namespace) -> None:
     from dataclasses import replace
     from itertools import chain
 
-    from codec2_eq.vectors import VectorWriter, stream_records
-    from codec2_eq.vq import IndexWriter, Quantiser, VqStatistics, load_codebooks, zero_mean
+    from codec2_eq.vectors.reader import VectorWriter, stream_records
+    from codec2_eq.vq.quantiser import (
+        IndexWriter,
+        Quantiser,
+        VqStatistics,
+        load_codebooks,
+        zero_mean,
+    )
 
     _check_targets(args)
     quantiser = Quantiser(
@@ -167,12 +203,17 @@ def _check_targets(args: argparse.Namespace) -> None:
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
     from codec2_eq.files import display_name
 
-    print(f"{display_name(args.input)}: {statistics.n_vectors} vectors, distortion "
-          f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB",
-          file=sys.stderr)
+    print(
+        f"{display_name(args.input)}: {statistics.n_vectors} vectors, distortion "
+        f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB",
+        file=sys.stderr,
+    )
     for stage, usage in enumerate(statistics.usage, start=1):
-        print(f"stage {stage}: {len(usage)} entries, used {usage.min()} to {usage.max()} times, "
-              f"{(usage == 0).sum()} never", file=sys.stderr)
+        print(
+            f"stage {stage}: {len(usage)} entries, used {usage.min()} to {usage.max()} times, "
+            f"{(usage == 0).sum()} never",
+            file=sys.stderr,
+        )
         if args.usage:
             for entry, times in enumerate(usage):
                 print(f"{stage} {entry} {times}", file=sys.stderr)

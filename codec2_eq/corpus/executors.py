@@ -164,8 +164,9 @@ def local_workers(jobs: int) -> Iterator[Workers]:
         _keep_freed_memory()
         workers = Workers(_InPlace, 1, restartable=True)
     else:
-        workers = Workers(functools.partial(_process_pool, jobs, _start_method()), AHEAD * jobs,
-                          restartable=True)  # fmt: skip
+        workers = Workers(
+            functools.partial(_process_pool, jobs, _start_method()), AHEAD * jobs, restartable=True
+        )
     with _stopping(workers):
         yield workers
 

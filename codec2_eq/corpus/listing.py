@@ -15,14 +15,33 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from codec2_eq.audio import RAW_SUFFIXES
+from codec2_eq.audio.stream import RAW_SUFFIXES
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error
 
 AUDIO_SUFFIXES = frozenset(
-    (*RAW_SUFFIXES, ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff",
-     ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc")
-)  # fmt: skip
+    (
+        *RAW_SUFFIXES,
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".sph",
+        ".nist",
+        ".voc",
+    )
+)
 """What is taken for a recording in a folder; a file that is named may have any suffix."""
 
 

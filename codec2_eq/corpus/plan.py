@@ -230,9 +230,7 @@ class _Review:
             remove(self.store.path(MANIFEST_FILE))
         self.changed = True
 
-    def _joined_is_valid(
-        self, part: int, tasks: list[TaskPlan], records: list[Record]
-    ) -> bool:
+    def _joined_is_valid(self, part: int, tasks: list[TaskPlan], records: list[Record]) -> bool:
         """Whether a finished part holds all that it should, and nothing outdated."""
         outputs = {entry.name: entry.output for task in tasks for entry in task.entries}
         if self.in_shards:
@@ -284,9 +282,7 @@ class _Review:
         size = _size(self.store.path(output))
         return size == record.n_frames * ROW_BYTES if self.plain else size is not None
 
-    def _without_gone(
-        self, tasks: Iterable[TaskPlan], records: Iterable[Record]
-    ) -> list[TaskPlan]:
+    def _without_gone(self, tasks: Iterable[TaskPlan], records: Iterable[Record]) -> list[TaskPlan]:
         """Drop recordings that are gone and of which no vectors are there."""
         stays = {record.name for record in records if record.error is None}
         return [

@@ -17,7 +17,7 @@ from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
 from codec2_eq.records import K
-from codec2_eq.vectors import BLOCK_ROWS, read_vectors
+from codec2_eq.vectors.reader import BLOCK_ROWS, read_vectors
 
 OPEN_FILES = 64
 """Vector files that stay open: all shards of most corpora, few of the files of a tree."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple
 
 from codec2_eq import __version__
+from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.corpus.executors import Call, Workers, given_workers, local_workers
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.corpus.plan import PartWork, Work, make_plan
@@ -40,11 +41,10 @@ from codec2_eq.corpus.work import (
     try_recording,
     write_job,
 )
-from codec2_eq.equalise import DEFAULT, load_equaliser
+from codec2_eq.equalisers.equaliser import DEFAULT, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, write_error
-from codec2_eq.resample import RATE_HZ
-from codec2_eq.vectors import FORMATS
+from codec2_eq.vectors.reader import FORMATS
 
 LAYOUTS = ("tree", "shards")
 
@@ -117,10 +117,16 @@ def batch(
     equaliser = load_equaliser(model, frame_ms=frame_ms)
     store = Store(os.fspath(output))
     options = Options(
-        base="", model=equaliser.name, model_sha256=equaliser.version, frame_ms=frame_ms,
-        layout=layout, format=_check_format(layout, format), channel=_check_channel(channel),
-        raw=raw, version=__version__,
-    )  # fmt: skip
+        base="",
+        model=equaliser.name,
+        model_sha256=equaliser.version,
+        frame_ms=frame_ms,
+        layout=layout,
+        format=_check_format(layout, format),
+        channel=_check_channel(channel),
+        raw=raw,
+        version=__version__,
+    )
     if jobs is not None and jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one is needed")
     store.create()
@@ -293,10 +299,13 @@ class _Run:
     def _tell(self, failures: list[tuple[str, str]]) -> None:
         self._progress(
             Progress(
-                self._work.n_bytes, self._n_bytes_done, self._n_samples / RATE_HZ / 3600,
-                self._n_failures, failures,
+                self._work.n_bytes,
+                self._n_bytes_done,
+                self._n_samples / RATE_HZ / 3600,
+                self._n_failures,
+                failures,
             )
-        )  # fmt: skip
+        )
 
     def _complete(self, summary: Summary, elapsed_s: float) -> Summary:
         run_s = self._n_samples / RATE_HZ
@@ -346,9 +355,7 @@ class _Manifest:
         if self._options.layout == "shards":
             outputs = dict.fromkeys((r.name for r in records), shard_name(part.part))
         else:
-            outputs = {
-                e.name: e.output for task in part.tasks for e in self._store.read_task(task)
-            }
+            outputs = {e.name: e.output for task in part.tasks for e in self._store.read_task(task)}
         offset = 0
         lines = []
         for record in records:

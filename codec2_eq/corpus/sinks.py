@@ -17,7 +17,7 @@ from codec2_eq.corpus.store import Options, Store, Task, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK
-from codec2_eq.vectors import VectorWriter
+from codec2_eq.vectors.reader import VectorWriter
 
 
 class OutputError(Codec2EqError):
@@ -180,9 +180,12 @@ class _WriterSink(_TreeSink):
     def begin(self) -> None:
         options = self._options
         self._writer = VectorWriter(
-            self._draft, format=options.format, force=True, model=options.model,
+            self._draft,
+            format=options.format,
+            force=True,
+            model=options.model,
             frame_ms=options.frame_ms,
-        )  # fmt: skip
+        )
         with self._telling():
             self._open.enter_context(self._writer)
 

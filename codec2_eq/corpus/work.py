@@ -24,18 +24,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import stream_audio
+from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
+from codec2_eq.audio.stream import stream_audio
+from codec2_eq.audio.wav import plain_samples
 from codec2_eq.corpus.listing import ABSENT, State
 from codec2_eq.corpus.plan import CRASHED
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
-from codec2_eq.equalise import Equaliser
+from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error
 from codec2_eq.records import RateK
-from codec2_eq.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
-from codec2_eq.wav import plain_samples
 
 JOB_FILE = "job.pickle"
 
@@ -214,9 +214,7 @@ class _Counter:
         self.n_samples = 0
 
 
-def _vectors(
-    job: Job, path: str, counter: _Counter
-) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
+def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
     equaliser = job.equaliser.stream()
     for block in extract_blocks(_samples(job, path, counter), frame_ms=job.options.frame_ms):

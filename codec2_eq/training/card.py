@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from codec2_eq.equalisers.keras_import import keras_sha256
+from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output, write_error
-from codec2_eq.network import Network
-from codec2_eq.training.keras_export import keras_sha256
 
 _TOLD_VERSIONS = ("numpy", "tensorflow", "keras")
 

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq import evaluation, quality
-from codec2_eq.audio import read_audio
+from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench import evaluation, quality
+from codec2_eq.bench.quality import Measures, Sums
+from codec2_eq.bench.shaping import SHAPINGS, load_shaping
+from codec2_eq.equalisers.keras_import import import_keras
+from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
-from codec2_eq.network import Network
-from codec2_eq.quality import Measures, Sums
 from codec2_eq.records import K
-from codec2_eq.shaping import SHAPINGS, load_shaping
-from codec2_eq.training import card, data, pictures
-from codec2_eq.training.keras_export import import_keras
+from codec2_eq import pictures
+from codec2_eq.training import card, data
 
 NAME = "channel_eq"
 LEAST_FRAMES = 150  # of a recording that is trained on: half a segment
@@ -81,8 +82,9 @@ def train(
     """
     settings = settings or Settings()
     _require_free(folder, force=force)
-    usable = [r for r in recordings if len(r.plain) >= LEAST_FRAMES
-              and r.active.sum() >= LEAST_ACTIVE]  # fmt: skip
+    usable = [
+        r for r in recordings if len(r.plain) >= LEAST_FRAMES and r.active.sum() >= LEAST_ACTIVE
+    ]
     if not usable or not cases:
         raise Codec2EqError(
             f"{len(usable)} recordings to train on and {len(cases)} to validate on; fetch more "
@@ -144,9 +146,15 @@ def train_on_speech(
         for name, paths in evaluation.find_speech([speech], "classic").items()
     }
     return train(
-        folder, recordings, cases, classic=classic, sources=sources.told, force=force,
-        report=report, **options,
-    )  # fmt: skip
+        folder,
+        recordings,
+        cases,
+        classic=classic,
+        sources=sources.told,
+        force=force,
+        report=report,
+        **options,
+    )
 
 
 def _features(
@@ -191,12 +199,12 @@ def _fit(
     report: Callable[[str], None],
 ) -> _Trained:
     keras = import_keras()
-    from codec2_eq.training import recursive
+    from codec2_eq.equalisers import keras_cell
 
     keras.utils.set_random_seed(seed)
-    model = recursive.model(settings.hidden, tell_trim=True)
+    model = keras_cell.model(settings.hidden, tell_trim=True)
     cell = model.get_layer(NAME).cell
-    cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / recursive.UNIT_DB)
+    cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / keras_cell.UNIT_DB)
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 20,
         settings.steps * settings.epochs,
@@ -216,9 +224,15 @@ def _fit(
         callbacks.append(keras.callbacks.TensorBoard(log_dir=str(tensorboard)))
     batches = _batches(keras, data.Sampler(recordings, settings.draws), seed, settings)
     batches.epoch = start = keeper.resume(model)
-    model.fit(batches, epochs=settings.epochs, initial_epoch=start, verbose=0, shuffle=False,
-              callbacks=callbacks)  # fmt: skip
-    published = recursive.model(settings.hidden)
+    model.fit(
+        batches,
+        epochs=settings.epochs,
+        initial_epoch=start,
+        verbose=0,
+        shuffle=False,
+        callbacks=callbacks,
+    )
+    published = keras_cell.model(settings.hidden)
     published.set_weights(keeper.best)
     estimator = published.get_layer(NAME).cell
     estimator.scale_trims(settings.trim_gain)
@@ -347,9 +361,11 @@ def _keep_best(
                 weights[f"optimizer{i}"] = keras.ops.convert_to_numpy(variable)
             with atomic_output(checkpoint, force=True) as stream:
                 np.savez(stream, basis=np.array(basis), **weights, **self.history)  # type: ignore
-            report(f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
-                   f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
-                   f"variance {found.variance_ratio:.3f}")  # fmt: skip
+            report(
+                f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
+                f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
+                f"variance {found.variance_ratio:.3f}"
+            )
 
     return KeepBest()
 
@@ -416,5 +432,7 @@ def _draw(
     axis.set(
         xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]", ylim=(0, None)
     )
-    return {"loss": pictures.loss_curves("channel_eq: training", history, "dB$^2$"),
-            "convergence": figure}  # fmt: skip
+    return {
+        "loss": pictures.loss_curves("channel_eq: training", history, "dB$^2$"),
+        "convergence": figure,
+    }

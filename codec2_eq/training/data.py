@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq import quality, shaping
-from codec2_eq.errors import Codec2EqError
-from codec2_eq.evaluation import (
+from codec2_eq.bench import quality, shaping
+from codec2_eq.bench.evaluation import (
     BAND_HZ,
     OCTAVES,
     RATE_HZ,
@@ -32,6 +31,7 @@ from codec2_eq.evaluation import (
     manifest_rows,
     read_clip,
 )
+from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 from codec2_eq.records import K
 
@@ -78,8 +78,14 @@ def find_sources(folder: Path) -> Sources:
     rows = manifest_rows(folder, "train")
     origins = {" ".join(str(row[k]) for k in ("package", "version") if k in row) for row in rows}
     contents = sorted([row["speaker"], str(row["path"]), row.get("sha256")] for row in rows)
-    made = [RECORDING_S, SHORTEST_RECORDING_S, MOST_PER_SPEAKER_S, WARPED_PER_SPEAKER_S, WARPS,
-            TWINS]
+    made = [
+        RECORDING_S,
+        SHORTEST_RECORDING_S,
+        MOST_PER_SPEAKER_S,
+        WARPED_PER_SPEAKER_S,
+        WARPS,
+        TWINS,
+    ]
     digest = hashlib.sha256(json.dumps([contents, made]).encode()).hexdigest()
     return Sources(find_speech([folder], "train"), ", ".join(sorted(origins - {""})), digest)
 
@@ -195,8 +201,9 @@ def prepare(
 def save(recordings: Sequence[Recording], path: str | Path, sources: str = "") -> None:
     """Cache recordings in one `.npz` file. sources : the sha256 of what they were made from."""
     arrays: dict[str, np.ndarray] = {
-        "speakers": np.array([r.speaker for r in recordings]), "sources": np.array(sources),
-    }  # fmt: skip
+        "speakers": np.array([r.speaker for r in recordings]),
+        "sources": np.array(sources),
+    }
     for i, recording in enumerate(recordings):
         arrays[f"{i}.plain"] = recording.plain
         arrays[f"{i}.twins"] = recording.twins
@@ -216,14 +223,21 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
         with open(path, "rb") as file, np.load(file) as arrays:
             recordings = [
                 Recording(
-                    str(speaker), *(arrays[f"{i}.{name}"] for name in
-                                    ("plain", "twins", "active", "offset"))
+                    str(speaker),
+                    *(arrays[f"{i}.{name}"] for name in ("plain", "twins", "active", "offset")),
                 )
                 for i, speaker in enumerate(arrays["speakers"])
-            ]  # fmt: skip
+            ]
             return recordings, str(arrays["sources"])
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-            zlib.error) as error:  # fmt: skip
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise Codec2EqError(
             f"{path}: no features to train on ({error}); remove it to have them made again"
         ) from error

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq.equalise import models_dir
-from codec2_eq.network import Network
+from codec2_eq.equalisers.equaliser import models_dir
+from codec2_eq.equalisers.keras_import import from_keras, import_keras
+from codec2_eq.equalisers.network import Network
 from codec2_eq.records import K, remove_mean
-from codec2_eq.training import card, pictures
-from codec2_eq.training.keras_export import from_keras, import_keras
+from codec2_eq import pictures
+from codec2_eq.training import card
 
 NAME = "mean_removal"
 
@@ -198,28 +199,38 @@ def _draw(
     figures = {
         "vectors": pictures.before_and_after(
             "mean_removal: five held-out random vectors",
-            bands, vectors, network(vectors), shapes,
-            xlabel="band", xticks=(1, 5, 10, 15, 20),
+            bands,
+            vectors,
+            network(vectors),
+            shapes,
+            xlabel="band",
+            xticks=(1, 5, 10, 15, 20),
         ),
         "loss": pictures.loss_curves(
             "mean_removal: mean squared error",
-            {"training": history["loss"], "held-out": history["val_loss"]}, "dB$^2$",
+            {"training": history["loss"], "held-out": history["val_loss"]},
+            "dB$^2$",
         ),
         "errors": pictures.error_histograms(
             "mean_removal: errors at the output",
             {
                 "offset that remains": {k: 1e6 * v[0] for k, v in found.items()},
                 "change of the shape": {k: 1e6 * v[1] for k, v in found.items()},
-            }, "µdB",
+            },
+            "µdB",
         ),
-    }  # fmt: skip
+    }
     if speech is not None:
         chosen = speech.vectors[_spread_of_frames(speech.vectors)]
         figures["speech"] = pictures.before_and_after(
             "mean_removal: five frames of speech; trained on random numbers only",
-            speech.freqs_hz / 1000, chosen, network(chosen), remove_mean(chosen)[1],
-            xlabel="frequency [kHz]", xticks=(0, 1, 2, 3, 4),
-        )  # fmt: skip
+            speech.freqs_hz / 1000,
+            chosen,
+            network(chosen),
+            remove_mean(chosen)[1],
+            xlabel="frequency [kHz]",
+            xticks=(0, 1, 2, 3, 4),
+        )
     return figures
 
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from codec2_eq.equalise import CODEBOOK_MEAN_DB
-from codec2_eq.layers import RecursiveEstimator
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.layers import RecursiveEstimator
 from codec2_eq.records import K
 
 UNIT_DB = 10.0  # the network's numbers are of this size
@@ -28,15 +28,13 @@ SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: nev
 
 @keras.saving.register_keras_serializable("codec2_eq")
 class RecursiveEstimatorCell(keras.layers.Layer):
-    """One frame of `codec2_eq.layers.RecursiveEstimator`, for `keras.layers.RNN`.
+    """One frame of `codec2_eq.equalisers.layers.RecursiveEstimator`, for `keras.layers.RNN`.
 
     hidden : sizes of the two hidden layers. tell_trim : put out the trims [dB] after the shape,
     2 K values in all, so that a loss can see them.
     """
 
-    def __init__(
-        self, hidden: tuple[int, int], *, tell_trim: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, hidden: tuple[int, int], *, tell_trim: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.hidden = tuple(hidden)
         self.tell_trim = tell_trim
@@ -55,10 +53,16 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         for i, spread in enumerate(spreads):
             shape = (widths[i], widths[i + 1])
             normal = keras.initializers.RandomNormal(stddev=float(spread))
-            setattr(self, f"kernel{i + 1}", self.add_weight(
-                name=f"kernel{i + 1}", shape=shape, initializer=normal))  # fmt: skip
-            setattr(self, f"bias{i + 1}", self.add_weight(
-                name=f"bias{i + 1}", shape=shape[1:], initializer="zeros"))  # fmt: skip
+            setattr(
+                self,
+                f"kernel{i + 1}",
+                self.add_weight(name=f"kernel{i + 1}", shape=shape, initializer=normal),
+            )
+            setattr(
+                self,
+                f"bias{i + 1}",
+                self.add_weight(name=f"bias{i + 1}", shape=shape[1:], initializer="zeros"),
+            )
         self.start = self._constant("start", K, 0.0)
         self.start_weight = self._constant("start_weight", K, float(np.log(START_WEIGHT)))
         self.reference = ops.convert_to_tensor(CODEBOOK_MEAN_DB / UNIT_DB, "float32")

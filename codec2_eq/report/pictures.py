@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codec2_eq.equalise import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
 
 if TYPE_CHECKING:
-    from codec2_eq.report import Outcome, Recording
+    from codec2_eq.report.page import Outcome, Recording
 
 SHAPE_COLOURS: Any = {"cmap": "viridis", "vmin": -25, "vmax": 30}
 """Of shapes [dB]: from the 1st to the 99th percentile of speech, about."""
@@ -90,8 +90,15 @@ def spectra(recording: Recording) -> Picture:
     with _style():
         figure = _figure(3.4)
         left, right = figure.subplots(1, 2)
-        left.plot(bands, CODEBOOK_MEAN_DB, color=_INK, alpha=0.18, linewidth=9,
-                  solid_capstyle="round", label="mean of the codebook")  # fmt: skip
+        left.plot(
+            bands,
+            CODEBOOK_MEAN_DB,
+            color=_INK,
+            alpha=0.18,
+            linewidth=9,
+            solid_capstyle="round",
+            label="mean of the codebook",
+        )
         for index, outcome in enumerate(recording.outcomes):
             line = {
                 "color": _COLOURS[index % len(_COLOURS)],
@@ -130,9 +137,13 @@ def _draw_map(
     """Draw (n, K) values as an image, a pixel a band and frame; return it."""
     n_frames, n_bands = values.shape
     image = axis.imshow(
-        values.T, origin="lower", aspect="auto", interpolation="none",
-        extent=(0, n_frames * recording.frames.frame_ms / 1000, -0.5, n_bands - 0.5), **colours,
-    )  # fmt: skip
+        values.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="none",
+        extent=(0, n_frames * recording.frames.frame_ms / 1000, -0.5, n_bands - 0.5),
+        **colours,
+    )
     axis.set_title(title)
     _name_bands(axis.yaxis, recording, _TICK_BANDS[::2])
     axis.set_ylabel("Hz")
@@ -154,18 +165,30 @@ def _draw_level(axis: Any, recording: Recording) -> None:
     edges = np.arange(len(mean_db) + 1) * recording.frames.frame_ms / 1000
     axis.stairs(mean_db, edges, baseline=None, color=_COLOURS[1], linewidth=1)
     axis.fill_between(
-        edges[:-1], 0, 1, where=recording.active, step="post", color=_INK, alpha=0.1, linewidth=0,
+        edges[:-1],
+        0,
+        1,
+        where=recording.active,
+        step="post",
+        color=_INK,
+        alpha=0.1,
+        linewidth=0,
         transform=axis.get_xaxis_transform(),
-    )  # fmt: skip
+    )
     axis.set_title("level of the frames; shaded: speech")
     axis.set_ylabel("mean [dB]")
 
 
 def _add_scale(figure: Any, image: Any, axes: Any, label: str) -> None:
     figure.colorbar(
-        image, ax=list(axes), location="bottom", aspect=60, fraction=0.05, extend="both",
+        image,
+        ax=list(axes),
+        location="bottom",
+        aspect=60,
+        fraction=0.05,
+        extend="both",
         label=label,
-    )  # fmt: skip
+    )
 
 
 def _label_spectrum(axis: Any, recording: Recording, title: str, unit: str) -> None:

@@ -16,9 +16,9 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from codec2_eq.affine import affine
+from codec2_eq.equalisers._affine import affine
+from codec2_eq.equalisers._estimator import estimate
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.estimator import estimate
 
 State = dict[str, np.ndarray]
 

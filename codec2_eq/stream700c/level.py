@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
-from codec2_eq.decoded_level import filter_shapes, frame_levels, passage_levels
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.level_control import TARGET_DB, LevelControl
 from codec2_eq.libcodec2 import energy_codebook
 from codec2_eq.records import K
-from codec2_eq.vq import Quantiser
+from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels, passage_levels
+from codec2_eq.stream700c._level_control import TARGET_DB, LevelControl
+from codec2_eq.vq.quantiser import Quantiser
 
 Floats = NDArray[np.floating]
 
@@ -51,12 +51,14 @@ def post_filter(quantised: Floats) -> NDArray[np.float32]:
     It raises formants and lowers valleys and keeps the power of the pre-emphasised spectrum.
     Source: Codec 2, post_filter_newamp1.
     """
-    return filter_shapes(np.ascontiguousarray(quantised, dtype=np.float32), _emphasis_db(),
-                         _POST_FILTER_GAIN)
+    return filter_shapes(
+        np.ascontiguousarray(quantised, dtype=np.float32), _emphasis_db(), _POST_FILTER_GAIN
+    )
 
 
-def decoded_level_db(filtered: NDArray[np.float32], mean_db: Floats,
-                     pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+def decoded_level_db(
+    filtered: NDArray[np.float32], mean_db: Floats, pitch_codes: NDArray[np.uint8]
+) -> NDArray[np.float32]:
     """Return the power of each frame's harmonics as a 700C decoder rebuilds them, (n,) in dB.
 
     filtered : (n, 20) dB, shapes, after `post_filter` if a decoder makes them
@@ -65,12 +67,17 @@ def decoded_level_db(filtered: NDArray[np.float32], mean_db: Floats,
 
     Source: Codec 2, newamp1_indexes_to_rate_K_vec and resample_rate_L.
     """
-    return frame_levels(filtered, np.ascontiguousarray(mean_db, dtype=np.float32), pitch_codes,
-                        *_harmonic_tables())
+    return frame_levels(
+        filtered, np.ascontiguousarray(mean_db, dtype=np.float32), pitch_codes, *_harmonic_tables()
+    )
 
 
-def level_correction_db(plain: NDArray[np.float32], equalised: NDArray[np.float32],
-                        mean_db: Floats, pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+def level_correction_db(
+    plain: NDArray[np.float32],
+    equalised: NDArray[np.float32],
+    mean_db: Floats,
+    pitch_codes: NDArray[np.uint8],
+) -> NDArray[np.float32]:
     """Return what to add to the mean so that an equalised frame is as loud as before, (n,) dB.
 
     plain : (n, 20) dB, shapes before, as they are heard
@@ -93,8 +100,9 @@ class _Passages:
         self._vector = np.zeros((1, K), dtype=np.float32)
         self._code = np.zeros(1, dtype=np.uint8)
 
-    def process(self, filtered: NDArray[np.float32], mean_db: Floats,
-                pitch_codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def process(
+        self, filtered: NDArray[np.float32], mean_db: Floats, pitch_codes: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
         """Return the mean power from the frame before to each of the next, (n,) dB."""
         vectors = filtered + np.asarray(mean_db, dtype=np.float32)[:, None]
         vectors = np.concatenate([self._vector, vectors])
@@ -117,8 +125,8 @@ def _harmonic_tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np
     firsts = np.zeros((_PITCH_CODES, counts.max()), dtype=np.int32)
     weights = np.zeros((_PITCH_CODES, counts.max(), 3), dtype=np.float32)
     for code, (first, weight) in enumerate(parts):
-        firsts[code, :len(first)] = first
-        weights[code, :len(first)] = weight
+        firsts[code, : len(first)] = first
+        weights[code, : len(first)] = weight
     return counts, firsts, weights
 
 
@@ -173,8 +181,13 @@ class EnergyChooser(Protocol):
         """Return the energy indexes, (n,) 0..15; shapes and what follows may be changed."""
 
 
-def energy_chooser(mode: str, quantiser: Quantiser, *, stock: bool, equalised: bool,
-                   ) -> EnergyChooser:
+def energy_chooser(
+    mode: str,
+    quantiser: Quantiser,
+    *,
+    stock: bool,
+    equalised: bool,
+) -> EnergyChooser:
     """Return what chooses the energies of one stream.
 
     mode : "keep", the level as it is, or "auto", see `LevelControl`
@@ -215,7 +228,8 @@ class AutoLevel:
             # at the level that speech will have, not that which it has
             at_db = np.full(len(energy_db), TARGET_DB)
             energy_db = energy_db + level_correction_db(
-                block.plain_shapes, post_filter(block.quantised), at_db, block.pitch_codes)
+                block.plain_shapes, post_filter(block.quantised), at_db, block.pitch_codes
+            )
         return nearest_steps(energy_db + self._control.process(energy_db, block.pitch_codes > 0))
 
 
@@ -234,21 +248,26 @@ class KeptLoudness:
         """Return the energy indexes, (n,) 0..15; `block` has what the louder frames became."""
         plain = post_filter(self._quantiser.quantise(block.plain_shapes)[0])
         mean_db = _within_steps(block.mean_db)
-        wanted_db = mean_db + level_correction_db(plain, post_filter(block.quantised), mean_db,
-                                                  block.pitch_codes)
+        wanted_db = mean_db + level_correction_db(
+            plain, post_filter(block.quantised), mean_db, block.pitch_codes
+        )
         for share in _LESS_EQUALISED:
             loud = wanted_db > energy_levels_db()[-1] + SHORTFALL_DB
             if not loud.any():
                 break
             self._equalise_less(block, loud, share)
             wanted_db[loud] = mean_db[loud] + level_correction_db(
-                plain[loud], post_filter(block.quantised[loud]), mean_db[loud],
-                block.pitch_codes[loud])
+                plain[loud],
+                post_filter(block.quantised[loud]),
+                mean_db[loud],
+                block.pitch_codes[loud],
+            )
         # Between frames of unlike shapes the decoder is less loud than in either, and an
         # equaliser changes how unlike they are.
         before = self._plain.process(plain, mean_db, block.pitch_codes)
-        after = self._equalised.process(post_filter(block.quantised), _within_steps(wanted_db),
-                                        block.pitch_codes)
+        after = self._equalised.process(
+            post_filter(block.quantised), _within_steps(wanted_db), block.pitch_codes
+        )
         return nearest_steps(wanted_db + np.clip(before - after, -PASSAGE_DB, PASSAGE_DB))
 
     def _equalise_less(self, block: Block, loud: NDArray[np.bool_], share: float) -> None:

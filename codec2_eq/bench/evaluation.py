@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq import quality
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.bench import quality
+from codec2_eq.bench.quality import Floats, Quantise, Reference, Sums
+from codec2_eq.bench.shaping import Shaping
 from codec2_eq.corpus.listing import list_recordings
-from codec2_eq.equalise import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.quality import Floats, Quantise, Reference, Sums
-from codec2_eq.resample import RATE_HZ
-from codec2_eq.shaping import Shaping
 
 HOP = RATE_HZ * quality.FRAME_MS // 1000
 LONGEST_S = 96.0  # of one recording: eight cold segments
@@ -30,10 +30,30 @@ MANIFEST = "manifest.jsonl"
 
 # For the Kalman baseline. Mean canonical offset of the training recordings; generator:
 # np.mean([r.offset for r in training.data.load(features)], axis=0).
-AVERAGE_OFFSET_DB = np.array([
-    8.0, 6.4, 3.9, 1.4, -0.3, -1.3, -2.1, -1.7, -1.8, -2.2, -2.3, -2.7, -2.4, -1.9, -2.3, -2.2,
-    -0.7, 0.3, -4.2, 8.0,
-])  # fmt: skip
+AVERAGE_OFFSET_DB = np.array(
+    [
+        8.0,
+        6.4,
+        3.9,
+        1.4,
+        -0.3,
+        -1.3,
+        -2.1,
+        -1.7,
+        -1.8,
+        -2.2,
+        -2.3,
+        -2.7,
+        -2.4,
+        -1.9,
+        -2.3,
+        -2.2,
+        -0.7,
+        0.3,
+        -4.2,
+        8.0,
+    ]
+)
 CHANNEL_SD_DB = 6.0  # found best on the validation speech, as is the reach
 CHANNEL_REACH_BANDS = 4.0
 BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, len(AVERAGE_OFFSET_DB)) / 2595) - 1)
@@ -147,7 +167,7 @@ def name_files(paths: Sequence[Path]) -> dict[str, Path]:
 
 def read_clip(path: Path, analyse: Analyse = analyse) -> Floats:
     """One file, its pauses cut to 0.4 s, whole 40 ms frames."""
-    from codec2_eq.audio import read_audio
+    from codec2_eq.audio.stream import read_audio
 
     samples = read_audio(path)
     if len(samples) < FILE_SHORTEST:
@@ -278,7 +298,7 @@ def after_700c(samples: Floats, model: str) -> Floats:
     It is encoded from a cold start, with the energy of the original, decoded, and analysed again.
     samples : (n,) at 8 kHz, int16 scale. model : name of the equaliser.
     """
-    from codec2_eq.c2stream import decode, encode
+    from codec2_eq.stream700c.codec import decode, encode
 
     pcm = np.round(samples).astype(np.int16)
     return analyse(decode(encode(pcm, model=model, level="keep")))
@@ -346,7 +366,9 @@ def mean_spectra(
     """Mean shape of the speech of a case by shaping, before and after, (K,) dB each."""
     active = case.reference.active
     return {
-        name: (quality.shapes_of(vectors)[active].mean(axis=0),
-               quality.shapes_of(equalise(vectors))[active].mean(axis=0))
+        name: (
+            quality.shapes_of(vectors)[active].mean(axis=0),
+            quality.shapes_of(equalise(vectors))[active].mean(axis=0),
+        )
         for name, vectors in case.shaped.items()
-    }  # fmt: skip
+    }

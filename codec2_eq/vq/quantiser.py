@@ -19,11 +19,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output, is_stdout, open_output, read_error
 from codec2_eq.records import MOST_DB, K, remove_mean
-from codec2_eq.search import group_entries, search
+from codec2_eq.vectors import npy
+from codec2_eq.vq._search import group_entries, search
 
 SURVIVORS = 5
 """Sums kept from stage to stage; codec2 NEWAMP1_VQ_MBEST_DEPTH."""
@@ -51,12 +51,19 @@ class Quantiser:
     Source: Codec 2, mbest_search; the same float32 operations in the same order.
     """
 
-    def __init__(self, codebooks: Sequence[np.ndarray], *, survivors: int = SURVIVORS,
-                 start: int = 0, end: int | None = None):
+    def __init__(
+        self,
+        codebooks: Sequence[np.ndarray],
+        *,
+        survivors: int = SURVIVORS,
+        start: int = 0,
+        end: int | None = None,
+    ):
         if len(codebooks) == 0:
             raise Codec2EqError("no codebook given; name at least one stage")
-        self.codebooks = tuple(check_codebook(c, f"codebook {i + 1}")
-                               for i, c in enumerate(codebooks))
+        self.codebooks = tuple(
+            check_codebook(c, f"codebook {i + 1}") for i, c in enumerate(codebooks)
+        )
         self.n_bands = self.codebooks[0].shape[1]
         widths = [c.shape[1] for c in self.codebooks]
         if widths != [self.n_bands] * len(widths):
@@ -66,16 +73,17 @@ class Quantiser:
         self.survivors = survivors
         self.start, self.end = start, self.n_bands if end is None else end
         if not 0 <= self.start < self.end <= self.n_bands:
-            raise Codec2EqError(f"bands {self.start} to {self.end - 1}: expected a range within "
-                                f"0 to {self.n_bands - 1}, both included")
-        self._searched = [np.ascontiguousarray(c[:, self.start:self.end])
-                          for c in self.codebooks]
+            raise Codec2EqError(
+                f"bands {self.start} to {self.end - 1}: expected a range within "
+                f"0 to {self.n_bands - 1}, both included"
+            )
+        self._searched = [np.ascontiguousarray(c[:, self.start : self.end]) for c in self.codebooks]
         self._grouped = [group_entries(c) for c in self._searched]
 
     def search(self, shapes: Floats) -> Ints:
         """Return the index of each stage's entry, (n, n_stages) int32, for (n, n_bands) shapes."""
         shapes = _check_vectors(shapes, self.n_bands)
-        searched = np.ascontiguousarray(shapes[:, self.start:self.end])
+        searched = np.ascontiguousarray(shapes[:, self.start : self.end])
         return search(searched, self._searched, self._grouped, self.survivors)
 
     def lookup(self, indexes: Ints) -> Floats:
@@ -184,8 +192,9 @@ def zero_mean(vectors: Floats) -> Floats:
     return np.where(np.abs(mean)[:, None] < MEAN_TOLERANCE_DB, vectors, shapes)
 
 
-def load_codebooks(spec: str | Sequence[str | os.PathLike[str]], *,
-                   n_bands: int = K) -> tuple[Floats, ...]:
+def load_codebooks(
+    spec: str | Sequence[str | os.PathLike[str]], *, n_bands: int = K
+) -> tuple[Floats, ...]:
     """Load the stages of a quantiser.
 
     spec : ``700c`` for Codec 2's own, or paths of ``.f32`` or ``.npy`` files, one for each stage,
@@ -195,12 +204,15 @@ def load_codebooks(spec: str | Sequence[str | os.PathLike[str]], *,
     if isinstance(spec, str):
         if spec.lower() == "700c":
             from codec2_eq.libcodec2 import codebook_700c
+
             return codebook_700c()
         spec = spec.split(",")
     names = [os.fspath(path) for path in spec]
     if not all(names):
-        raise Codec2EqError(f"codebook {','.join(names)!r}: a stage has no name; give 700c, or "
-                            "one file for each stage, joined by commas")
+        raise Codec2EqError(
+            f"codebook {','.join(names)!r}: a stage has no name; give 700c, or "
+            "one file for each stage, joined by commas"
+        )
     return tuple(load_codebook(name, n_bands=n_bands) for name in names)
 
 
@@ -216,14 +228,18 @@ def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
     if name.endswith(".npy"):
         codebook = np.concatenate(list(npy.array_blocks(io.BytesIO(data), name, len(data))))
     elif len(data) % (4 * n_bands):
-        raise Codec2EqError(f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
-                            f"({n_bands} float32 bands an entry); is it a codebook?")
+        raise Codec2EqError(
+            f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
+            f"({n_bands} float32 bands an entry); is it a codebook?"
+        )
     else:
         codebook = np.frombuffer(data, dtype="<f4").reshape(-1, n_bands)
     codebook = check_codebook(codebook, name)
     if codebook.shape[1] != n_bands:
-        raise Codec2EqError(f"{name}: entries of {codebook.shape[1]} bands, expected {n_bands}; "
-                            "train it on vectors of that size")
+        raise Codec2EqError(
+            f"{name}: entries of {codebook.shape[1]} bands, expected {n_bands}; "
+            "train it on vectors of that size"
+        )
     return codebook
 
 
@@ -238,31 +254,41 @@ def check_codebook(codebook: np.ndarray, name: str) -> Floats:
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
         codebook = np.ascontiguousarray(codebook, dtype=np.float32)
     if codebook.ndim != 2 or codebook.size == 0:
-        raise Codec2EqError(f"{name}: shape {codebook.shape}, expected (entries, bands) and at "
-                            "least one entry")
+        raise Codec2EqError(
+            f"{name}: shape {codebook.shape}, expected (entries, bands) and at least one entry"
+        )
     finite = np.isfinite(codebook).all(axis=1)
     if not finite.all():
-        raise Codec2EqError(f"{name}: entry {int(np.argmin(finite))} holds NaN or infinity; "
-                            "train it again from finite vectors")
+        raise Codec2EqError(
+            f"{name}: entry {int(np.argmin(finite))} holds NaN or infinity; "
+            "train it again from finite vectors"
+        )
     bad = _first_beyond(codebook, SEARCHABLE_DB)
     if bad is not None:
-        raise Codec2EqError(f"{name}: entry {bad} reaches {_peak(codebook[bad]):.3g} dB, at most "
-                            f"{SEARCHABLE_DB:g} can be searched; is it a codebook?")
+        raise Codec2EqError(
+            f"{name}: entry {bad} reaches {_peak(codebook[bad]):.3g} dB, at most "
+            f"{SEARCHABLE_DB:g} can be searched; is it a codebook?"
+        )
     return codebook
 
 
 def _check_vectors(vectors: np.ndarray, n_bands: int) -> Floats:
     vectors = np.asarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != n_bands:
-        raise Codec2EqError(f"vectors of shape {vectors.shape}: the codebooks have {n_bands} "
-                            f"bands, so (n, {n_bands}) is needed")
+        raise Codec2EqError(
+            f"vectors of shape {vectors.shape}: the codebooks have {n_bands} "
+            f"bands, so (n, {n_bands}) is needed"
+        )
     bad = _first_beyond(vectors, SEARCHABLE_DB)
     if bad is not None:
         if not np.isfinite(vectors[bad]).all():
-            raise Codec2EqError(f"vector {bad} holds NaN or infinity; only finite vectors can be "
-                                "quantised")
-        raise Codec2EqError(f"vector {bad} reaches {_peak(vectors[bad]):.3g} dB, at most "
-                            f"{SEARCHABLE_DB:g} can be searched; is it in dB?")
+            raise Codec2EqError(
+                f"vector {bad} holds NaN or infinity; only finite vectors can be quantised"
+            )
+        raise Codec2EqError(
+            f"vector {bad} reaches {_peak(vectors[bad]):.3g} dB, at most "
+            f"{SEARCHABLE_DB:g} can be searched; is it in dB?"
+        )
     return vectors
 
 

@@ -173,6 +173,7 @@ def _is_length(size: int, riff_bytes: int, start: int, file_bytes: int | None) -
 
     Who writes WAV to a pipe puts 0 (GStreamer), about 2^31 (sox, arecord) or 2^32-1 (ffmpeg).
     """
+
     def placeholder(value: int) -> bool:
         return 0x7FFE0000 <= value <= 0x80010000 or 0xFFFE0000 <= value <= 0xFFFFFFFF
 
@@ -186,9 +187,7 @@ def _is_length(size: int, riff_bytes: int, start: int, file_bytes: int | None) -
 class PcmSource:
     """Samples as they lie in a WAV or headerless file or pipe."""
 
-    def __init__(
-        self, handle: IO[bytes], name: str, wav: Wav, file_bytes: int | None
-    ) -> None:
+    def __init__(self, handle: IO[bytes], name: str, wav: Wav, file_bytes: int | None) -> None:
         self.rate = wav.rate
         self.channels = wav.channels
         # A file gives all that is asked for at once, a pipe what has arrived.

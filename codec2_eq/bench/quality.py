@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.equalise import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
 FRAME_MS = 40  # the rate of 700C: the measures speak of what that mode transmits
@@ -41,7 +41,7 @@ Equalise = Callable[[Floats], Floats]
 def quantise_700c() -> Quantise:
     """The stock two-stage quantiser of 700C with 5 survivors: shapes in, decoded shapes out."""
     from codec2_eq.libcodec2 import codebook_700c
-    from codec2_eq.vq import Quantiser
+    from codec2_eq.vq.quantiser import Quantiser
 
     quantiser = Quantiser(codebook_700c())
     return lambda shapes: quantiser.quantise(np.ascontiguousarray(shapes, np.float32))[0]
@@ -160,9 +160,7 @@ class Sums:
     cross: float = 0.0
     power: float = 0.0
     spread: float = 0.0
-    residual: NDArray[Any] = field(
-        default_factory=lambda: np.zeros(len(RESIDUAL_EDGES_S) - 1)
-    )
+    residual: NDArray[Any] = field(default_factory=lambda: np.zeros(len(RESIDUAL_EDGES_S) - 1))
     residual_count: NDArray[Any] = field(
         default_factory=lambda: np.zeros(len(RESIDUAL_EDGES_S) - 1)
     )

@@ -143,11 +143,13 @@ class Column:
 
     def header(self) -> bytes:
         """Return the .npy header for the rows so far, of one size for any number of them."""
-        text = str({
-            "descr": self.dtype,
-            "fortran_order": False,
-            "shape": (self.n_rows, *self.row_shape),
-        })  # fmt: skip
+        text = str(
+            {
+                "descr": self.dtype,
+                "fortran_order": False,
+                "shape": (self.n_rows, *self.row_shape),
+            }
+        )
         length = _HEADER_BYTES - 10
         padded = text.ljust(length - 1).encode("latin1") + b"\n"
         return _MAGIC + b"\x01\x00" + struct.pack("<H", length) + padded

@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import RAW_SUFFIXES
-from codec2_eq.equalise import DEFAULT, Equaliser, load_equaliser
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.audio.stream import RAW_SUFFIXES
+from codec2_eq.equalisers.equaliser import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
-from codec2_eq.level import Block, energy_chooser, energy_levels_db
 from codec2_eq.libcodec2 import (
     BYTES_PER_FRAME,
     SAMPLES_PER_FRAME,
     Decoder700C,
     codebook_700c,
 )
-from codec2_eq.pitchcode import encode_pitch
 from codec2_eq.records import RateK, remove_mean
-from codec2_eq.resample import RATE_HZ
-from codec2_eq.vq import Quantiser, VqStatistics
+from codec2_eq.stream700c._pitch_code import encode_pitch
+from codec2_eq.stream700c.level import Block, energy_chooser, energy_levels_db
+from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 
 FRAME_MS = 40
 
@@ -44,8 +44,17 @@ MODE_700C = 8
 HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
 """What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
 
-_MODE_NAMES = {0: "3200", 1: "2400", 2: "1600", 3: "1400", 4: "1300", 5: "1200", 8: "700C",
-               10: "450", 11: "450PWB"}
+_MODE_NAMES = {
+    0: "3200",
+    1: "2400",
+    2: "1600",
+    3: "1400",
+    4: "1300",
+    5: "1200",
+    8: "700C",
+    10: "450",
+    11: "450PWB",
+}
 
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
@@ -58,15 +67,20 @@ class FrameEncoder:
     """Rate-K frames at 40 ms to 700C frames, block by block.
 
     equaliser : a loaded one, or its name or path
-    level : "keep" or "auto", see `codec2_eq.level`; by default "keep" for `none` and `700c`,
-        which then give the bytes of c2enc, and "auto" for all others
+    level : "keep" or "auto", see `codec2_eq.stream700c.level`; by default "keep" for `none` and
+        `700c`, which then give the bytes of c2enc, and "auto" for all others
     codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
     statistics : `VqStatistics` of the frames so far
     dropped_samples : length of the partial last frame that `encode_blocks` left out
     """
 
-    def __init__(self, equaliser: Equaliser | str = DEFAULT, *, level: str | None = None,
-                 codebooks: Sequence[np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        equaliser: Equaliser | str = DEFAULT,
+        *,
+        level: str | None = None,
+        codebooks: Sequence[np.ndarray] | None = None,
+    ) -> None:
         if isinstance(equaliser, str):
             equaliser = load_equaliser(equaliser, frame_ms=FRAME_MS)
         own = equaliser.name in _CODEC2S_OWN and not equaliser.version
@@ -75,8 +89,7 @@ class FrameEncoder:
         self._equalises = equaliser.name != "none" or bool(equaliser.version)
         self._stream = equaliser.stream()
         self._quantiser = Quantiser(_check_codebooks(codebooks))
-        self._energy = energy_chooser(level, self._quantiser, stock=own,
-                                      equalised=self._equalises)
+        self._energy = energy_chooser(level, self._quantiser, stock=own, equalised=self._equalises)
         self.statistics = VqStatistics(self._quantiser)
         self.dropped_samples = 0
 
@@ -103,9 +116,15 @@ class StreamEncoder:
     rate : sample rate in Hz;  full_scale : value of a float sample at full scale
     """
 
-    def __init__(self, equaliser: Equaliser | str = DEFAULT, *, rate: float = 8000,
-                 level: str | None = None, codebooks: Sequence[np.ndarray] | None = None,
-                 full_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        equaliser: Equaliser | str = DEFAULT,
+        *,
+        rate: float = 8000,
+        level: str | None = None,
+        codebooks: Sequence[np.ndarray] | None = None,
+        full_scale: float = 1.0,
+    ) -> None:
         self._extractor = Extractor(rate, frame_ms=FRAME_MS, full_scale=full_scale)
         self._encoder = FrameEncoder(equaliser, level=level, codebooks=codebooks)
         self.statistics = self._encoder.statistics
@@ -119,8 +138,9 @@ class StreamEncoder:
         return self._encoder.process(self._extractor.flush())
 
 
-def encode_blocks(blocks: Iterable[NDArray[np.float32]], encoder: FrameEncoder, *,
-                  jobs: int = 1) -> Iterator[bytes]:
+def encode_blocks(
+    blocks: Iterable[NDArray[np.float32]], encoder: FrameEncoder, *, jobs: int = 1
+) -> Iterator[bytes]:
     """Encode mono 8 kHz blocks in the scale of int16 as they come; `jobs` threads analyse."""
     n_samples = 0
 
@@ -136,22 +156,30 @@ def encode_blocks(blocks: Iterable[NDArray[np.float32]], encoder: FrameEncoder, 
     encoder.dropped_samples = n_samples % SAMPLES_PER_FRAME
 
 
-def encode(samples: NDArray[Any], rate: float = 8000, *, model: Equaliser | str = DEFAULT,
-           level: str | None = None, codebooks: Sequence[np.ndarray] | None = None,
-           full_scale: float = 1.0) -> bytes:
+def encode(
+    samples: NDArray[Any],
+    rate: float = 8000,
+    *,
+    model: Equaliser | str = DEFAULT,
+    level: str | None = None,
+    codebooks: Sequence[np.ndarray] | None = None,
+    full_scale: float = 1.0,
+) -> bytes:
     """Encode a whole recording as headerless 700C frames; a partial last frame is dropped.
 
     samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
     model, level, codebooks : as for `FrameEncoder`
     Put `HEADER` before the frames for a ``.c2`` file.
     """
-    encoder = StreamEncoder(model, rate=rate, level=level, codebooks=codebooks,
-                            full_scale=full_scale)
+    encoder = StreamEncoder(
+        model, rate=rate, level=level, codebooks=codebooks, full_scale=full_scale
+    )
     return encoder.process(samples) + encoder.flush()
 
 
-def decode(stream: bytes, *, codebooks: Sequence[np.ndarray] | None = None,
-           partial: bool = False) -> NDArray[np.int16]:
+def decode(
+    stream: bytes, *, codebooks: Sequence[np.ndarray] | None = None, partial: bool = False
+) -> NDArray[np.int16]:
     """Decode a 700C stream, with or without header, to int16 samples at 8 kHz.
 
     codebooks : those the stream was encoded with, if not Codec 2's own
@@ -175,8 +203,13 @@ class StreamDecoder:
     Attribute `has_header`: whether one was seen.
     """
 
-    def __init__(self, *, codebooks: Sequence[np.ndarray] | None = None,
-                 header: bool | None = None, name: str = "stream") -> None:
+    def __init__(
+        self,
+        *,
+        codebooks: Sequence[np.ndarray] | None = None,
+        header: bool | None = None,
+        name: str = "stream",
+    ) -> None:
         checked = None if codebooks is None else _check_codebooks(codebooks)
         self._decoder = Decoder700C(checked)
         self._header = header
@@ -189,7 +222,7 @@ class StreamDecoder:
         """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
         held = self._held + data
         if not self._begun:
-            if MAGIC.startswith(held[:len(MAGIC)]) and len(held) < HEADER_BYTES:
+            if MAGIC.startswith(held[: len(MAGIC)]) and len(held) < HEADER_BYTES:
                 self._held = held
                 return np.zeros(0, dtype=np.int16)
             n_header = header_length(held, required=bool(self._header), name=self._name)
@@ -207,15 +240,22 @@ class StreamDecoder:
         """
         if not self._begun:
             if self._header or len(self._held) >= len(MAGIC):
-                raise Codec2EqError(f"{self._name}: ends within its header of {HEADER_BYTES} "
-                                    "bytes; get the file again")
+                raise Codec2EqError(
+                    f"{self._name}: ends within its header of {HEADER_BYTES} "
+                    "bytes; get the file again"
+                )
             self._begun = True
         return len(self._held)
 
 
-def decode_file(path: PathLike, output: PathLike, *,
-                codebooks: Sequence[np.ndarray] | None = None, partial: bool = False,
-                force: bool = False) -> tuple[int, int]:
+def decode_file(
+    path: PathLike,
+    output: PathLike,
+    *,
+    codebooks: Sequence[np.ndarray] | None = None,
+    partial: bool = False,
+    force: bool = False,
+) -> tuple[int, int]:
     """Decode a stream, or stdin (`-`), to a .wav file, or to raw 16-bit samples (`-` is stdout).
 
     A name that ends in .c2 must have a header; in any other stream one is recognised. A header
@@ -225,8 +265,9 @@ def decode_file(path: PathLike, output: PathLike, *,
     Raises Codec2EqError if the stream is empty, cut, of another mode, or no .c2 file.
     """
     name = display_name(path)
-    decoder = StreamDecoder(codebooks=codebooks, name=name,
-                            header=True if name.lower().endswith(".c2") else None)
+    decoder = StreamDecoder(
+        codebooks=codebooks, name=name, header=True if name.lower().endswith(".c2") else None
+    )
     n_samples = 0
     with open_input(path) as source, _open_speech(output, force) as write:
         while data := source.read1(_READ_BYTES):
@@ -249,11 +290,16 @@ def describe_stream(path: PathLike) -> dict[str, Any]:
     name = display_name(path)
     with open_input(path) as handle:
         data = handle.read()
-    frames = data[header_length(data, required=True, name=name):]
+    frames = data[header_length(data, required=True, name=name) :]
     n_frames, left_over = divmod(len(frames), BYTES_PER_FRAME)
-    _, energies, pitch_codes = unpack_frames(frames[:n_frames * BYTES_PER_FRAME])
-    facts = {"kind": "Codec 2 stream", "mode": "700C", "version": f"{data[3]}.{data[4]}",
-             "frames": n_frames, "duration_s": n_frames * FRAME_MS / 1000}
+    _, energies, pitch_codes = unpack_frames(frames[: n_frames * BYTES_PER_FRAME])
+    facts = {
+        "kind": "Codec 2 stream",
+        "mode": "700C",
+        "version": f"{data[3]}.{data[4]}",
+        "frames": n_frames,
+        "duration_s": n_frames * FRAME_MS / 1000,
+    }
     if left_over:
         facts["cut"] = f"{left_over} bytes of a last frame of {BYTES_PER_FRAME}"
     if n_frames:
@@ -269,8 +315,10 @@ def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.i
     """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in (".wav", *RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
-        raise Codec2EqError(f"{os.fspath(path)}: suffix '{suffix}' names no speech format to write;"
-                            f" use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples")
+        raise Codec2EqError(
+            f"{os.fspath(path)}: suffix '{suffix}' names no speech format to write;"
+            f" use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples"
+        )
     with open_output(path, force=force) as out:
         n_bytes = 0
 
@@ -293,8 +341,21 @@ def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.i
 def _wav_header(n_bytes: int) -> bytes:
     """Return the header of a 16-bit mono WAV file at 8 kHz with n_bytes of samples."""
     riff_bytes, data_bytes = (min(n, _WAV_UNKNOWN) for n in (n_bytes + 36, n_bytes))
-    return struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", riff_bytes, b"WAVEfmt ", 16, 1, 1, RATE_HZ,
-                       2 * RATE_HZ, 2, 16, b"data", data_bytes)
+    return struct.pack(
+        "<4sI8sIHHIIHH4sI",
+        b"RIFF",
+        riff_bytes,
+        b"WAVEfmt ",
+        16,
+        1,
+        1,
+        RATE_HZ,
+        2 * RATE_HZ,
+        2,
+        16,
+        b"data",
+        data_bytes,
+    )
 
 
 def header_length(data: bytes, *, required: bool, name: str) -> int:
@@ -304,12 +365,15 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
     """
     if not data.startswith(MAGIC):
         if required:
-            raise Codec2EqError(f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
-                                "no .c2 file; for frames without header use another suffix")
+            raise Codec2EqError(
+                f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
+                "no .c2 file; for frames without header use another suffix"
+            )
         return 0
     if len(data) < HEADER_BYTES:
-        raise Codec2EqError(f"{name}: ends within its header of {HEADER_BYTES} bytes; get the "
-                            "file again")
+        raise Codec2EqError(
+            f"{name}: ends within its header of {HEADER_BYTES} bytes; get the file again"
+        )
     mode = data[5]
     if mode != MODE_700C:
         mode_name = _MODE_NAMES.get(mode, f"number {mode}")
@@ -319,12 +383,15 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
 
 def cut_stream(name: str, left_over: int) -> Codec2EqError:
     """Return the error of a stream that ends within a frame."""
-    return Codec2EqError(f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
-                         "stream is cut; pass --partial to decode the frames before that")
+    return Codec2EqError(
+        f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
+        "stream is cut; pass --partial to decode the frames before that"
+    )
 
 
-def pack_frames(indexes: NDArray[np.integer], energies: NDArray[np.integer],
-                pitch_codes: NDArray[np.integer]) -> bytes:
+def pack_frames(
+    indexes: NDArray[np.integer], energies: NDArray[np.integer], pitch_codes: NDArray[np.integer]
+) -> bytes:
     """Pack (n, 2) VQ indexes, (n,) energy indexes and (n,) pitch codes to frames, 4 bytes each."""
     words = indexes[:, 0].astype(">u4") << 23
     words |= indexes[:, 1].astype(np.uint32) << 14
@@ -345,7 +412,8 @@ def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndar
         return codebook_700c()
     shapes = [np.shape(c) for c in codebooks]
     if shapes != [_STAGE_SHAPE] * 2:
-        raise Codec2EqError(f"codebooks of shapes {shapes}: 700C has bits for two stages of "
-                            "(512, 20); train them with --sizes 512,512")
+        raise Codec2EqError(
+            f"codebooks of shapes {shapes}: 700C has bits for two stages of "
+            "(512, 20); train them with --sizes 512,512"
+        )
     return codebooks
-

@@ -9,7 +9,7 @@ one fixed order in float32, as in ``affine``, so that a stream gives the bits of
 from libc.math cimport expf, log1pf, logf, sqrtf
 import numpy as np
 
-# As in `training.recursive`, whose Keras cell this is held to.
+# As in `keras_cell`, whose Keras cell this is held to.
 DEF LEAK = 0.1  # slope of the hidden layers below zero
 DEF UNIT_DB = 10  # the network's numbers are of this size
 DEF LEVEL_FLOOR = -2  # least level under the peak that the network hears of, in its range

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.equalisers._recursions import front_equaliser, running_mean
+from codec2_eq.equalisers.layers import State
+from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.layers import State
-from codec2_eq.network import Network, load_network
 from codec2_eq.records import FRAME_MS_CHOICES, MOST_DB, K, remove_mean
-from codec2_eq.recursions import front_equaliser, running_mean
 
 FRAME_MS_700C = 40  # frame interval of the 700C encoder, at which time constants are given
 DEFAULT = "mean_removal"
@@ -34,11 +34,31 @@ FRONT_GAIN = np.float32(0.02)
 # is for the quantiser. Generator: sum(book.mean(0) for book in libcodec2.codebook_700c()).
 # A table, because opening libcodec2 would cost more time than all else at the start.
 CODEBOOK_MEAN_DB = np.array(
+    # fmt: off
     [
-        7.6937, 8.6581, 10.1806, 10.8578, 9.7775, 7.7603, 5.4362, 2.9445, 1.0574, 0.1166,
-        -0.8310, -1.5471, -2.5255, -4.3444, -4.9244, -5.2792, -6.8080, -7.8129, -7.5985, -22.8119,
+        7.6937,
+        8.6581,
+        10.1806,
+        10.8578,
+        9.7775,
+        7.7603,
+        5.4362,
+        2.9445,
+        1.0574,
+        0.1166,
+        -0.8310,
+        -1.5471,
+        -2.5255,
+        -4.3444,
+        -4.9244,
+        -5.2792,
+        -6.8080,
+        -7.8129,
+        -7.5985,
+        -22.8119,
     ]
-)  # fmt: skip
+    # fmt: on
+)
 
 # The running mean: how much it trusts the codebook's mean at the start, and how fast it forgets.
 CMN_PRIOR_S = 0.4
@@ -244,7 +264,7 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS_700C) -
 
     frame_ms : interval between the frames it will be given; time constants follow it.
     A ``.keras`` file is converted at first use, which needs TensorFlow; see
-    `codec2_eq.training.keras_export`. A network's output is left as the network gives it.
+    `codec2_eq.equalisers.keras_import`. A network's output is left as the network gives it.
     Raises Codec2EqError for an unknown name (and lists the names), a file that is no network,
     a layer that cannot be run, or a network that does not map K values to K.
     """
@@ -282,7 +302,7 @@ def _load(name: str) -> Network:
     if name.endswith(".npz"):
         return load_network(name)
     if name.endswith(".keras"):
-        from codec2_eq.training.keras_export import load_keras
+        from codec2_eq.equalisers.keras_import import load_keras
 
         return load_keras(name)
     raise Codec2EqError(
@@ -307,7 +327,7 @@ class ModelFacts:
 
 def models_dir() -> Path:
     """Folder of the trained networks: in the package (wheel), or beside it (repository)."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 

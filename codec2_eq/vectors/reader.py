@@ -21,7 +21,6 @@ from typing import IO, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq import npy
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import (
     PathLike,
@@ -33,6 +32,7 @@ from codec2_eq.files import (
     read_error,
 )
 from codec2_eq.records import FRAME_MS_CHOICES, K, RateK, first_bad_row
+from codec2_eq.vectors import npy
 
 FORMATS = ("f32", "npy", "npz")
 
@@ -71,9 +71,13 @@ class VectorRecord:
             return block
         if isinstance(block, RateK):
             return cls(
-                block.vectors, block.mean_db, block.f0_hz, block.voiced, block.freqs_hz,
+                block.vectors,
+                block.mean_db,
+                block.f0_hz,
+                block.voiced,
+                block.freqs_hz,
                 block.frame_ms,
-            )  # fmt: skip
+            )
         return cls(np.asarray(block))
 
 
@@ -264,6 +268,7 @@ def _npz_record(
 
 def _read_once(archive: Any, name: str, held: set[str]) -> dict[str, Any]:
     """Read what an .npz file holds once and not per frame."""
+
     def array(key: str) -> NDArray[Any]:
         with archive.open(f"{key}.npy") as member:
             return np.concatenate(list(npy.array_blocks(member, name, BLOCK_ROWS, text=True)))
@@ -405,9 +410,7 @@ class _F32Sink:
 class _NpySink:
     """Array behind a header of fixed size, which is written again when the length is known."""
 
-    def __init__(
-        self, out: IO[bytes], spools: contextlib.ExitStack, *, in_place: bool
-    ) -> None:
+    def __init__(self, out: IO[bytes], spools: contextlib.ExitStack, *, in_place: bool) -> None:
         self._out = out
         self._in_place = in_place
         store = out if in_place else spools.enter_context(npy.temporary_file())

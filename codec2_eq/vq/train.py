@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.assignment import add_assigned
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import K, first_bad_row
-from codec2_eq.vectors import read_vectors, stream_records, vector_format
-from codec2_eq.vq import Floats, Quantiser, zero_mean
+from codec2_eq.vectors.reader import read_vectors, stream_records, vector_format
+from codec2_eq.vq._assignment import add_assigned
+from codec2_eq.vq.quantiser import Floats, Quantiser, zero_mean
 
 ITERATIONS = 20
 OUTLIERS_DB = (1.0, 2.0, 3.0)
@@ -53,10 +53,17 @@ class Iteration:
         return float(np.sqrt(self.distortion))
 
 
-def train_codebooks(vectors: Floats | Sequence[Floats], sizes: Sequence[int], *, seed: int = 0,
-                    iterations: int = ITERATIONS, survivors: int = 1, sample: int | None = None,
-                    progress: Callable[[Iteration], None] | None = None,
-                    names: Sequence[str] = ()) -> tuple[Floats, ...]:
+def train_codebooks(
+    vectors: Floats | Sequence[Floats],
+    sizes: Sequence[int],
+    *,
+    seed: int = 0,
+    iterations: int = ITERATIONS,
+    survivors: int = 1,
+    sample: int | None = None,
+    progress: Callable[[Iteration], None] | None = None,
+    names: Sequence[str] = (),
+) -> tuple[Floats, ...]:
     """Train the stages of a vector quantiser, each on the residual of those before it.
 
     vectors : (n, n_bands) float32 in dB, or several such arrays, which may be memory maps and
@@ -157,15 +164,27 @@ class _Totals:
         self.outliers = np.zeros(len(OUTLIERS_DB), dtype=np.int64)
 
     def add(self, targets: Floats, chosen: NDArray[np.int64], entries: Floats) -> None:
-        add_assigned(np.ascontiguousarray(targets, dtype=np.float32), chosen, entries,
-                     np.square(OUTLIERS_DB) * self.n_bands, self.sums, self.counts, self.errors,
-                     self.outliers)
+        add_assigned(
+            np.ascontiguousarray(targets, dtype=np.float32),
+            chosen,
+            entries,
+            np.square(OUTLIERS_DB) * self.n_bands,
+            self.sums,
+            self.counts,
+            self.errors,
+            self.outliers,
+        )
 
     def report(self, stage: int, iteration: int) -> Iteration:
         n = int(self.counts.sum())
-        return Iteration(stage, iteration, float(self.errors.sum()) / (n * self.n_bands),
-                         tuple(float(o) / n for o in self.outliers),
-                         int(self.counts.min()), int(self.counts.max()))
+        return Iteration(
+            stage,
+            iteration,
+            float(self.errors.sum()) / (n * self.n_bands),
+            tuple(float(o) / n for o in self.outliers),
+            int(self.counts.min()),
+            int(self.counts.max()),
+        )
 
     def centroids(self, entries: Floats, rng: np.random.Generator) -> Floats:
         """Return the mean of each entry's vectors; an entry without any splits the worst one."""
@@ -203,11 +222,12 @@ def _draw(shapes: Floats, size: int, rng: np.random.Generator) -> Floats:
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     for first in range(0, len(array), BLOCK_ROWS):
-        yield array[first:first + BLOCK_ROWS]
+        yield array[first : first + BLOCK_ROWS]
 
 
-def _working_copy(parts: Sequence[Floats], sample: int | None, rng: np.random.Generator,
-                  names: Sequence[str]) -> Floats:
+def _working_copy(
+    parts: Sequence[Floats], sample: int | None, rng: np.random.Generator, names: Sequence[str]
+) -> Floats:
     """Return the shapes to train on, in memory or, if they are too many, in a temporary file."""
     total, n_bands = sum(map(len, parts)), parts[0].shape[1]
     chosen = None
@@ -222,13 +242,16 @@ def _working_copy(parts: Sequence[Floats], sample: int | None, rng: np.random.Ge
             copy = np.memmap(handle, dtype=np.float32, mode="w+", shape=(n, n_bands))
     filled = first_row = 0
     for i, part in enumerate(parts):
-        rows = np.arange(len(part)) if chosen is None else \
-            chosen[(chosen >= first_row) & (chosen < first_row + len(part))] - first_row
+        rows = (
+            np.arange(len(part))
+            if chosen is None
+            else chosen[(chosen >= first_row) & (chosen < first_row + len(part))] - first_row
+        )
         for block_rows in _blocks(rows):
             with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
                 block = np.asarray(part[block_rows], dtype=np.float32)
             _check_values(block, block_rows, names[i] if names else "vectors")
-            copy[filled:filled + len(block)] = zero_mean(block)
+            copy[filled : filled + len(block)] = zero_mean(block)
             filled += len(block)
         first_row += len(part)
     return copy
@@ -238,12 +261,19 @@ def _check_values(block: Floats, rows: NDArray[np.int64], name: str) -> None:
     bad = first_bad_row(block)
     if bad is not None:
         row, what = bad
-        raise Codec2EqError(f"{name}: row {int(rows[row])} (counted from 0) {what}; codebooks are "
-                            "trained on decibels in little-endian float32, make the vectors again")
+        raise Codec2EqError(
+            f"{name}: row {int(rows[row])} (counted from 0) {what}; codebooks are "
+            "trained on decibels in little-endian float32, make the vectors again"
+        )
 
 
-def _check_options(parts: Sequence[Floats], sizes: Sequence[int], iterations: int,
-                   survivors: int, sample: int | None) -> None:
+def _check_options(
+    parts: Sequence[Floats],
+    sizes: Sequence[int],
+    iterations: int,
+    survivors: int,
+    sample: int | None,
+) -> None:
     shapes = [part.shape for part in parts]
     if not shapes or any(len(s) != 2 or s[1:] != shapes[0][1:] or s[1] == 0 for s in shapes):
         raise Codec2EqError(f"vectors of shapes {shapes}: expected (n, bands), all alike")
@@ -254,15 +284,17 @@ def _check_options(parts: Sequence[Floats], sizes: Sequence[int], iterations: in
     n = sum(map(len, parts))
     n = n if sample is None else min(sample, n)
     if n < max(sizes):
-        raise Codec2EqError(f"{n} vectors, fewer than the {max(sizes)} entries wanted; give more "
-                            "vectors or smaller sizes")
+        raise Codec2EqError(
+            f"{n} vectors, fewer than the {max(sizes)} entries wanted; give more "
+            "vectors or smaller sizes"
+        )
 
 
 def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     """Open a vector file as a (n, K) float32 array without reading it, where its format allows.
 
-    .npz files and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors` does,
-    but for values that are not finite, which training finds.
+    .npz files and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors`
+    does, but for values that are not finite, which training finds.
     """
     chosen = vector_format(path, format)
     if is_pipe(path) or chosen == "npz":

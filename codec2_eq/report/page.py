@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio import CLIPPED_SHARE, FULL_SCALE, stream_audio
-from codec2_eq.c2stream import FRAME_MS, FrameEncoder, decode
-from codec2_eq.equalise import (
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.audio.stream import CLIPPED_SHARE, FULL_SCALE, stream_audio
+from codec2_eq.bench.quality import speech_activity
+from codec2_eq.equalisers.equaliser import (
     CODEBOOK_MEAN_DB,
     Equaliser,
     available_models,
@@ -32,10 +33,9 @@ from codec2_eq.errors import Codec2EqError, require_extra
 from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike, display_name, open_output
 from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.quality import speech_activity
 from codec2_eq.records import RateK
-from codec2_eq.resample import RATE_HZ
-from codec2_eq.vq import Quantiser, VqStatistics, zero_mean
+from codec2_eq.stream700c.codec import FRAME_MS, FrameEncoder, decode
+from codec2_eq.vq.quantiser import Quantiser, VqStatistics, zero_mean
 
 DEFAULT_MODELS = ("none", "700c", "cmn", "mean_removal", "channel_eq")
 """Equalisers that are shown unless others are asked for; of those that are there."""
@@ -50,7 +50,7 @@ SOUND_BYTES_LIMIT = 64 << 20
 """Sound on one page; more is slow to open in any browser. Later recordings come without."""
 
 _READ_S = 0.5  # how much is read at a time: what is read beyond the cut is wasted
-_TEMPLATE = "report.html.j2"
+_TEMPLATE = "page.html.j2"
 
 Floats = NDArray[np.float32]
 
@@ -243,11 +243,18 @@ def examine(
             )
         outcomes = tuple(_outcome(*item, frames, active) for item in equalisers.items())
         return Recording(
-            name=_printable(stream.name), rate_hz=stream.rate, channels=stream.channels,
-            duration_s=stream.duration_s, is_cut=len(audio) > limit,
-            clipped_share=stream.clipped_share, samples=samples, frames=frames, active=active,
-            before=zero_mean(frames.vectors), outcomes=outcomes,
-        )  # fmt: skip
+            name=_printable(stream.name),
+            rate_hz=stream.rate,
+            channels=stream.channels,
+            duration_s=stream.duration_s,
+            is_cut=len(audio) > limit,
+            clipped_share=stream.clipped_share,
+            samples=samples,
+            frames=frames,
+            active=active,
+            before=zero_mean(frames.vectors),
+            outcomes=outcomes,
+        )
 
 
 def _first(blocks: Iterable[Floats], n_samples: int) -> Floats:
@@ -262,9 +269,7 @@ def _first(blocks: Iterable[Floats], n_samples: int) -> Floats:
     return np.concatenate(parts)[:n_samples]
 
 
-def _outcome(
-    model: str, equaliser: Equaliser, frames: RateK, active: NDArray[np.bool_]
-) -> Outcome:
+def _outcome(model: str, equaliser: Equaliser, frames: RateK, active: NDArray[np.bool_]) -> Outcome:
     quantiser = Quantiser(codebook_700c())
     shapes = zero_mean(equaliser(frames.vectors))
     quantised, indexes = quantiser.quantise(shapes)
@@ -274,13 +279,15 @@ def _outcome(
     error = (shapes - quantised)[active]
     spectrum_db = shapes[active].mean(axis=0)
     return Outcome(
-        model=_printable(model), shapes=shapes,
-        distortion=on_speech.distortion, distortion_all=on_all.distortion,
+        model=_printable(model),
+        shapes=shapes,
+        distortion=on_speech.distortion,
+        distortion_all=on_all.distortion,
         band_error_db=np.sqrt(np.mean(error**2, axis=0)),
         spectrum_db=spectrum_db,
         off_db=float(np.sqrt(np.mean((spectrum_db - CODEBOOK_MEAN_DB) ** 2))),
         decoded=decode(FrameEncoder(equaliser).process(frames)),
-    )  # fmt: skip
+    )
 
 
 def _level(samples: NDArray[np.int16]) -> str:
@@ -337,7 +344,7 @@ def _render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = files("codec2_eq").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    template = files("codec2_eq.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     sections = _sections([entry for entry in entries if isinstance(entry, Recording)])
     text = environment.from_string(template).render(
         sections=sections,
@@ -351,7 +358,7 @@ def _render(
 
 
 def _sections(recordings: Sequence[Recording]) -> list[_Section]:
-    from codec2_eq.report_pictures import heat_maps, spectra
+    from codec2_eq.report.pictures import heat_maps, spectra
 
     sections = []
     n_left = SOUND_BYTES_LIMIT
@@ -359,9 +366,10 @@ def _sections(recordings: Sequence[Recording]) -> list[_Section]:
         sounds = _players(recording)
         n_left -= sum(len(sound.uri) for sound in sounds)
         sections.append(
-            _Section(recording, heat_maps(recording), spectra(recording),
-                     sounds if n_left >= 0 else [])
-        )  # fmt: skip
+            _Section(
+                recording, heat_maps(recording), spectra(recording), sounds if n_left >= 0 else []
+            )
+        )
     return sections
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.equalisers.layers import LAYERS, Layer, State, require
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output, read_error
-from codec2_eq.layers import LAYERS, Layer, State, require
 
 FORMAT = "codec2_eq network"
 FORMAT_VERSION = 1
@@ -156,9 +156,17 @@ class Network:
 
 
 _DAMAGE = (
-    EOFError, IndexError, KeyError, RuntimeError, SyntaxError, TypeError, ValueError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    EOFError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What NumPy raises on damaged archives and arrays."""
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq import evaluation, quality
+from codec2_eq.bench import evaluation, quality
+from codec2_eq.bench.quality import Measures, Sums
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.quality import Measures, Sums
 
 NONE, ORACLE = "none", "oracle"  # the two ends of the scale, always in the table
 _BINS = tuple(
-    f"{low:g}-{high:g}" for low, high in zip(quality.RESIDUAL_EDGES_S, quality.RESIDUAL_EDGES_S[1:],
-                                             strict=False)
-)  # fmt: skip
+    f"{low:g}-{high:g}"
+    for low, high in zip(quality.RESIDUAL_EDGES_S, quality.RESIDUAL_EDGES_S[1:], strict=False)
+)
 
 
 @dataclass
@@ -147,12 +147,21 @@ def overall_table(scores: Scores) -> str:
     for model in scores.names(0):
         row, span = scores.row(model), scores.intervals(model)
         m = row.measures
-        rows.append([
-            model, f"{m.d:.2f}", f"{m.f0:.2f}", _percent(row.f0_closed),
-            _span(span["f0_closed"]), f"{m.fv:.2f}", _percent(row.fv_closed),
-            _span(span["fv_closed"]), f"{m.variance_ratio:.3f}", f"{m.slope:.3f}",
-            *(f"{r:.1f}" for r in m.residual),
-        ])  # fmt: skip
+        rows.append(
+            [
+                model,
+                f"{m.d:.2f}",
+                f"{m.f0:.2f}",
+                _percent(row.f0_closed),
+                _span(span["f0_closed"]),
+                f"{m.fv:.2f}",
+                _percent(row.fv_closed),
+                _span(span["fv_closed"]),
+                f"{m.variance_ratio:.3f}",
+                f"{m.slope:.3f}",
+                *(f"{r:.1f}" for r in m.residual),
+            ]
+        )
     return _table(head, rows)
 
 
@@ -216,8 +225,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
     lines = []
     for line in (head, *rows):
-        cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:],
-                                                                        strict=True))]  # fmt: skip
+        cells = [
+            line[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -231,7 +242,7 @@ def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     spectra : by shaping, the mean shape that the filter made and the mean that the last model
     made of it, (K,) dB each. Returns a matplotlib figure.
     """
-    from codec2_eq.training import pictures
+    from codec2_eq import pictures
 
     figure, (bars, lines, curves) = pictures.panels("Removing spectral shaping", 3)
     models = scores.names(0)

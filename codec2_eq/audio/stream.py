@@ -20,11 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, is_pipe, open_input
-from codec2_eq.messages import warn
-from codec2_eq.resample import RATE_HZ, Resampler
-from codec2_eq.wav import (
+from codec2_eq.audio.resample import RATE_HZ, Resampler
+from codec2_eq.audio.wav import (
     FULL_SCALE,
     READ_BYTES,
     HeaderReader,
@@ -33,6 +30,9 @@ from codec2_eq.wav import (
     read_wav_header,
     to_scale,
 )
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, display_name, is_pipe, open_input
+from codec2_eq.messages import warn
 
 if TYPE_CHECKING:
     import soundfile
@@ -106,9 +106,7 @@ class AudioStream:
     duration_s : length in s as the header tells, None on a pipe or where it does not tell
     """
 
-    def __init__(
-        self, path: PathLike, *, channel: int | str, raw: bool, block_s: float
-    ) -> None:
+    def __init__(self, path: PathLike, *, channel: int | str, raw: bool, block_s: float) -> None:
         if not block_s > 0:
             raise ValueError(f"block_s {block_s}: must be above 0")
         self.name = display_name(path)
@@ -182,9 +180,7 @@ def _channel_index(name: str, channel: int | str, channels: int) -> int | None:
     try:
         number = int(channel)
     except ValueError:
-        raise Codec2EqError(
-            f"channel {channel!r}: expected 'mix' or a number from 1"
-        ) from None
+        raise Codec2EqError(f"channel {channel!r}: expected 'mix' or a number from 1") from None
     if not 1 <= number <= channels:
         plural = "channel" if channels == 1 else "channels"
         raise Codec2EqError(
@@ -273,9 +269,7 @@ class _Source(Protocol):
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]: ...
 
 
-def _open_source(
-    path: PathLike, name: str, raw: bool, files: contextlib.ExitStack
-) -> _Source:
+def _open_source(path: PathLike, name: str, raw: bool, files: contextlib.ExitStack) -> _Source:
     handle = files.enter_context(open_input(path))
     file_bytes = None if is_pipe(path) else os.fstat(handle.fileno()).st_size
     if raw or os.fspath(path).lower().endswith(RAW_SUFFIXES):
@@ -315,9 +309,19 @@ def _spool(header: HeaderReader, files: contextlib.ExitStack) -> int:
 # All other formats, through libsndfile.
 
 _SPOOLED_MAGIC = (
-    b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff",
-    b"NIST_1A", b"Creative Voi",
-)  # fmt: skip
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"riff",
+    b"fLaC",
+    b"OggS",
+    b"ID3",
+    b"FORM",
+    b".snd",
+    b"caff",
+    b"NIST_1A",
+    b"Creative Voi",
+)
 
 _INT16_SUBTYPES = frozenset(
     "PCM_S8 PCM_U8 PCM_16 ULAW ALAW IMA_ADPCM MS_ADPCM GSM610 G721_32 G723_24 G723_40 VOX_ADPCM "
@@ -393,6 +397,7 @@ def _open_forward(file: bytes | int, soundfile_module: Any) -> soundfile.SoundFi
     soundfile seeks to where it is after each read of a file that can seek. In MP3 that loses the
     decoder's memory, and with it the sound of the next frames; it is wasted time anywhere.
     """
+
     class Forward(soundfile_module.SoundFile):
         def seekable(self) -> bool:
             return False

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.resample import RATE_HZ
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
@@ -25,10 +25,52 @@ CURVE_FLOOR_DB = -70.0  # a true zero has no minimum-phase partner
 
 # ITU-T Recommendation P.48 (11/88), table 1: nominal sending sensitivity of the intermediate
 # reference system, dB rel. 1 V/Pa, at the third octaves and the edges the table adds.
-P48_SEND_HZ = (100, 125, 160, 200, 250, 300, 315, 400, 500, 600, 630, 800, 1000, 1250, 1600, 2000,
-               2500, 3000, 3150, 3500, 4000)  # fmt: skip
-P48_SEND_DB = (-45.8, -36.1, -25.6, -19.2, -14.3, -11.3, -10.8, -8.4, -6.9, -6.3, -6.1, -4.9, -3.7,
-               -2.3, -0.6, 0.3, 1.8, 1.5, 1.8, -7.3, -37.2)  # fmt: skip
+P48_SEND_HZ = (
+    100,
+    125,
+    160,
+    200,
+    250,
+    300,
+    315,
+    400,
+    500,
+    600,
+    630,
+    800,
+    1000,
+    1250,
+    1600,
+    2000,
+    2500,
+    3000,
+    3150,
+    3500,
+    4000,
+)
+P48_SEND_DB = (
+    -45.8,
+    -36.1,
+    -25.6,
+    -19.2,
+    -14.3,
+    -11.3,
+    -10.8,
+    -8.4,
+    -6.9,
+    -6.3,
+    -6.1,
+    -4.9,
+    -3.7,
+    -2.3,
+    -0.6,
+    0.3,
+    1.8,
+    1.5,
+    1.8,
+    -7.3,
+    -37.2,
+)
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -116,8 +158,11 @@ def handset() -> Curve:
 def random_microphone(seed: int | np.random.Generator) -> Curve:
     """A microphone that nobody built: band edges, a tilt, and up to four resonances."""
     rng = np.random.default_rng(seed)
-    parts = [tilt(rng.normal(0, 1.5)), high_pass(rng.uniform(70, 300), int(rng.integers(1, 3))),
-             low_pass(rng.uniform(2800, 5000), int(rng.integers(1, 4)))]  # fmt: skip
+    parts = [
+        tilt(rng.normal(0, 1.5)),
+        high_pass(rng.uniform(70, 300), int(rng.integers(1, 3))),
+        low_pass(rng.uniform(2800, 5000), int(rng.integers(1, 4))),
+    ]
     for _ in range(int(rng.integers(2, 5))):
         centre = 150 * 2 ** rng.uniform(0, 4.6)
         parts.append(bell(centre, rng.normal(0, 6), rng.uniform(0.4, 1.6)))

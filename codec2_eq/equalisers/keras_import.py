@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.equalisers.layers import GRU, Activation, Dense, Layer, Scale
+from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import read_error
-from codec2_eq.layers import GRU, Activation, Dense, Layer, Scale
-from codec2_eq.network import Network, load_network
 from codec2_eq.records import K
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
@@ -295,8 +295,15 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], bytes]:
             return config["config"], archive.read("model.weights.h5")
     except OSError as error:
         raise read_error(str(path), error) from error
-    except (EOFError, KeyError, RuntimeError, TypeError, ValueError, zlib.error,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except (
+        EOFError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise Codec2EqError(
             f"{path}: not a .keras file; write one with model.save('NAME.keras')"
         ) from error
@@ -309,7 +316,7 @@ def _cache_dir() -> Path:
 def _convert(path: Path, digest: str) -> Network:
     _require_known_classes(path)
     keras = import_keras()
-    from codec2_eq.training import recursive  # noqa: F401  # makes its cell known to Keras
+    from codec2_eq.equalisers import keras_cell  # noqa: F401  # makes its cell known to Keras
 
     try:
         model = keras.saving.load_model(path, compile=False)
