@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from codec2_eq import pictures
 from codec2_eq.cli import main
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.keras_import import keras_sha256
@@ -14,7 +15,6 @@ from codec2_eq.equalisers.layers import Dense, Scale
 from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import K, remove_mean
-from codec2_eq import pictures
 from codec2_eq.training import mean_removal
 
 LIMIT_DB_RMS = 0.01  # of the offset that remains and of the change of shape

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq import pictures
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import evaluation, quality
 from codec2_eq.bench.quality import Measures, Sums
@@ -26,7 +27,6 @@ from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 from codec2_eq.records import K
-from codec2_eq import pictures
 from codec2_eq.training import card, data
 
 NAME = "channel_eq"

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq import pictures
 from codec2_eq.equalisers.equaliser import models_dir
 from codec2_eq.equalisers.keras_import import from_keras, import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.records import K, remove_mean
-from codec2_eq import pictures
 from codec2_eq.training import card
 
 NAME = "mean_removal"
