@@ -270,3 +270,22 @@ def test_a_network_that_explodes_is_named(tmp_path):
     Network("bang", layers).save(tmp_path / "bang.npz")
     with pytest.raises(Codec2EqError, match="bang: gives values that are not finite"):
         load_equaliser(tmp_path / "bang.npz")(np.full((3, 20), 30, np.float32))
+
+
+@pytest.mark.parametrize("name", ["700c", "cmn", "channel_eq"])
+def test_a_stream_tells_the_curve_that_it_takes_off(name):
+    stream = load_equaliser(name).stream()
+    vectors = speech_like(50)
+    before = stream.curve_db
+    stream.process(vectors)
+    after = stream.curve_db
+    assert before is not None and before.shape == (K,) and before.dtype == np.float32
+    assert after is not None and not np.array_equal(after, before)
+    if name == "700c":  # with nothing else in it, it is the difference
+        taken = remove_mean(vectors)[1][-1] - load_equaliser(name)(vectors)[-1]
+        np.testing.assert_allclose(after, taken, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["none", "mean", "mean_removal"])
+def test_equalisers_without_a_curve_say_so(name):
+    assert load_equaliser(name).stream().curve_db is None

@@ -93,6 +93,11 @@ class EqualiserStream:
             raise Codec2EqError(f"vector {frame} holds values that are {what}; in dB, please")
         return self._next(rows)
 
+    @property
+    def curve_db(self) -> np.ndarray | None:
+        """The curve (K,) dB that it takes off the next frame, None if it has no such thing."""
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """What it remembers, to save with ``np.savez`` and `restore`; empty without memory."""
         return {}
@@ -138,6 +143,10 @@ class _FrontEqualiser(EqualiserStream):
         self._gain = FRONT_GAIN if frames == 1 else 1 - (1 - float(FRONT_GAIN)) ** frames
         self._eq = np.zeros(K, np.float32)
 
+    @property
+    def curve_db(self) -> np.ndarray:
+        return self._eq.copy()
+
     def state(self) -> dict[str, np.ndarray]:
         return {"eq": self._eq.copy()}
 
@@ -159,6 +168,10 @@ class _RunningMean(EqualiserStream):
         self._peak_fall_db = CMN_PEAK_FALL_DB_PER_S * frame_s
         self._curve = np.zeros(K)
         self._weight_and_peak = np.array([CMN_PRIOR_S / frame_s, -np.inf])
+
+    @property
+    def curve_db(self) -> np.ndarray:
+        return self._curve.astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
         # a peak of minus infinity, before the first frame, is no number to save
@@ -196,6 +209,12 @@ class _NetworkStream(EqualiserStream):
         self._network = network
         self._states: list[State] = [network.initial_state() for _ in range(phases)]
         self._phase = 0  # whose turn the next frame is
+
+    @property
+    def curve_db(self) -> np.ndarray | None:
+        """That of the frame before; a layer with such a curve calls it so in its state."""
+        latest = self._states[self._phase - 1]
+        return next((v.copy() for n, v in latest.items() if n.endswith(".curve")), None)
 
     def state(self) -> dict[str, np.ndarray]:
         # told from whose turn it is on, so that a phase is nothing to save
