@@ -64,7 +64,7 @@ def _describe(name: str, format: str | None) -> Facts:
             return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
         return _describe_vectors(name, "npz")
     if suffix == ".c2" or head.startswith(C2_MAGIC):
-        from codec2_eq.stream700c.codec import describe_stream
+        from codec2_eq.stream700c.frames import describe_stream
 
         return describe_stream(name)
     if format or suffix in (".f32", ".npy", ".npz"):

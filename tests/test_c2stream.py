@@ -13,7 +13,8 @@ from codec2_eq import libcodec2, vq
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.stream700c import codec
+from codec2_eq.stream700c import codec, frames
+from codec2_eq.stream700c._pitch_code import encode_pitch
 
 MODELS_OF_CODEC2 = {"none": False, "700c": True}
 
@@ -39,14 +40,14 @@ def own_codebooks() -> tuple[np.ndarray, ...]:
 )
 def test_frames_unpack_to_what_was_packed(fields):
     columns = np.array(fields)
-    bits = codec.pack_frames(columns[:, :2], columns[:, 2], columns[:, 3])
+    bits = frames.pack_frames(columns[:, :2], columns[:, 2], columns[:, 3])
     assert len(bits) == 4 * len(fields)
-    indexes, energies, codes = codec.unpack_frames(bits)
+    indexes, energies, codes = frames.unpack_frames(bits)
     np.testing.assert_array_equal(np.column_stack([indexes, energies, codes]), columns)
 
 
 def test_fields_stand_most_significant_first():
-    bits = codec.pack_frames(
+    bits = frames.pack_frames(
         np.array([[0b101010101, 0b111000111]]), np.array([0b1001]), np.array([0b110011])
     )
     assert int.from_bytes(bits, "big") == 0b101010101_111000111_1001_110011_0000
@@ -56,7 +57,7 @@ def test_pitch_code_covers_the_octaves_and_keeps_0_for_unvoiced():
     periods = np.array([160, 20, 160, 160 / 2**1.5, 159], np.float64)
     wo = (6.283185307 / periods).astype(np.float32)
     voiced = np.array([True, True, False, True, True])
-    np.testing.assert_array_equal(codec.encode_pitch(wo, voiced), [1, 63, 0, 32, 1])
+    np.testing.assert_array_equal(encode_pitch(wo, voiced), [1, 63, 0, 32, 1])
 
 
 # ---- equality with libcodec2 ----------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_own_codebooks_give_the_bytes_of_c2enc_loadcb(codec2_examples, c2enc, tm
 @pytest.mark.parametrize("model", ["none", "700c", "mean", "cmn"])
 def test_c2dec_plays_the_streams(c2dec, speech, tmp_path, model):
     path = tmp_path / "a.c2"
-    path.write_bytes(codec.HEADER + codec.encode(speech, model=model))
+    path.write_bytes(frames.HEADER + codec.encode(speech, model=model))
     played = subprocess.run([c2dec, "700C", str(path), "-"], capture_output=True, check=True)
     samples = np.frombuffer(played.stdout, "<i2")
     assert len(samples) == len(speech) // 320 * 320
@@ -222,7 +223,7 @@ def test_auto_makes_classic_samples_alike_at_any_level(classic, model, clipped):
             if clipped:  # as a file of 16 bits would have it: at +6 dB most of these do
                 louder = np.clip(np.round(louder * 32768), -32768, 32767).astype(np.int16)
             bits = codec.encode(louder, model=model, level="auto")
-            energies.append(codec.unpack_frames(bits)[1][heard])
+            energies.append(frames.unpack_frames(bits)[1][heard])
         agreeing.append(np.ptp(energies, axis=0) <= 1)
         at_an_end.append(np.isin(energies, (0, 15)))
     assert np.concatenate(agreeing).mean() > 0.95
@@ -262,7 +263,7 @@ def test_any_chunks_give_the_same_bytes(speech, cuts, model, level):
 @given(cuts=st.lists(st.integers(0, 47), max_size=5), header=st.booleans())
 def test_decoding_takes_any_pieces(cuts, header):
     stream = bytes(range(100, 140))
-    whole = codec.HEADER * header + stream
+    whole = frames.HEADER * header + stream
     decoder = codec.StreamDecoder()
     edges = [0, *sorted(min(c, len(whole)) for c in cuts), len(whole)]
     speech = [decoder.process(whole[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
@@ -283,10 +284,10 @@ def test_other_rates_and_nothing():
 @pytest.mark.parametrize(
     "data, message",
     [
-        (codec.HEADER[:5] + b"\x05\x00" + bytes(8), "mode 1200, only 700C"),
-        (codec.HEADER[:5] + b"\x63\x00" + bytes(8), "mode number 99, only 700C"),
-        (codec.HEADER[:5], "ends within its header of 7 bytes"),
-        (codec.HEADER + bytes(10), "ends 2 bytes into a frame of 4: the stream is cut"),
+        (frames.HEADER[:5] + b"\x05\x00" + bytes(8), "mode 1200, only 700C"),
+        (frames.HEADER[:5] + b"\x63\x00" + bytes(8), "mode number 99, only 700C"),
+        (frames.HEADER[:5], "ends within its header of 7 bytes"),
+        (frames.HEADER + bytes(10), "ends 2 bytes into a frame of 4: the stream is cut"),
         (bytes(7), "ends 3 bytes into a frame"),
     ],
 )
@@ -296,7 +297,7 @@ def test_bad_streams_are_refused(data, message):
 
 
 def test_a_cut_stream_can_be_decoded_as_far_as_it_goes():
-    assert len(codec.decode(codec.HEADER + bytes(10), partial=True)) == 2 * 320
+    assert len(codec.decode(frames.HEADER + bytes(10), partial=True)) == 2 * 320
 
 
 def test_codebooks_must_fit_the_bits():
@@ -324,7 +325,7 @@ def test_encode_and_decode_files(wav, speech, tmp_path, capsys):
     assert main(["encode", wav, "-o", bit, "-m", "none"]) == 0
     want = libcodec2.oracle_mlfeat(speech).bits
     assert (tmp_path / "a.bit").read_bytes() == want
-    assert (tmp_path / "a.c2").read_bytes() == codec.HEADER + want
+    assert (tmp_path / "a.c2").read_bytes() == frames.HEADER + want
     assert main(["decode", c2, "-o", out]) == 0
     with wave.open(out) as decoded:
         assert decoded.getparams()[:3] == (1, 2, 8000)
@@ -369,8 +370,8 @@ def test_pipes(speech, monkeypatch, capfdbinary):
         ("a.c2", b"RIFF" + bytes(40), "does not begin with C0 DE C2"),
         ("a.c2", b"", "ends within its header"),
         ("a.bit", b"", "holds no frame"),
-        ("a.c2", codec.HEADER[:5] + b"\x00\x00" + bytes(8), "mode 3200"),
-        ("a.c2", codec.HEADER + bytes(9), "cut; pass --partial"),
+        ("a.c2", frames.HEADER[:5] + b"\x00\x00" + bytes(8), "mode 3200"),
+        ("a.c2", frames.HEADER + bytes(9), "cut; pass --partial"),
     ],
 )
 def test_decode_errors_are_one_line_and_leave_no_file(tmp_path, capsys, name, data, message):
@@ -388,13 +389,13 @@ def test_less_than_a_frame_makes_a_stream_that_decodes_to_nothing(tmp_path, caps
     wav, stream, out = tmp_path / "a.wav", tmp_path / "a.c2", tmp_path / "b.wav"
     soundfile.write(wav, np.zeros(319, np.int16), 8000)
     assert main(["encode", str(wav), "-o", str(stream), "-m", "none"]) == 0
-    assert stream.read_bytes() == codec.HEADER
+    assert stream.read_bytes() == frames.HEADER
     assert main(["decode", str(stream), "-o", str(out)]) == 0
     assert soundfile.info(out).frames == 0
 
 
 def test_partial_says_what_it_drops(tmp_path, capsys):
-    (tmp_path / "a.c2").write_bytes(codec.HEADER + bytes(9))
+    (tmp_path / "a.c2").write_bytes(frames.HEADER + bytes(9))
     out = tmp_path / "a.wav"
     assert main(["decode", str(tmp_path / "a.c2"), "-o", str(out), "--partial"]) == 0
     assert "dropped the last 1 bytes" in capsys.readouterr().err
@@ -409,7 +410,7 @@ def test_speech_is_written_where_the_suffix_says_how(tmp_path, capsys):
 
 def test_info_tells_of_streams(speech, tmp_path, capsys):
     path = tmp_path / "a.c2"
-    path.write_bytes(codec.HEADER + codec.encode(speech, model="none") + b"x")
+    path.write_bytes(frames.HEADER + codec.encode(speech, model="none") + b"x")
     assert main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     facts = dict(line.split(maxsplit=1) for line in told.splitlines())

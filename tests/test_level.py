@@ -6,7 +6,9 @@ from codec2_eq import libcodec2
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c import level
-from codec2_eq.stream700c.codec import encode, encode_pitch, pack_frames, unpack_frames
+from codec2_eq.stream700c._pitch_code import encode_pitch
+from codec2_eq.stream700c.codec import encode
+from codec2_eq.stream700c.frames import pack_frames, unpack_frames
 from codec2_eq.stream700c.level import LevelControl, decoded_level_db, level_correction_db
 from codec2_eq.vq.quantiser import Quantiser
 

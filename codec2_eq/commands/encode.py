@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     """Extract, equalise, quantise and pack block by block."""
     from codec2_eq.audio.stream import stream_audio
     from codec2_eq.files import is_pipe, open_output
-    from codec2_eq.stream700c.codec import HEADER, FrameEncoder, encode_blocks
+    from codec2_eq.stream700c.codec import FrameEncoder, encode_blocks
+    from codec2_eq.stream700c.frames import HEADER
     from codec2_eq.vq.quantiser import load_codebooks
 
     encoder = FrameEncoder(args.model, level=args.level, codebooks=load_codebooks(args.codebook))

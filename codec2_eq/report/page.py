@@ -34,7 +34,8 @@ from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike, display_name, open_output
 from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import RateK
-from codec2_eq.stream700c.codec import FRAME_MS, FrameEncoder, decode
+from codec2_eq.stream700c.codec import FrameEncoder, decode
+from codec2_eq.stream700c.frames import FRAME_MS
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics, zero_mean
 
 DEFAULT_MODELS = ("none", "700c", "cmn", "mean_removal", "channel_eq")

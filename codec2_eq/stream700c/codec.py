@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Codec 2 700C streams: speech to frames of 4 bytes each 40 ms, and back, with or without header.
-
-Bits of a frame, most significant first: 9 + 9 of the two stages of the vector quantiser, 4 of the
-energy, 6 of the pitch (0 is unvoiced), 4 zeros; natural binary. A ``.c2`` file begins with 7 bytes:
-C0 DE C2, version of Codec 2 (major, minor), mode, flags.
-"""
+"""Speech to 700C streams and back: encoder, decoder, and each of them run once over a file."""
 
 from __future__ import annotations
 
@@ -31,30 +26,16 @@ from codec2_eq.libcodec2 import (
 )
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
-from codec2_eq.stream700c.level import Block, energy_chooser, energy_levels_db
+from codec2_eq.stream700c.frames import (
+    FRAME_MS,
+    HEADER_BYTES,
+    MAGIC,
+    cut_stream,
+    header_length,
+    pack_frames,
+)
+from codec2_eq.stream700c.level import Block, energy_chooser
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics
-
-FRAME_MS = 40
-
-MAGIC = b"\xc0\xde\xc2"
-HEADER_BYTES = 7
-MODE_700C = 8
-"""Mode in the header; codec2 CODEC2_MODE_700C."""
-
-HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
-"""What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
-
-_MODE_NAMES = {
-    0: "3200",
-    1: "2400",
-    2: "1600",
-    3: "1400",
-    4: "1300",
-    5: "1200",
-    8: "700C",
-    10: "450",
-    11: "450PWB",
-}
 
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
@@ -282,34 +263,6 @@ def decode_file(
     return n_samples // SAMPLES_PER_FRAME, left_over
 
 
-def describe_stream(path: PathLike) -> dict[str, Any]:
-    """Return what a .c2 file holds, by name of the fact.
-
-    Raises Codec2EqError if it has no header of a 700C stream; a cut one is described.
-    """
-    name = display_name(path)
-    with open_input(path) as handle:
-        data = handle.read()
-    frames = data[header_length(data, required=True, name=name) :]
-    n_frames, left_over = divmod(len(frames), BYTES_PER_FRAME)
-    _, energies, pitch_codes = unpack_frames(frames[: n_frames * BYTES_PER_FRAME])
-    facts = {
-        "kind": "Codec 2 stream",
-        "mode": "700C",
-        "version": f"{data[3]}.{data[4]}",
-        "frames": n_frames,
-        "duration_s": n_frames * FRAME_MS / 1000,
-    }
-    if left_over:
-        facts["cut"] = f"{left_over} bytes of a last frame of {BYTES_PER_FRAME}"
-    if n_frames:
-        levels_db = energy_levels_db()[energies]
-        facts["voiced"] = f"{100 * np.mean(pitch_codes > 0):.0f} %"
-        facts["energy_db"] = f"{levels_db.min():.1f} to {levels_db.max():.1f}"
-        facts["top_step"] = f"{100 * np.mean(energies == 15):.1f} % of frames"
-    return facts
-
-
 @contextmanager
 def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], None]]:
     """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
@@ -356,55 +309,6 @@ def _wav_header(n_bytes: int) -> bytes:
         b"data",
         data_bytes,
     )
-
-
-def header_length(data: bytes, *, required: bool, name: str) -> int:
-    """Return the length of the header at the start of a stream, 0 if there is none.
-
-    Raises Codec2EqError if one is required and missing or cut, or is of another mode.
-    """
-    if not data.startswith(MAGIC):
-        if required:
-            raise Codec2EqError(
-                f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
-                "no .c2 file; for frames without header use another suffix"
-            )
-        return 0
-    if len(data) < HEADER_BYTES:
-        raise Codec2EqError(
-            f"{name}: ends within its header of {HEADER_BYTES} bytes; get the file again"
-        )
-    mode = data[5]
-    if mode != MODE_700C:
-        mode_name = _MODE_NAMES.get(mode, f"number {mode}")
-        raise Codec2EqError(f"{name}: mode {mode_name}, only 700C can be decoded here; use c2dec")
-    return HEADER_BYTES
-
-
-def cut_stream(name: str, left_over: int) -> Codec2EqError:
-    """Return the error of a stream that ends within a frame."""
-    return Codec2EqError(
-        f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
-        "stream is cut; pass --partial to decode the frames before that"
-    )
-
-
-def pack_frames(
-    indexes: NDArray[np.integer], energies: NDArray[np.integer], pitch_codes: NDArray[np.integer]
-) -> bytes:
-    """Pack (n, 2) VQ indexes, (n,) energy indexes and (n,) pitch codes to frames, 4 bytes each."""
-    words = indexes[:, 0].astype(">u4") << 23
-    words |= indexes[:, 1].astype(np.uint32) << 14
-    words |= energies.astype(np.uint32) << 10
-    words |= pitch_codes.astype(np.uint32) << 4
-    return words.astype(">u4").tobytes()
-
-
-def unpack_frames(frames: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return VQ indexes (n, 2), energy indexes (n,) and pitch codes (n,) of whole frames."""
-    words = np.frombuffer(frames, ">u4").astype(np.uint32)
-    indexes = np.stack([words >> 23, words >> 14 & 511], axis=1).astype(np.int32)
-    return indexes, (words >> 10 & 15).astype(np.int32), (words >> 4 & 63).astype(np.int32)
 
 
 def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndarray]:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The bits of Codec 2 700C: frames of 4 bytes each 40 ms, with or without a header.
+
+Bits of a frame, most significant first: 9 + 9 of the two stages of the vector quantiser, 4 of the
+energy, 6 of the pitch (0 is unvoiced), 4 zeros; natural binary. A ``.c2`` file begins with 7 bytes:
+C0 DE C2, version of Codec 2 (major, minor), mode, flags.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, display_name, open_input
+from codec2_eq.libcodec2 import BYTES_PER_FRAME
+from codec2_eq.stream700c.level import energy_levels_db
+
+FRAME_MS = 40
+
+MAGIC = b"\xc0\xde\xc2"
+HEADER_BYTES = 7
+MODE_700C = 8
+"""Mode in the header; codec2 CODEC2_MODE_700C."""
+
+HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
+"""What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
+
+_MODE_NAMES = {
+    0: "3200",
+    1: "2400",
+    2: "1600",
+    3: "1400",
+    4: "1300",
+    5: "1200",
+    8: "700C",
+    10: "450",
+    11: "450PWB",
+}
+
+
+def header_length(data: bytes, *, required: bool, name: str) -> int:
+    """Return the length of the header at the start of a stream, 0 if there is none.
+
+    Raises Codec2EqError if one is required and missing or cut, or is of another mode.
+    """
+    if not data.startswith(MAGIC):
+        if required:
+            raise Codec2EqError(
+                f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
+                "no .c2 file; for frames without header use another suffix"
+            )
+        return 0
+    if len(data) < HEADER_BYTES:
+        raise Codec2EqError(
+            f"{name}: ends within its header of {HEADER_BYTES} bytes; get the file again"
+        )
+    mode = data[5]
+    if mode != MODE_700C:
+        mode_name = _MODE_NAMES.get(mode, f"number {mode}")
+        raise Codec2EqError(f"{name}: mode {mode_name}, only 700C can be decoded here; use c2dec")
+    return HEADER_BYTES
+
+
+def cut_stream(name: str, left_over: int) -> Codec2EqError:
+    """Return the error of a stream that ends within a frame."""
+    return Codec2EqError(
+        f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
+        "stream is cut; pass --partial to decode the frames before that"
+    )
+
+
+def pack_frames(
+    indexes: NDArray[np.integer], energies: NDArray[np.integer], pitch_codes: NDArray[np.integer]
+) -> bytes:
+    """Pack (n, 2) VQ indexes, (n,) energy indexes and (n,) pitch codes to frames, 4 bytes each."""
+    words = indexes[:, 0].astype(">u4") << 23
+    words |= indexes[:, 1].astype(np.uint32) << 14
+    words |= energies.astype(np.uint32) << 10
+    words |= pitch_codes.astype(np.uint32) << 4
+    return words.astype(">u4").tobytes()
+
+
+def unpack_frames(frames: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return VQ indexes (n, 2), energy indexes (n,) and pitch codes (n,) of whole frames."""
+    words = np.frombuffer(frames, ">u4").astype(np.uint32)
+    indexes = np.stack([words >> 23, words >> 14 & 511], axis=1).astype(np.int32)
+    return indexes, (words >> 10 & 15).astype(np.int32), (words >> 4 & 63).astype(np.int32)
+
+
+def describe_stream(path: PathLike) -> dict[str, Any]:
+    """Return what a .c2 file holds, by name of the fact.
+
+    Raises Codec2EqError if it has no header of a 700C stream; a cut one is described.
+    """
+    name = display_name(path)
+    with open_input(path) as handle:
+        data = handle.read()
+    frames = data[header_length(data, required=True, name=name) :]
+    n_frames, left_over = divmod(len(frames), BYTES_PER_FRAME)
+    _, energies, pitch_codes = unpack_frames(frames[: n_frames * BYTES_PER_FRAME])
+    facts = {
+        "kind": "Codec 2 stream",
+        "mode": "700C",
+        "version": f"{data[3]}.{data[4]}",
+        "frames": n_frames,
+        "duration_s": n_frames * FRAME_MS / 1000,
+    }
+    if left_over:
+        facts["cut"] = f"{left_over} bytes of a last frame of {BYTES_PER_FRAME}"
+    if n_frames:
+        levels_db = energy_levels_db()[energies]
+        facts["voiced"] = f"{100 * np.mean(pitch_codes > 0):.0f} %"
+        facts["energy_db"] = f"{levels_db.min():.1f} to {levels_db.max():.1f}"
+        facts["top_step"] = f"{100 * np.mean(energies == 15):.1f} % of frames"
+    return facts
