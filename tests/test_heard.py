@@ -10,7 +10,8 @@ from codec2_eq.bench.heard import Heard, heard_error, spectral_error
 from codec2_eq.bench.quality import speech_activity
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
-from codec2_eq.stream700c.codec import HEADER, encode, pack_frames, unpack_frames
+from codec2_eq.stream700c.codec import encode
+from codec2_eq.stream700c.frames import HEADER, pack_frames, unpack_frames
 
 
 @pytest.fixture(scope="module")
