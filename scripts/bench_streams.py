@@ -13,7 +13,9 @@ import sys
 
 import numpy as np
 
-from codec2_eq.bench import evaluation, shaping
+from codec2_eq.bench import shaping
+from codec2_eq.bench.cases import after_700c, distance
+from codec2_eq.bench.speech import Speech, find_speech, load_speech
 from codec2_eq.errors import Codec2EqError
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
@@ -27,10 +29,10 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--use", default="validate", help="entries to take of a manifest.jsonl")
     parser.add_argument("-m", "--model", default=MODELS[-1], help="(default: %(default)s)")
     args = parser.parse_args(words)
-    speech = evaluation.load_speech(evaluation.find_speech(args.inputs, args.use))
+    speech = load_speech(find_speech(args.inputs, args.use))
     models = (*MODELS[:-1], args.model)
     print("  ".join(["filter".ljust(10), *(f"{model:>12}" for model in models), "less than none"]))
-    plain = {m: [evaluation.after_700c(s.samples, m) for s in speech] for m in models}
+    plain = {m: [after_700c(s.samples, m) for s in speech] for m in models}
     table = np.array([_line(name, speech, plain) for name in shaping.SHAPINGS])
     less = 1 - table[:, -1] / table[:, 0]
     print(
@@ -41,14 +43,12 @@ def main(words: list[str] | None = None) -> None:
     )
 
 
-def _line(
-    name: str, speech: list[evaluation.Speech], plain: dict[str, list[np.ndarray]]
-) -> np.ndarray:
+def _line(name: str, speech: list[Speech], plain: dict[str, list[np.ndarray]]) -> np.ndarray:
     """Distances with each model, over all recordings, dB rms; plain is what it hears unshaped."""
     shaped = [shaping.load_shaping(name)(recording.samples) for recording in speech]
     square = [
         [
-            evaluation.distance(unshaped, evaluation.after_700c(samples, model)) ** 2
+            distance(unshaped, after_700c(samples, model)) ** 2
             for unshaped, samples in zip(heard, shaped, strict=True)
         ]
         for model, heard in plain.items()

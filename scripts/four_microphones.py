@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench import evaluation, quality
-from codec2_eq.bench.shaping import load_shaping
+from codec2_eq.bench.measures import FRAME_S, shapes_of, speech_activity
+from codec2_eq.bench.shaping import BAND_HZ, load_shaping
+from codec2_eq.bench.speech import analyse
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import require_writable
@@ -35,9 +36,9 @@ def main(words: list[str] | None = None) -> None:
     require_writable(args.output, force=args.force)
     equalise = load_equaliser(args.model)
     samples = read_audio(args.recording)
-    if not quality.speech_activity(evaluation.analyse(samples).mean(axis=1)).any():
+    if not speech_activity(analyse(samples).mean(axis=1)).any():
         raise Codec2EqError(f"{args.recording}: no active speech; give speech")
-    before = {name: evaluation.analyse(load_shaping(name)(samples)) for name in MICROPHONES}
+    before = {name: analyse(load_shaping(name)(samples)) for name in MICROPHONES}
     after = {name: equalise(vectors) for name, vectors in before.items()}
     save_picture(draw(before, after), Path(args.output), force=args.force)
     for title, rows in (("before", before), ("after", after)):
@@ -46,8 +47,8 @@ def main(words: list[str] | None = None) -> None:
 
 def spread(before: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> float:
     """Rms distance of the versions of each active frame from their common mean, dB."""
-    shapes = np.stack([quality.shapes_of(r) for r in rows.values()])
-    active = quality.speech_activity(before[MICROPHONES[0]].mean(axis=1))
+    shapes = np.stack([shapes_of(r) for r in rows.values()])
+    active = speech_activity(before[MICROPHONES[0]].mean(axis=1))
     return float(np.sqrt(np.square(shapes - shapes.mean(axis=0))[:, active].mean()))
 
 
@@ -57,8 +58,8 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
     axes = figure.subplots(2, len(before) + 1)
     for line, (title, versions) in zip(axes, (("before", before), ("after", after)), strict=True):
         for axis, (name, vectors) in zip(line, versions.items(), strict=False):
-            shapes = quality.shapes_of(vectors)
-            seconds = len(shapes) * quality.FRAME_S
+            shapes = shapes_of(vectors)
+            seconds = len(shapes) * FRAME_S
             axis.imshow(
                 shapes.T,
                 origin="lower",
@@ -69,8 +70,8 @@ def draw(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
                 vmax=COLOUR_RANGE_DB[1],
             )
             axis.set_title(f"{name}, {title}", fontsize=10)
-            active = quality.speech_activity(before[name].mean(axis=1))
-            line[-1].plot(evaluation.BAND_HZ, shapes[active].mean(axis=0), label=name)
+            active = speech_activity(before[name].mean(axis=1))
+            line[-1].plot(BAND_HZ, shapes[active].mean(axis=0), label=name)
         line[0].set_ylabel("band")
         line[-1].set_title(f"mean shapes {title} [dB]", fontsize=10)
         line[-1].set(xscale="log", ylim=(-25, 25))

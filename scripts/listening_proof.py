@@ -18,11 +18,14 @@ import soundfile
 
 from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench import evaluation, quality
+from codec2_eq.bench.cases import distance, distortion
+from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.bench.shaping import load_shaping
+from codec2_eq.bench.speech import analyse
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import require_writable
+from codec2_eq.libcodec2 import SAMPLES_PER_FRAME
 from codec2_eq.stream700c.codec import decode, encode
 
 LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual
@@ -39,7 +42,7 @@ def main(words: list[str] | None = None) -> None:
     args = parser.parse_args(words)
     plain, shaping = read_audio(args.recording), load_shaping(args.shaping)
     versions = {"plain": plain, shaping.name: shaping(plain)}
-    active = quality.speech_activity(evaluation.analyse(plain).mean(axis=1))
+    active = speech_activity(analyse(plain).mean(axis=1))
     if len(versions) < 2 or not active.any():
         raise Codec2EqError(f"{args.recording}: needs speech, and a filter that shapes it")
     names = [f"{version}_{made}" for made in ("original", *MODELS) for version in versions]
@@ -55,8 +58,8 @@ def main(words: list[str] | None = None) -> None:
         for version, samples in versions.items():
             speech = decode(encode(np.round(samples).astype(np.int16), model=model, level="keep"))
             level = write(files[f"{version}_{model}"], speech)
-            heard[version] = evaluation.analyse(speech)
-            away = evaluation.distance(heard["plain"], heard[version])
+            heard[version] = analyse(speech)
+            away = distance(heard["plain"], heard[version])
             d = quantiser(model, samples)
             print(f"{model:12} {version:10} {level:9.1f} {d:7.2f} {away:19.2f}")
 
@@ -71,15 +74,15 @@ def write(path: Path, samples: np.ndarray) -> float:
 
 def active_level_db(samples: np.ndarray) -> float:
     """Rms of the frames that hold speech, dB of full scale."""
-    active = quality.speech_activity(evaluation.analyse(samples).mean(axis=1))
-    frames = samples[: len(active) * evaluation.HOP].reshape(len(active), -1)[active]
+    active = speech_activity(analyse(samples).mean(axis=1))
+    frames = samples[: len(active) * SAMPLES_PER_FRAME].reshape(len(active), -1)[active]
     return float(10 * np.log10(np.mean(np.square(frames / 32768.0)) + 1e-12))
 
 
 def quantiser(model: str, samples: np.ndarray) -> float:
     """D of the whole file, means removed, dB^2."""
-    output = load_equaliser(model)(evaluation.analyse(samples))
-    return evaluation.distortion(output, quality.quantise_700c())
+    output = load_equaliser(model)(analyse(samples))
+    return distortion(output, quantise_700c())
 
 
 if __name__ == "__main__":

@@ -10,16 +10,29 @@ import soundfile
 
 from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench import evaluation, quality, scores, shaping
-from codec2_eq.bench.quality import Sums
+from codec2_eq.bench import shaping
+from codec2_eq.bench.cases import distortion, shape_recording
+from codec2_eq.bench.measures import Sums, cold_segments, measure, quantise_700c, shapes_of
+from codec2_eq.bench.scores import Scores, run
+from codec2_eq.bench.speech import (
+    Speech,
+    analyse,
+    find_speech,
+    join_recordings,
+    load_speech,
+    name_files,
+)
+from codec2_eq.bench.tables import detail_table, overall_table
 from codec2_eq.cli import main
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 
+FIND_SPEECH, READ_CLIP = "codec2_eq.bench.speech.find_speech", "codec2_eq.bench.speech.read_clip"
+
 
 @pytest.fixture(scope="module")
 def quantise():
-    return quality.quantise_700c()
+    return quantise_700c()
 
 
 @pytest.fixture
@@ -32,10 +45,10 @@ def shapes_file(tmp_path):
 @pytest.fixture(scope="module")
 def cases(samples_dir, quantise):
     paths = sorted(samples_dir.glob("espeak_male_*.wav")) * 2
-    (speech,) = evaluation.load_speech({"him": paths})
-    other = evaluation.Speech("her", "her", speech.samples[::-1].copy())
+    (speech,) = load_speech({"him": paths})
+    other = Speech("her", "her", speech.samples[::-1].copy())
     shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3")]
-    return [evaluation.shape_recording(s, shapings, quantise) for s in (speech, other)]
+    return [shape_recording(s, shapings, quantise) for s in (speech, other)]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +58,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def found(cases, models, quantise):
-    return scores.run(cases, models, quantise)
+    return run(cases, models, quantise)
 
 
 def test_scores_add_up(found):
@@ -55,74 +68,80 @@ def test_scores_add_up(found):
     whole = found.of("cmn")
     parts = [found.of("cmn", shaping=f, speaker=s) for f in found.names(1) for s in found.names(2)]
     assert whole.count == sum(part.count for part in parts) > 0
-    assert whole.f0 == pytest.approx(sum(part.f0 for part in parts))
+    assert whole.canonical_error == pytest.approx(sum(part.canonical_error for part in parts))
 
 
 def test_the_ends_of_the_scale(found):
-    assert 0 < found.row("cmn").f0_closed < 1
+    assert 0 < found.row("cmn").canonical_closed < 1
     assert found.row("none").d_over_oracle > found.row("cmn").d_over_oracle > 1
 
 
 def test_the_oracle_knows_the_filter_and_no_more(cases, found, quantise):
     """y - mean(y - x) - c*: what the filter does besides its mean curve is left."""
     case = cases[0]
-    boomy, reference = quality.shapes_of(case.shaped["boom"]), case.reference
+    boomy, reference = shapes_of(case.shaped["boom"]), case.reference
     curve = (boomy - reference.shapes)[reference.active].mean(axis=0)
     sums = [
-        quality.measure((boomy - curve - reference.offset)[part], reference.part(part), quantise)
-        for part in quality.cold_segments(len(boomy))
+        measure((boomy - curve - reference.offset)[part], reference.part(part), quantise)
+        for part in cold_segments(len(boomy))
     ]
     wanted = sum(sums, Sums()).measures()
-    assert found.of("oracle", shaping="boom", speaker="him").measures().f0 == pytest.approx(
-        wanted.f0, rel=1e-4
-    )
+    assert found.of(
+        "oracle", shaping="boom", speaker="him"
+    ).measures().canonical_error == pytest.approx(wanted.canonical_error, rel=1e-4)
     assert wanted.residual[-1] > 0.5
 
 
 def test_intervals_hold_the_figure(found):
     spans = found.intervals("cmn")
     row = found.row("cmn")
-    assert spans["f0"][0] <= row.measures.f0 <= spans["f0"][1]
-    assert spans["f0_closed"][0] <= row.f0_closed <= spans["f0_closed"][1]
-    assert spans["f0"][0] < spans["f0"][1]
+    assert (
+        spans["canonical_error"][0] <= row.measures.canonical_error <= spans["canonical_error"][1]
+    )
+    assert spans["canonical_closed"][0] <= row.canonical_closed <= spans["canonical_closed"][1]
+    assert spans["canonical_error"][0] < spans["canonical_error"][1]
 
 
 def test_intervals_are_those_of_speakers_drawn_with_replacement():
     """Of two speakers, both draws are the same one in a quarter of the cases each."""
-    found = scores.Scores()
-    for speaker, f0 in (("a", 8.0), ("b", 12.0)):
-        for model, value in (("cmn", f0), ("none", 20.0), ("oracle", 4.0)):
-            found.sums[model, "boom", speaker] = Sums(count=10, f0=10 * value, fv=10 * value)
+    found = Scores()
+    for speaker, canonical_error in (("a", 8.0), ("b", 12.0)):
+        for model, value in (("cmn", canonical_error), ("none", 20.0), ("oracle", 4.0)):
+            found.sums[model, "boom", speaker] = Sums(
+                count=10, canonical_error=10 * value, shape_error=10 * value
+            )
     spans = found.intervals("cmn")
-    assert spans["f0"] == spans["fv"] == [8, 12]
-    assert spans["f0_closed"] == [0.5, 0.75]
+    assert spans["canonical_error"] == spans["shape_error"] == [8, 12]
+    assert spans["canonical_closed"] == [0.5, 0.75]
     found.sums["cmn", "boom", "b"] = found.sums["cmn", "boom", "a"]
-    assert found.intervals("cmn")["f0"] == [8, 8]
+    assert found.intervals("cmn")["canonical_error"] == [8, 8]
 
 
 def test_a_change_costs_what_remembers(cases, models, found, quantise):
-    changed = scores.run(cases, models, quantise, change=True)
+    changed = run(cases, models, quantise, change=True)
     for model in ("none", "oracle"):
-        assert changed.of(model).f0 == found.of(model).f0
+        assert changed.of(model).canonical_error == found.of(model).canonical_error
     residual = changed.of("cmn").measures().residual
     assert residual[1] > found.of("cmn").measures().residual[1] + 1
     assert residual[-1] < residual[1]
     with pytest.raises(Codec2EqError, match="another"):
-        scores.run(cases[:1], models, quantise, change=True)
+        run(cases[:1], models, quantise, change=True)
 
 
 def test_tables_name_everything(found):
-    table = scores.overall_table(found)
-    assert table.splitlines()[0].split()[:3] == ["model", "D", "F0"]
+    table = overall_table(found)
+    assert table.splitlines()[0].split()[:3] == ["model", "D", "canonical_error"]
     assert [line.split("  ")[0] for line in table.splitlines()[1:]] == found.names(0)
-    by_speaker = scores.detail_table(found, "speaker")
+    by_speaker = detail_table(found, "speaker")
     assert [line.split()[0] for line in by_speaker.splitlines()] == ["speaker", "him", "her"]
-    assert scores.detail_table(found, "shaping").splitlines()[1].startswith("boom")
+    assert detail_table(found, "shaping").splitlines()[1].startswith("boom")
 
 
 def test_json_round_trip(found):
     told = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert told["cmn"]["f0"] == pytest.approx(found.row("cmn").measures.f0)
+    assert told["cmn"]["canonical_error"] == pytest.approx(
+        found.row("cmn").measures.canonical_error
+    )
     assert set(told["cmn"]["shapings"]) == {"boom", "tilt+3"}
     assert set(told["oracle"]["speakers"]) == {"him", "her"}
 
@@ -135,8 +154,8 @@ def test_command_prints_writes_and_draws(samples_dir, tmp_path, shapes_file, cap
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["none", "cmn", "kalman-cmn"]
     told = json.loads(report.read_text())
-    assert told["cmn"]["f0"] < told["none"]["f0"]
-    assert told["kalman-cmn"]["f0"] < told["none"]["f0"]
+    assert told["cmn"]["canonical_error"] < told["none"]["canonical_error"]
+    assert told["kalman-cmn"]["canonical_error"] < told["none"]["canonical_error"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -152,14 +171,14 @@ def test_classic_table(samples_dir, quantise, capsys):
     files = [str(path) for path in sorted(samples_dir.glob("espeak_male_*.wav"))[:2]]
     assert main(["evaluate", *files, "--classic", "-m", "700c"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["sample", "none", "D", "700c", "D", "none", "Fv", "700c", "Fv"]
+    assert lines[0].split() == "sample none D 700c D none shape_error 700c shape_error".split()
     assert len(lines) == 4
-    vectors = evaluation.analyse(read_audio(files[0]))
-    expected = evaluation.distortion(vectors, quantise)
+    vectors = analyse(read_audio(files[0]))
+    expected = distortion(vectors, quantise)
     assert float(lines[1].split()[1]) == pytest.approx(expected, abs=0.006)
     figures = np.array([[float(cell) for cell in line.split()[1:]] for line in lines[1:]])
     np.testing.assert_allclose(figures[-1], figures[:-1].mean(axis=0), atol=0.0101)
-    assert np.ptp(figures[-1]) > 0.5  # D and Fv are not alike
+    assert np.ptp(figures[-1]) > 0.5  # D and shape_error are not alike
 
 
 def test_change_is_another_table(samples_dir, tmp_path, shapes_file, capsys):
@@ -203,7 +222,7 @@ def test_a_missing_extra_is_told_before_the_work(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.setattr(evaluation, "find_speech", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(FIND_SPEECH, lambda *_: pytest.fail("work was done"))
     assert main(["evaluate", str(samples_dir), *words]) == 1
     assert f"needs {missing}, which is not installed" in capsys.readouterr().err
 
@@ -223,10 +242,10 @@ def test_speakers_of_a_manifest(tmp_path):
         {"path": "b/2.wav", "speaker": "two", "use": "train"},
     ]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert evaluation.find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
-    assert set(evaluation.find_speech([tmp_path])) == {"one", "two"}
+    assert find_speech([tmp_path], "validate") == {"one": [tmp_path / "a/1.wav"]}
+    assert set(find_speech([tmp_path])) == {"one", "two"}
     with pytest.raises(Codec2EqError, match="for use 'classic', only for train, validate"):
-        evaluation.find_speech([tmp_path], "classic")
+        find_speech([tmp_path], "classic")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +263,7 @@ def test_a_damaged_manifest_is_told_with_its_line(tmp_path, line):
     good = b'{"path": "a.wav", "speaker": "one", "use": "validate"}'
     (tmp_path / "manifest.jsonl").write_bytes(good + b"\n" + line + b"\n" + good)
     with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: line 2 tells of no recording"):
-        evaluation.find_speech([tmp_path], "validate")
+        find_speech([tmp_path], "validate")
 
 
 def test_folders_of_one_name_are_different_speakers_and_sessions(tmp_path):
@@ -252,19 +271,20 @@ def test_folders_of_one_name_are_different_speakers_and_sessions(tmp_path):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    found = evaluation.find_speech([tmp_path / "al", tmp_path / "bo"])
+    found = find_speech([tmp_path / "al", tmp_path / "bo"])
     assert found == {f"{p.parts[-3]}/{p.parts[-2]}": [p] for p in paths}
     row = {"path": "x.wav", "speaker": "one", "use": "validate"}
     (tmp_path / "bo/manifest.jsonl").write_text(json.dumps(row))
-    assert set(evaluation.find_speech([tmp_path / "al/one", tmp_path / "bo"])) == {"al/one", "one"}
+    assert set(find_speech([tmp_path / "al/one", tmp_path / "bo"])) == {"al/one", "one"}
 
 
 def test_sessions_of_one_name_are_not_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        evaluation, "read_clip", lambda path, analyse: np.full(13 * 8000, len(path.parent.parts))
+        READ_CLIP,
+        lambda path, analyse: np.full(13 * 8000, len(path.parent.parts)),
     )
     paths = [tmp_path / "a/x/1.wav", tmp_path / "a/b/x/2.wav"]
-    first, second = evaluation.join_recordings("s", paths)
+    first, second = join_recordings("s", paths)
     assert {first.name, second.name} == {"a/x", "b/x"}
     assert len(set(first.samples)) == len(set(second.samples)) == 1
 
@@ -272,32 +292,33 @@ def test_sessions_of_one_name_are_not_mixed(tmp_path, monkeypatch):
 def test_folders_are_searched_as_batch_does(tmp_path):
     for name in ("a.mp3", "b.opus", ".hidden.wav", "c.txt"):
         (tmp_path / name).touch()
-    (found,) = evaluation.find_speech([tmp_path]).values()
+    (found,) = find_speech([tmp_path]).values()
     assert [path.name for path in found] == ["a.mp3", "b.opus"]
 
 
 def test_sessions_are_recordings(tmp_path, monkeypatch):
     lengths = {"a": 20, "b": 30, "c": 14, "d": 5, "e": 8}
     monkeypatch.setattr(
-        evaluation, "read_clip", lambda path, analyse: np.zeros(lengths[path.parent.name] * 8000)
+        READ_CLIP,
+        lambda path, analyse: np.zeros(lengths[path.parent.name] * 8000),
     )
     paths = [tmp_path / folder / "x.wav" for folder in lengths]
-    found = evaluation.join_recordings("s", paths)
+    found = join_recordings("s", paths)
     assert [(r.name, len(r.samples) / 8000) for r in found] == [("b", 30), ("a", 20)]
-    few = evaluation.join_recordings("s", paths[3:])
+    few = join_recordings("s", paths[3:])
     assert [(r.name, len(r.samples) / 8000) for r in few] == [("short sessions", 13)]
 
 
 def test_too_little_speech_is_told(tmp_path, capsys):
     with pytest.raises(Codec2EqError, match="12 s"):
-        evaluation.load_speech({"s": []})
+        load_speech({"s": []})
     assert main(["evaluate", str(tmp_path / "nowhere")]) == 1
     assert "not found" in capsys.readouterr().err
 
 
 def test_nothing_measured():
     with pytest.raises(Codec2EqError, match="nothing to measure"):
-        scores.run([], {}, lambda shapes: shapes)
+        run([], {}, lambda shapes: shapes)
     assert Sums().count == 0
 
 
@@ -307,8 +328,8 @@ def test_a_speaker_left_out_is_told(samples_dir, tmp_path, shapes_file, monkeypa
         samples = read_audio(samples_dir / "espeak_male_1.wav")[: 16000 if name == "short" else 100]
         soundfile.write(tmp_path / name / "a.wav", samples.astype(np.int16), 8000)
     told: list[str] = []
-    speakers = evaluation.find_speech([tmp_path, samples_dir])
-    (only, *_) = evaluation.load_speech(speakers, report=told.append)
+    speakers = find_speech([tmp_path, samples_dir])
+    (only, *_) = load_speech(speakers, report=told.append)
     assert only.speaker == "samples"
     assert [line.split(":")[0] for line in told] == ["short", "shorter"]
     assert all("left out, has under 12 s of speech" in line for line in told)
@@ -334,7 +355,7 @@ def test_classic_table_loses_no_file_of_the_same_name(samples_dir, tmp_path, cap
 
 def test_names_of_files_are_distinct():
     paths = ["x.wav", "d/x.wav.wav", "d/y.wav", "d/z.wav", "e/z.wav", "w", "d/w.au"]
-    names = evaluation.name_files(list(map(Path, paths)))
+    names = name_files(list(map(Path, paths)))
     assert list(map(str, names.values())) == paths
     assert list(names) == ["x", "d/x.wav.wav", "y", "d/z.wav", "e/z.wav", "w", "d/w.au"]
 
@@ -366,7 +387,7 @@ def test_outputs_are_refused_before_the_work(
     tmp_path, samples_dir, capsys, monkeypatch, option, name, message
 ):
     (tmp_path / "old").write_bytes(b"kept")
-    monkeypatch.setattr(evaluation, "find_speech", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(FIND_SPEECH, lambda *_: pytest.fail("work was done"))
     assert main(["evaluate", str(samples_dir), option, str(tmp_path / name)]) == 1
     assert message in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["old"]

@@ -17,7 +17,7 @@ import soundfile
 
 from codec2_eq import cli
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench.quality import quantise_700c, speech_activity
+from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.commands import report as command
 from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError

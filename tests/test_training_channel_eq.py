@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench import evaluation, quality, shaping
+from codec2_eq.bench import shaping
+from codec2_eq.bench.cases import shape_recording
+from codec2_eq.bench.measures import quantise_700c, shapes_of
+from codec2_eq.bench.speech import Speech
 from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, models_dir
 from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
@@ -15,7 +18,7 @@ from codec2_eq.training import channel_eq, data
 
 @pytest.fixture(scope="module")
 def quantise():
-    return quality.quantise_700c()
+    return quantise_700c()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def test_recordings_hold_twins_and_warped_voices(recordings):
         assert recording.twins.shape == (data.TWINS, n_frames, 20)
         assert recording.active.shape == (n_frames,)
         assert 0.3 < recording.active.mean() <= 1
-        shift = quality.shapes_of(recording.twins[0]) - quality.shapes_of(recording.plain)
+        shift = shapes_of(recording.twins[0]) - shapes_of(recording.plain)
         assert np.abs(shift[recording.active].mean(axis=0)).max() > 1
 
 
@@ -87,7 +90,7 @@ def test_canonical_items_ask_for_nothing(recordings):
     draws = data.Draws(canonical=1, noise=0, change=0, prelude=0)
     vectors, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
     active = targets[..., 20] > 0
-    difference = quality.shapes_of(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
+    difference = shapes_of(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
     difference = (difference - targets[..., :20])[active]
     assert np.sqrt(np.mean(difference**2)) < 1.5
 
@@ -170,8 +173,8 @@ def test_features_of_other_speech_are_made_again(recordings, tmp_path, monkeypat
 @pytest.fixture(scope="module")
 def cases(samples_dir, quantise):
     samples = np.concatenate([read_audio(p) for p in sorted(samples_dir.glob("espeak_*.wav"))])
-    speech = evaluation.Speech("them", "them", samples[: 13 * 8000])
-    return [evaluation.shape_recording(speech, [shaping.load_shaping("boom")], quantise)]
+    speech = Speech("them", "them", samples[: 13 * 8000])
+    return [shape_recording(speech, [shaping.load_shaping("boom")], quantise)]
 
 
 TINY = channel_eq.Settings(hidden=(6, 5), epochs=2, steps=2, batch=3, patience=2)
@@ -230,7 +233,7 @@ def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, dam
         checkpoint.write_bytes(b"PK\3\4 and no more")
     else:
         with open(checkpoint, "wb") as file:
-            np.savez(file, loss=[1.0], F0=[1.0], Fv=[1.0], now0=np.zeros(3))
+            np.savez(file, loss=[1.0], canonical_error=[1.0], shape_error=[1.0], now0=np.zeros(3))
     with pytest.raises(Codec2EqError, match="checkpoint: not a checkpoint"):
         channel_eq.train(tmp_path, recordings, cases, settings=TINY)
 

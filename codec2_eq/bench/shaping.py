@@ -16,11 +16,14 @@ import numpy as np
 
 from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import K
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
 PAD_S = 0.01  # of silence around a response, for the resampler's own to ring in
 LOWEST_HZ = 60.0  # curves are held constant below: no speech, and log2(0) is infinite
+BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, K) / 2595) - 1)  # where vectors sample a curve
+OCTAVES = np.log2(BAND_HZ / 1000)
 CURVE_FLOOR_DB = -70.0  # a true zero has no minimum-phase partner
 
 # ITU-T Recommendation P.48 (11/88), table 1: nominal sending sensitivity of the intermediate

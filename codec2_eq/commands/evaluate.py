@@ -9,7 +9,6 @@ import sys
 from codec2_eq.commands import options
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
-KALMAN = "kalman-cmn"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="MODEL",
         dest="models",
-        help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); {KALMAN} is one more",
+        help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); also kalman-cmn",
     )
     parser.add_argument(
         "--shapes",
@@ -42,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classic",
         action="store_true",
-        help="the classic table instead: each file unshaped, D and Fv, samples x models",
+        help="the classic table instead: each file unshaped, D and shape error, samples x models",
     )
     parser.add_argument(
         "--change",
@@ -55,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("shaping", "speaker"),
         action="append",
         default=[],
-        help="print F0 and Fv by shaping or by speaker too",
+        help="print canonical and shape error by shaping or by speaker too",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
@@ -84,55 +83,52 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_table(args: argparse.Namespace) -> None:
     from codec2_eq import messages
-    from codec2_eq.bench import evaluation, quality, scores, shaping
+    from codec2_eq.bench import scores, tables
+    from codec2_eq.bench.cases import mean_spectra, shape_recording
+    from codec2_eq.bench.measures import quantise_700c
+    from codec2_eq.bench.shaping import SHAPINGS, load_shaping, read_shapings
+    from codec2_eq.bench.speech import find_speech, load_speech
 
-    names = shaping.SHAPINGS
-    shapings = (
-        shaping.read_shapings(args.shapes)
-        if args.shapes
-        else list(map(shaping.load_shaping, names))
-    )
-    quantise = quality.quantise_700c()
-    models = _models(args)
-    found_speech = evaluation.find_speech(args.inputs, args.use)
-    speech = evaluation.load_speech(found_speech, report=messages.warn)
-    cases = [evaluation.shape_recording(recording, shapings, quantise) for recording in speech]
-    found = scores.run(cases, models, quantise, _tell, change=args.change)
-    _print(args, scores.overall_table(found))
+    shapings = read_shapings(args.shapes) if args.shapes else list(map(load_shaping, SHAPINGS))
+    quantise = quantise_700c()
+    methods = _methods(args)
+    recordings = load_speech(find_speech(args.inputs, args.use), report=messages.warn)
+    cases = [shape_recording(recording, shapings, quantise) for recording in recordings]
+    found = scores.run(cases, methods, quantise, _tell, change=args.change)
+    _print(args, tables.overall_table(found))
     for which in args.by:
-        _print(args, "\n" + scores.detail_table(found, which))
+        _print(args, "\n" + tables.detail_table(found, which))
     _write_json(args, found.as_json)
     if args.picture:
         from pathlib import Path
 
+        from codec2_eq.bench.plots import draw
         from codec2_eq.pictures import save_picture
 
-        spectra = evaluation.mean_spectra(cases[0], list(models.values())[-1])
-        save_picture(scores.draw(found, spectra), Path(args.picture), force=args.force)
+        spectra = mean_spectra(cases[0], list(methods.values())[-1])
+        save_picture(draw(found, spectra), Path(args.picture), force=args.force)
 
 
 def _run_classic(args: argparse.Namespace) -> None:
     from codec2_eq.audio.stream import read_audio
-    from codec2_eq.bench import evaluation, quality, scores
+    from codec2_eq.bench.measures import quantise_700c
+    from codec2_eq.bench.scores import classic_scores
+    from codec2_eq.bench.speech import analyse, find_speech, name_files
+    from codec2_eq.bench.tables import classic_table
 
-    paths = [p for files in evaluation.find_speech(args.inputs, args.use).values() for p in files]
-    named = evaluation.name_files(paths)
-    samples = {name: evaluation.analyse(read_audio(path)) for name, path in named.items()}
-    found = scores.classic_scores(samples, _models(args), quality.quantise_700c())
-    _print(args, scores.classic_table(found))
+    paths = [path for files in find_speech(args.inputs, args.use).values() for path in files]
+    vectors = {name: analyse(read_audio(path)) for name, path in name_files(paths).items()}
+    found = classic_scores(vectors, _methods(args), quantise_700c())
+    _print(args, classic_table(found))
     _write_json(args, lambda: found)
 
 
-def _models(args: argparse.Namespace):
-    """Equalisers by name; none is always there, as the lower end of the scale."""
-    from codec2_eq.bench import evaluation
-    from codec2_eq.equalisers.equaliser import load_equaliser
+def _methods(args: argparse.Namespace):
+    """Methods by name; none is always there, as the lower end of the scale."""
+    from codec2_eq.bench.methods import load_method
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])
-    return {
-        name: evaluation.KalmanMean.from_codebook() if name == KALMAN else load_equaliser(name)
-        for name in names
-    }
+    return {name: load_method(name) for name in names}
 
 
 def _write_json(args: argparse.Namespace, figures) -> None:

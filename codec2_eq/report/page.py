@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import CLIPPED_SHARE, FULL_SCALE, stream_audio
-from codec2_eq.bench.quality import speech_activity
+from codec2_eq.bench.measures import speech_activity
 from codec2_eq.equalisers.equaliser import (
     CODEBOOK_MEAN_DB,
     Equaliser,

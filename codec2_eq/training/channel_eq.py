@@ -19,9 +19,20 @@ import numpy as np
 
 from codec2_eq import pictures
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.bench import evaluation, quality
-from codec2_eq.bench.quality import Measures, Sums
+from codec2_eq.bench.cases import Case, distortion, run_case, shape_recording
+from codec2_eq.bench.measures import (
+    FRAME_S,
+    RESIDUAL_EDGES_S,
+    Equalise,
+    Measures,
+    Quantise,
+    Sums,
+    closed,
+    quantise_700c,
+    score,
+)
 from codec2_eq.bench.shaping import SHAPINGS, load_shaping
+from codec2_eq.bench.speech import analyse, find_speech, load_speech
 from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
@@ -62,7 +73,7 @@ class Settings:
 def train(
     folder: Path,
     recordings: Sequence[data.Recording],
-    cases: Sequence[evaluation.Case],
+    cases: Sequence[Case],
     *,
     seed: int = 1,
     settings: Settings | None = None,
@@ -73,7 +84,7 @@ def train(
     force: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Network:
-    """Train, choose the epoch by F0 + Fv on unseen speakers through real filters, and publish.
+    """Train, choose the epoch that errs least on unseen speakers through real filters, and publish.
 
     folder : where ``channel_eq.*`` go; a training that was stopped goes on from the checkpoint
     that it left there. recordings : to train on. cases : to validate on. classic : recordings
@@ -132,18 +143,18 @@ def train_on_speech(
     """
     _require_free(folder, force=force)  # before minutes of analysis
     import_keras()
-    quantise = quality.quantise_700c()
+    quantise = quantise_700c()
     sources = data.find_sources(speech)
     recordings = _features(sources, cache / "channel_eq_features.npz", quantise, report)
     report("shaping the validation speech")
     shapings = [load_shaping(name) for name in SHAPINGS]
     cases = [
-        evaluation.shape_recording(recording, shapings, quantise)
-        for recording in evaluation.load_speech(evaluation.find_speech([speech], "validate"))
+        shape_recording(recording, shapings, quantise)
+        for recording in load_speech(find_speech([speech], "validate"))
     ]
     classic = {
-        name: evaluation.analyse(read_audio(paths[0]))
-        for name, paths in evaluation.find_speech([speech], "classic").items()
+        name: analyse(read_audio(paths[0]))
+        for name, paths in find_speech([speech], "classic").items()
     }
     return train(
         folder,
@@ -158,7 +169,7 @@ def train_on_speech(
 
 
 def _features(
-    sources: data.Sources, cached: Path, quantise: quality.Quantise, report: Callable[[str], None]
+    sources: data.Sources, cached: Path, quantise: Quantise, report: Callable[[str], None]
 ) -> list[data.Recording]:
     """The features of the training speech, from the cache if it holds those of this speech."""
     if cached.is_file():
@@ -191,7 +202,7 @@ class _Trained:
 
 def _fit(
     recordings: Sequence[data.Recording],
-    cases: Sequence[evaluation.Case],
+    cases: Sequence[Case],
     seed: int,
     settings: Settings,
     folder: Path,
@@ -278,7 +289,7 @@ def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -
 
 def _basis(
     recordings: Sequence[data.Recording],
-    cases: Sequence[evaluation.Case],
+    cases: Sequence[Case],
     seed: int,
     settings: Settings,
 ) -> str:
@@ -295,7 +306,7 @@ def _basis(
 def _keep_best(
     keras: Any,
     cell: Any,
-    cases: Sequence[evaluation.Case],
+    cases: Sequence[Case],
     settings: Settings,
     checkpoint: Path,
     basis: str,
@@ -309,7 +320,11 @@ def _keep_best(
             self.best: list[np.ndarray] = []
             self.best_score = np.inf
             self.since = 0
-            self.history: dict[str, list[float]] = {"loss": [], "F0": [], "Fv": []}
+            self.history: dict[str, list[float]] = {
+                "loss": [],
+                "canonical_error": [],
+                "shape_error": [],
+            }
 
         def resume(self, model: Any) -> int:
             """Go on after the last whole epoch, as if it had never been interrupted."""
@@ -331,11 +346,11 @@ def _keep_best(
                     f"{checkpoint}: not a checkpoint of this training ({error}); remove it to "
                     "start afresh"
                 ) from error
-            scores = np.add(self.history["F0"], self.history["Fv"])
+            scores = np.add(self.history["canonical_error"], self.history["shape_error"])
             self.best_score = scores.min()
             self.since = len(scores) - 1 - int(scores.argmin())
-            report(f"resuming after epoch {len(self.history['F0'])}")
-            return len(self.history["F0"])
+            report(f"resuming after epoch {len(self.history['loss'])}")
+            return len(self.history["loss"])
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if not np.isfinite((logs or {})["loss"]):
@@ -348,11 +363,19 @@ def _keep_best(
             averaged = self.model.get_weights()
             found = judge(Network(NAME, [cell.exported()]), cases)
             self.model.set_weights(now)
-            for name, value in (("loss", (logs or {})["loss"]), ("F0", found.f0), ("Fv", found.fv)):
+            for name, value in (
+                ("loss", (logs or {})["loss"]),
+                ("canonical_error", found.canonical_error),
+                ("shape_error", found.shape_error),
+            ):
                 self.history[name].append(float(value))
             self.since += 1
-            if found.f0 + found.fv < self.best_score:
-                self.best, self.best_score, self.since = averaged, found.f0 + found.fv, 0
+            if found.canonical_error + found.shape_error < self.best_score:
+                self.best, self.best_score, self.since = (
+                    averaged,
+                    found.canonical_error + found.shape_error,
+                    0,
+                )
             if self.since >= settings.patience:
                 self.model.stop_training = True
             weights = {f"now{i}": w for i, w in enumerate(now)}
@@ -363,7 +386,8 @@ def _keep_best(
                 np.savez(stream, basis=np.array(basis), **weights, **self.history)  # type: ignore
             report(
                 f"epoch {epoch + 1:3}/{settings.epochs}  loss {self.history['loss'][-1]:6.2f}  "
-                f"F0 {found.f0:.2f}  Fv {found.fv:.2f}  D {found.d:.2f}  "
+                f"canonical_error {found.canonical_error:.2f}  "
+                f"shape_error {found.shape_error:.2f}  D {found.d:.2f}  "
                 f"variance {found.variance_ratio:.3f}"
             )
 
@@ -373,61 +397,63 @@ def _keep_best(
 # ---------------------------------------------------------------------------------- judging
 
 
-def judge(network: Network, cases: Sequence[evaluation.Case]) -> Measures:
+def judge(network: Network, cases: Sequence[Case]) -> Measures:
     """Measure a network on all segments, speakers and filters together."""
-    quantise = quality.quantise_700c()
+    quantise = quantise_700c()
     return sum((sums for _, sums in _scores(network, cases, quantise)), Sums()).measures()
 
 
 def _scores(
-    network: Network, cases: Sequence[evaluation.Case], quantise: quality.Quantise
+    network: Network, cases: Sequence[Case], quantise: Quantise
 ) -> Iterator[tuple[str, Sums]]:
     for case in cases:
         for name, vectors in case.shaped.items():
-            yield name, quality.score(network, vectors, case.reference, quantise)
+            yield name, score(network, vectors, case.reference, quantise)
 
 
 def figures(
-    network: Network, cases: Sequence[evaluation.Case], classic: Mapping[str, np.ndarray]
+    network: Network, cases: Sequence[Case], classic: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """What the card tells: the measures, shares closed, and the classic samples' mean D."""
-    quantise = quality.quantise_700c()
+    quantise = quantise_700c()
     total: dict[str, Sums] = {}
     for case in cases:
-        models: dict[str, quality.Equalise] = {NAME: network, "none": lambda vectors: vectors}
-        for (model, _), sums in evaluation.run_case(case, models, quantise).items():
+        models: dict[str, Equalise] = {NAME: network, "none": lambda vectors: vectors}
+        for (model, _), sums in run_case(case, models, quantise).items():
             total[model] = total.get(model, Sums()) + sums
     found = {model: sums.measures() for model, sums in total.items()}
     own, none, oracle = found[NAME], found["none"], found["oracle"]
     told: dict[str, Any] = {
-        "f0_db2": round(own.f0, 2),
-        "fv_db2": round(own.fv, 2),
+        "canonical_error_db2": round(own.canonical_error, 2),
+        "shape_error_db2": round(own.shape_error, 2),
         "d_db2": round(own.d, 2),
-        "f0_closed": round(quality.closed(none.f0, own.f0, oracle.f0), 3),
-        "fv_closed": round(quality.closed(none.fv, own.fv, oracle.fv), 3),
+        "canonical_closed": round(
+            closed(none.canonical_error, own.canonical_error, oracle.canonical_error), 3
+        ),
+        "shape_closed": round(closed(none.shape_error, own.shape_error, oracle.shape_error), 3),
         "d_over_oracle": round(own.d / oracle.d, 3),
         "variance_ratio": round(own.variance_ratio, 3),
         "slope": round(own.slope, 3),
         "residual_db2": [round(r, 1) for r in own.residual],
     }
     if classic:
-        distortions = [evaluation.distortion(network(v), quantise) for v in classic.values()]
+        distortions = [distortion(network(v), quantise) for v in classic.values()]
         told["classic_d_db2"] = round(float(np.mean(distortions)), 2)
     return told
 
 
 def _describe(recordings: Sequence[data.Recording], sources: str) -> str:
-    hours = sum(len(r.plain) for r in recordings) * quality.FRAME_S / 3600
+    hours = sum(len(r.plain) for r in recordings) * FRAME_S / 3600
     voices = len({r.speaker.split("*")[0] for r in recordings})
     return f"{hours:.1f} h of {voices} speakers, some at other speeds; {sources}".rstrip("; ")
 
 
 def _draw(
-    network: Network, cases: Sequence[evaluation.Case], history: Mapping[str, Sequence[float]]
+    network: Network, cases: Sequence[Case], history: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     measures = judge(network, cases)
     figure, (axis,) = pictures.panels("channel_eq: what is left of the shaping", 1)
-    edges = quality.RESIDUAL_EDGES_S
+    edges = RESIDUAL_EDGES_S
     axis.stairs(measures.residual, edges, color=pictures.COLOURS[0], linewidth=1.8)
     axis.set(
         xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]", ylim=(0, None)

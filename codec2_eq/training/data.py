@@ -20,17 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.bench import quality, shaping
-from codec2_eq.bench.evaluation import (
-    BAND_HZ,
-    OCTAVES,
-    RATE_HZ,
-    Analyse,
-    analyse,
-    find_speech,
-    manifest_rows,
-    read_clip,
-)
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.bench import shaping
+from codec2_eq.bench.measures import SEGMENT_FRAMES, Quantise, Reference, shapes_of
+from codec2_eq.bench.shaping import BAND_HZ, OCTAVES
+from codec2_eq.bench.speech import Analyse, analyse, find_speech, manifest_rows, read_clip
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 from codec2_eq.records import K
@@ -165,7 +159,7 @@ def shaped_twin(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _recordings_of(
-    speaker: str, speech: Floats, analyse: Analyse, quantise: quality.Quantise
+    speaker: str, speech: Floats, analyse: Analyse, quantise: Quantise
 ) -> Iterator[Recording]:
     for start in range(0, len(speech), int(RECORDING_S * RATE_HZ)):
         samples = speech[start : start + int(RECORDING_S * RATE_HZ)]
@@ -173,7 +167,7 @@ def _recordings_of(
             continue
         rng = np.random.default_rng([zlib.crc32(speaker.encode()), start])
         plain = analyse(samples)
-        reference = quality.Reference.of(plain, quantise)
+        reference = Reference.of(plain, quantise)
         twins = np.stack([analyse(shaped_twin(samples, rng)) for _ in range(TWINS)])
         yield Recording(speaker, plain, twins, reference.active, reference.offset)
 
@@ -182,7 +176,7 @@ def prepare(
     speakers: dict[str, list[Path]],
     *,
     analyse: Analyse = analyse,
-    quantise: quality.Quantise,
+    quantise: Quantise,
     progress: Callable[[str], object] = lambda text: None,
 ) -> list[Recording]:
     """All recordings to train on: each speaker as is and at two other speeds."""
@@ -306,7 +300,7 @@ class Sampler:
         Returns vectors (size, 300, K) dB and targets (size, 300, K + 1): canonical shapes, then 1
         for active frames and 0 for others.
         """
-        items = [self._item(quality.SEGMENT_FRAMES, rng) for _ in range(size)]
+        items = [self._item(SEGMENT_FRAMES, rng) for _ in range(size)]
         vectors, targets = zip(*items, strict=True)
         return np.stack(vectors), np.stack(targets)
 
@@ -343,7 +337,7 @@ class Sampler:
             shaped = _with_noise_floor(shaped, rng)
         shaped = np.maximum(shaped, shaped.max(axis=1, keepdims=True) - FLOOR_DB)
         shaped = shaped + rng.uniform(-15, 15)
-        target = quality.shapes_of(plain) - recording.offset
+        target = shapes_of(plain) - recording.offset
         active = recording.active[frames, None]
         return shaped.astype(np.float32), np.hstack([target, active]).astype(np.float32)
 

@@ -7,7 +7,7 @@ the microphone best: with it the quantiser's errors average to zero. Perfect kno
 y - mean(y - x) - c*, is the oracle; a method's score is the share of the way to it.
 
 Distortion against the codebook alone (`d`) cannot judge: whoever puts out codebook entries has
-none. So `f0` and `fv` compare what the decoder gets with what was said.
+none. So `canonical_error` and `shape_error` compare what the decoder gets with what was said.
 """
 
 from __future__ import annotations
@@ -148,15 +148,16 @@ def cold_segments(n_frames: int) -> list[slice]:
 class Sums:
     """Sums over frames, which add up over segments, speakers and filters.
 
-    count : active frames; d, f0, fv : squared errors per band, summed over frames;
+    count : active frames;
+    d, canonical_error, shape_error : squared errors per band, summed over frames;
     residual, residual_count : by time since the start; cross, power : z'VQ(f) and z'z within
     segments, whose quotient is the slope; spread : f'f within segments.
     """
 
     count: float = 0.0
     d: float = 0.0
-    f0: float = 0.0
-    fv: float = 0.0
+    canonical_error: float = 0.0
+    shape_error: float = 0.0
     cross: float = 0.0
     power: float = 0.0
     spread: float = 0.0
@@ -176,8 +177,8 @@ class Sums:
             residual = self.residual / self.residual_count
         return Measures(
             d=self.d / self.count,
-            f0=self.f0 / self.count,
-            fv=self.fv / self.count,
+            canonical_error=self.canonical_error / self.count,
+            shape_error=self.shape_error / self.count,
             variance_ratio=self.spread / max(self.power, 1e-9),
             slope=self.cross / max(self.power, 1e-9),
             residual=tuple(float(r) for r in residual),
@@ -190,8 +191,8 @@ class Measures:
     """What an equaliser scored, dB^2 per band except the two ratios.
 
     d : distortion of the quantiser on what it was given: a diagnostic, not a goal
-    f0 : decoded vectors against canonical speech: the headline
-    fv : the same up to a constant curve per segment: catches wander and collapse
+    canonical_error : decoded vectors against canonical speech: the headline
+    shape_error : the same up to a constant curve per segment: catches wander and collapse
     variance_ratio : variance over time of the output over that of canonical speech; honest ~1
     slope : of the decoded vectors on canonical speech; honest 0.72 to 0.78
     residual : |f(y) - z|^2 in the bins of RESIDUAL_EDGES_S; NaN where no frame fell
@@ -199,8 +200,8 @@ class Measures:
     """
 
     d: float
-    f0: float
-    fv: float
+    canonical_error: float
+    shape_error: float
     variance_ratio: float
     slope: float
     residual: tuple[float, ...]
@@ -224,7 +225,9 @@ def measure(output: Floats, reference: Reference, quantise: Quantise) -> Sums:
     equalised = shapes_of(np.asarray(output, np.float32))[active]
     canonical = reference.canonical[active]
     decoded = quantise(equalised)
-    wander = decoded - canonical  # a constant offset c* between x and z does not matter to fv
+    wander = (
+        decoded - canonical
+    )  # a constant offset c* between x and z does not matter to shape_error
     centred = canonical - canonical.mean(axis=0)
     residual = np.square(equalised - canonical).mean(axis=1)
     bins = np.digitize(FRAME_S * np.arange(len(residual)), RESIDUAL_EDGES_S) - 1
@@ -233,8 +236,8 @@ def measure(output: Floats, reference: Reference, quantise: Quantise) -> Sums:
     return Sums(
         count=float(active.sum()),
         d=float(np.square(equalised - decoded).mean(axis=1).sum()),
-        f0=float(np.square(wander).mean(axis=1).sum()),
-        fv=float(np.square(wander - wander.mean(axis=0)).mean(axis=1).sum()),
+        canonical_error=float(np.square(wander).mean(axis=1).sum()),
+        shape_error=float(np.square(wander - wander.mean(axis=0)).mean(axis=1).sum()),
         cross=float((centred * (decoded - decoded.mean(axis=0))).mean(axis=1).sum()),
         power=float(np.square(centred).mean(axis=1).sum()),
         spread=float(np.square(equalised - equalised.mean(axis=0)).mean(axis=1).sum()),

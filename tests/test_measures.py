@@ -2,15 +2,31 @@
 import numpy as np
 import pytest
 
-from codec2_eq.bench import evaluation, quality, shaping
-from codec2_eq.bench.quality import Reference, Sums
-from codec2_eq.equalisers.equaliser import load_equaliser
+from codec2_eq.bench import shaping
+from codec2_eq.bench.cases import run_case, shape_recording
+from codec2_eq.bench.kalman import KalmanMean
+from codec2_eq.bench.measures import (
+    Reference,
+    Sums,
+    canonical_offset,
+    closed,
+    cold_segments,
+    cut_silences,
+    frames_to_keep,
+    measure,
+    quantise_700c,
+    score,
+    shapes_of,
+    speech_activity,
+)
+from codec2_eq.bench.speech import load_speech
+from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 
 @pytest.fixture(scope="module")
 def quantise():
-    return quality.quantise_700c()
+    return quantise_700c()
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +34,9 @@ def cases(samples_dir, quantise):
     """Synthetic speakers through three filters: real vectors, real codebook."""
     paths = sorted(samples_dir.glob("espeak_*.wav"))
     assert paths
-    speech = evaluation.load_speech({"synthetic": paths})
+    speech = load_speech({"synthetic": paths})
     shapings = [shaping.load_shaping(name) for name in ("boom", "tilt+3", "handset")]
-    return [evaluation.shape_recording(s, shapings, quantise) for s in speech]
+    return [shape_recording(s, shapings, quantise) for s in speech]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +46,16 @@ def vectors(cases):
 
 
 def measures(output, reference, quantise):
-    return quality.measure(output, reference, quantise).measures()
+    return measure(output, reference, quantise).measures()
 
 
 def test_canonical_speech_itself_is_undisturbed(vectors, quantise):
     reference, _ = vectors
     found = measures(reference.canonical, reference, quantise)
     assert found.residual[0] == pytest.approx(0, abs=1e-6)
-    assert found.f0 == pytest.approx(found.d)
+    assert found.canonical_error == pytest.approx(found.d)
     assert found.variance_ratio == pytest.approx(1)
-    assert found.fv <= found.f0
+    assert found.shape_error <= found.canonical_error
     assert found.frames == reference.active.sum()
 
 
@@ -57,28 +73,37 @@ def test_canonical_speech_does_not_depend_on_the_recordings_own_curve(vectors, q
     reference, _ = vectors
     curve = np.linspace(-15, 15, 20, dtype=np.float32)
     shapes = reference.shapes[reference.active]
-    moved = quality.canonical_offset(shapes + curve, quantise)
+    moved = canonical_offset(shapes + curve, quantise)
     np.testing.assert_allclose(moved - reference.offset, curve, atol=0.05)
 
 
 def test_oracle_and_none_lie_far_apart(cases, quantise):
     table = sum_tables(cases, {"none": load_equaliser("none")}, quantise)
     none, oracle = table["none"].measures(), table["oracle"].measures()
-    assert none.f0 > 2 * oracle.f0
-    assert none.fv > oracle.fv
+    assert none.canonical_error > 2 * oracle.canonical_error
+    assert none.shape_error > oracle.shape_error
     assert none.residual[0] > 4 * oracle.residual[0]
 
 
 def test_known_methods_stand_in_order(cases, quantise):
     models = {name: load_equaliser(name) for name in ("none", "700c", "cmn")}
-    f0 = {name: sums.measures().f0 for name, sums in sum_tables(cases, models, quantise).items()}
-    assert f0["oracle"] < f0["utterance mean"] < f0["cmn"] < f0["700c"] < f0["none"]
+    canonical_error = {
+        name: sums.measures().canonical_error
+        for name, sums in sum_tables(cases, models, quantise).items()
+    }
+    assert (
+        canonical_error["oracle"]
+        < canonical_error["utterance mean"]
+        < canonical_error["cmn"]
+        < canonical_error["700c"]
+        < canonical_error["none"]
+    )
 
 
 def sum_tables(cases, models, quantise):
     total: dict[str, Sums] = {}
     for case in cases:
-        for (model, _), sums in evaluation.run_case(case, models, quantise).items():
+        for (model, _), sums in run_case(case, models, quantise).items():
             total[model] = total.get(model, Sums()) + sums
     return total
 
@@ -91,8 +116,8 @@ def test_collapse_is_caught(vectors, quantise):
     assert collapsed.d < 1e-6 < honest.d  # the diagnostic alone is deceived
     assert collapsed.variance_ratio < 0.01 < 0.7 < honest.variance_ratio
     assert collapsed.slope == pytest.approx(0, abs=1e-6)
-    assert collapsed.fv > 2 * honest.fv
-    assert collapsed.f0 > 2 * honest.f0
+    assert collapsed.shape_error > 2 * honest.shape_error
+    assert collapsed.canonical_error > 2 * honest.canonical_error
 
 
 def test_putting_out_codebook_entries_is_caught(vectors, quantise):
@@ -101,20 +126,22 @@ def test_putting_out_codebook_entries_is_caught(vectors, quantise):
     honest = reference.oracle(shaped)
     gamed = measures(quantise(honest), reference, quantise)
     assert gamed.d < 0.01 * measures(honest, reference, quantise).d
-    assert gamed.f0 == pytest.approx(measures(honest, reference, quantise).f0, rel=0.02)
+    assert gamed.canonical_error == pytest.approx(
+        measures(honest, reference, quantise).canonical_error, rel=0.02
+    )
     assert gamed.variance_ratio < 0.96
 
 
-def test_a_constant_curve_costs_f0_but_not_fv(vectors, quantise):
-    """Fv forgives a constant: exactly where the decoder's cells move along with the speech."""
+def test_a_constant_curve_is_a_canonical_error_but_no_shape_error(vectors, quantise):
+    """Exactly: where the decoder's cells move along with the speech."""
     reference, _ = vectors
     moved = quantise(reference.canonical) + np.float32(3) * np.cos(np.arange(20, dtype=np.float32))
     plain = measures(reference.canonical, reference, quantise)
     curve = measures(moved, reference, lambda shapes: shapes)
     still = measures(quantise(reference.canonical), reference, lambda shapes: shapes)
-    assert curve.fv == pytest.approx(still.fv, rel=1e-4)
-    assert curve.fv == pytest.approx(plain.fv, rel=1e-4)
-    assert curve.f0 > still.f0 + 2
+    assert curve.shape_error == pytest.approx(still.shape_error, rel=1e-4)
+    assert curve.shape_error == pytest.approx(plain.shape_error, rel=1e-4)
+    assert curve.canonical_error > still.canonical_error + 2
 
 
 def test_wander_costs_fv(vectors, quantise):
@@ -122,7 +149,7 @@ def test_wander_costs_fv(vectors, quantise):
     honest = reference.oracle(shaped)
     drift = np.linspace(-5, 5, len(honest), dtype=np.float32)[:, None] * np.linspace(-1, 1, 20)
     wandering = measures((honest + drift).astype(np.float32), reference, quantise)
-    assert wandering.fv > measures(honest, reference, quantise).fv + 1
+    assert wandering.shape_error > measures(honest, reference, quantise).shape_error + 1
 
 
 def test_residual_is_told_by_active_time(quantise):
@@ -150,23 +177,23 @@ def test_activity_and_silences():
     mean_db = np.full(100, 40.0)
     mean_db[30:60] = 10.0
     mean_db[80] = 20.5
-    active = quality.speech_activity(mean_db)
+    active = speech_activity(mean_db)
     assert active.sum() == 70
     assert active[80]
-    keep = quality.frames_to_keep(active)
+    keep = frames_to_keep(active)
     assert keep.sum() == 80  # 0.4 s of the pause stay
     assert keep[30:40].all()
     samples = np.arange(100 * 320, dtype=np.float32)
-    cut = quality.cut_silences(samples, mean_db)
+    cut = cut_silences(samples, mean_db)
     assert cut.shape == (80 * 320,)
     assert cut[40 * 320] == 60 * 320
 
 
 def test_segments_are_cold_and_leave_little():
-    parts = quality.cold_segments(780)
+    parts = cold_segments(780)
     assert [(p.start, p.stop) for p in parts] == [(0, 300), (300, 600), (600, 780)]
-    assert len(quality.cold_segments(700)) == 2
-    assert quality.cold_segments(40) == [slice(0, 40)]
+    assert len(cold_segments(700)) == 2
+    assert cold_segments(40) == [slice(0, 40)]
     calls = []
 
     def equalise(block):
@@ -175,19 +202,17 @@ def test_segments_are_cold_and_leave_little():
 
     shapes = np.zeros((700, 20), np.float32)
     reference = Reference(shapes, np.ones(700, bool), np.zeros(20, np.float32))
-    quality.score(equalise, shapes, reference, lambda shapes: shapes)
+    score(equalise, shapes, reference, lambda shapes: shapes)
     assert calls == [300, 300]
 
 
 def test_sums_add_up(vectors, quantise):
     reference, shaped = vectors
     halves = [slice(0, 150), slice(150, 300)]
-    first, second = (
-        quality.measure(shaped[half], reference.part(half), quantise) for half in halves
-    )
+    first, second = (measure(shaped[half], reference.part(half), quantise) for half in halves)
     both = (first + second).measures()
     weights = [first.count, second.count]
-    for name in ("d", "f0", "fv"):
+    for name in ("d", "canonical_error", "shape_error"):
         parts = [getattr(sums.measures(), name) for sums in (first, second)]
         assert getattr(both, name) == pytest.approx(np.average(parts, weights=weights))
         assert parts[0] != pytest.approx(parts[1], rel=1e-3)
@@ -195,8 +220,13 @@ def test_sums_add_up(vectors, quantise):
 
 
 def test_closed_is_a_share_of_the_way():
-    assert [quality.closed(50, f0, 10) for f0 in (50, 20, 10, 60)] == [0, 0.75, 1, -0.25]
-    assert np.isnan(quality.closed(10, 10, 10))
+    assert [closed(50, canonical_error, 10) for canonical_error in (50, 20, 10, 60)] == [
+        0,
+        0.75,
+        1,
+        -0.25,
+    ]
+    assert np.isnan(closed(10, 10, 10))
 
 
 def test_slope_is_that_of_what_is_decoded(vectors, quantise):
@@ -211,18 +241,18 @@ def test_slope_is_that_of_what_is_decoded(vectors, quantise):
 
 
 def test_digital_silence_is_no_speech():
-    assert not quality.speech_activity(np.full(50, -150.0)).any()
-    assert quality.speech_activity(np.array([-20.0, -10, -10])).tolist() == [False, True, True]
+    assert not speech_activity(np.full(50, -150.0)).any()
+    assert speech_activity(np.array([-20.0, -10, -10])).tolist() == [False, True, True]
 
 
 def test_kalman_mean_finds_a_constant_curve():
     rng = np.random.default_rng(1)
     curve = 6 * np.cos(np.arange(20) / 3)
     curve -= curve.mean()
-    speech = rng.normal(0, 5, (2000, 20)) + evaluation.CODEBOOK_MEAN_DB
-    kalman = evaluation.KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
+    speech = rng.normal(0, 5, (2000, 20)) + CODEBOOK_MEAN_DB
+    kalman = KalmanMean(np.eye(20) * 25, np.eye(20) * 36, np.zeros(20), spacing=1)
     out = kalman((speech + curve).astype(np.float32))
-    left = out[-500:].mean(axis=0) - quality.shapes_of(speech.astype(np.float32))[-500:].mean(0)
+    left = out[-500:].mean(axis=0) - shapes_of(speech.astype(np.float32))[-500:].mean(0)
     assert np.square(left).mean() < 0.1
 
 
@@ -230,14 +260,14 @@ def test_kalman_mean_is_the_mean_of_the_posterior():
     """After n frames: that of a Gaussian prior and n independent frames, in closed form."""
     rng = np.random.default_rng(2)
     noise, prior = (a @ a.T + np.eye(20) for a in rng.normal(0, 2, (2, 20, 20)))
-    shapes = quality.shapes_of(rng.normal(0, 6, (30, 20)).astype(np.float32))
+    shapes = shapes_of(rng.normal(0, 6, (30, 20)).astype(np.float32))
     start = rng.normal(0, 3, 20)
     information = np.linalg.inv(prior) + len(shapes) * np.linalg.inv(noise * 4)
     told = np.linalg.solve(prior, start) + np.linalg.solve(
-        noise * 4, (shapes - evaluation.CODEBOOK_MEAN_DB).sum(axis=0)
+        noise * 4, (shapes - CODEBOOK_MEAN_DB).sum(axis=0)
     )
     wanted = shapes[-1] - np.linalg.solve(information, told)
-    kalman = evaluation.KalmanMean(noise, prior, start, spacing=4)
+    kalman = KalmanMean(noise, prior, start, spacing=4)
     np.testing.assert_allclose(kalman(shapes + 40)[-1], wanted - wanted.mean(), atol=1e-3)
 
 
@@ -245,7 +275,7 @@ def test_kalman_mean_learns_nothing_from_pauses():
     rng = np.random.default_rng(3)
     speech = rng.normal(0, 6, (40, 20)).astype(np.float32) + 40
     pauses = rng.normal(0, 6, (20, 20)).astype(np.float32) + 5
-    kalman = evaluation.KalmanMean.from_codebook()
+    kalman = KalmanMean.from_codebook()
     out = kalman(np.concatenate([speech[:20], pauses, speech[20:]]))
     np.testing.assert_allclose(np.delete(out, slice(20, 40), axis=0), kalman(speech), atol=1e-5)
 
@@ -253,11 +283,11 @@ def test_kalman_mean_learns_nothing_from_pauses():
 def test_lengths_must_agree(vectors, quantise):
     reference, shaped = vectors
     with pytest.raises(Codec2EqError, match="equalised segment"):
-        quality.measure(shaped[:-1], reference, quantise)
+        measure(shaped[:-1], reference, quantise)
 
 
 def test_silence_has_no_measures(quantise):
     with pytest.raises(Codec2EqError, match="no active speech"):
         Sums().measures()
     with pytest.raises(Codec2EqError, match="no active speech"):
-        quality.canonical_offset(np.zeros((0, 20), np.float32), quantise)
+        canonical_offset(np.zeros((0, 20), np.float32), quantise)

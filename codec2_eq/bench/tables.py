@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Tables of scores, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from codec2_eq.bench.measures import RESIDUAL_EDGES_S
+from codec2_eq.bench.scores import Scores
+
+_BINS = tuple(f"{low:g}-{high:g}" for low, high in pairwise(RESIDUAL_EDGES_S))
+
+
+def overall_table(scores: Scores) -> str:
+    """One line a model: measures, shares closed with intervals, convergence, honesty."""
+    head = [
+        "model",
+        "D",
+        "canonical_error",
+        "closed",
+        "",
+        "shape_error",
+        "closed",
+        "",
+        "var",
+        "slope",
+        *_BINS,
+    ]
+    rows = []
+    for model in scores.names(0):
+        row, span = scores.row(model), scores.intervals(model)
+        m = row.measures
+        rows.append(
+            [
+                model,
+                f"{m.d:.2f}",
+                f"{m.canonical_error:.2f}",
+                _percent(row.canonical_closed),
+                _span(span["canonical_closed"]),
+                f"{m.shape_error:.2f}",
+                _percent(row.shape_closed),
+                _span(span["shape_closed"]),
+                f"{m.variance_ratio:.3f}",
+                f"{m.slope:.3f}",
+                *(f"{r:.1f}" for r in m.residual),
+            ]
+        )
+    return _table(head, rows)
+
+
+def detail_table(scores: Scores, which: str) -> str:
+    """Canonical and shape error of every model, a line per "shaping" or per "speaker"."""
+    models = scores.names(0)
+    kinds = ("canonical_error", "shape_error")
+    head = [which, *(f"{model} {kind}" for kind in kinds for model in models)]
+    rows = []
+    for name in scores.names(1 if which == "shaping" else 2):
+        found = [scores.of(model, **{which: name}).measures() for model in models]
+        rows.append(
+            [
+                name,
+                *(f"{m.canonical_error:.1f}" for m in found),
+                *(f"{m.shape_error:.1f}" for m in found),
+            ]
+        )
+    return _table(head, rows)
+
+
+def classic_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Samples x models, D and shape error, with their means, as Codec 2's author does."""
+    models = list(next(iter(found.values())))
+    head = ["sample", *(f"{m} {kind}" for kind in ("D", "shape_error") for m in models)]
+    rows = [
+        [
+            name,
+            *(f"{row[m]['d']:.2f}" for m in models),
+            *(f"{row[m]['shape_error']:.2f}" for m in models),
+        ]
+        for name, row in found.items()
+    ]
+    means = [
+        [np.mean([row[m][k] for row in found.values()]) for m in models]
+        for k in ("d", "shape_error")
+    ]
+    rows.append(["mean", *(f"{v:.2f}" for part in means for v in part)])
+    return _table(head, rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _span(ends: Sequence[float]) -> str:
+    return f"({100 * ends[0]:.0f}..{100 * ends[1]:.0f})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for line in (head, *rows):
+        cells = [
+            line[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
