@@ -22,6 +22,7 @@ MODULES = {
     "codec2_eq.equalisers._affine": [],
     "codec2_eq.analysis.baseline": [],
     "codec2_eq.analysis.cpu": [],
+    "codec2_eq.analysis.knots": [],
     "codec2_eq.vq._assignment": [],
     "codec2_eq.stream700c._decoded_level": [],
     "codec2_eq.stream700c._level_control": [],

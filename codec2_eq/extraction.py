@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
+from codec2_eq.analysis.knots import KnotFitter
 from codec2_eq.audio.resample import RATE_HZ, Resampler
 from codec2_eq.audio.stream import FULL_SCALE, MOST_FULL_SCALES, stream_audio
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
-from codec2_eq.records import FRAME_MS_CHOICES, RateK
+from codec2_eq.records import FRAME_MS_CHOICES, RateK, remove_mean
 
 if TYPE_CHECKING:
     from codec2_eq.files import PathLike
@@ -32,6 +34,12 @@ SPAN = 16 * 40_960
 WARM_UP = 100 * HOP
 """Samples before a span after which its worker's memory is, almost always, the true one."""
 
+LOOK_AHEAD_MS = {"fit": 80, "exact": 480}
+"""What a fitted frame waits for [ms], by the kind of knots."""
+
+KNOTS = ("pick", *LOOK_AHEAD_MS)
+"""How 20 and 40 ms frames are made of 10 ms frames."""
+
 _HZ_PER_WO = np.float32(RATE_HZ / (2 * np.pi))
 _BANDS_HZ = band_centres_hz()
 _BANDS_HZ.setflags(write=False)
@@ -42,16 +50,28 @@ class Extractor:
 
     rate : sample rate of the chunks in Hz, from 8000; others than 8000 are resampled
     frame_ms : time between two vectors: 10, 20, or 40 ms, the interval of 700C
+    knots : "pick" for the last 10 ms frame of each interval, as Codec 2 does; "fit" for the
+        vectors whose straight lines come closest to all 10 ms frames, with 80 ms of look-ahead;
+        "exact" for those with a look-ahead of 480 ms, beyond which nothing changes. Both need
+        frame_ms 20 or 40; pitch and voicing are those of the picked frames.
     full_scale : value of a float sample at full scale; integer samples are taken as int16
 
     Raises Codec2EqError for a rate or a frame interval that cannot be.
     """
 
     def __init__(
-        self, rate: float = RATE_HZ, *, frame_ms: int = 40, full_scale: float = 1.0
+        self,
+        rate: float = RATE_HZ,
+        *,
+        frame_ms: int = 40,
+        knots: str = "pick",
+        full_scale: float = 1.0,
     ) -> None:
-        self.frame_ms = _check_frame_ms(frame_ms)
-        self._analyser = Analyser(frame_ms // HOP_MS)
+        self.frame_ms = frame_ms
+        fits = check_knots(knots, frame_ms) != "pick"
+        self._fitter = _Fitter(frame_ms, knots) if fits else None
+        self._analysed_ms = HOP_MS if fits else frame_ms
+        self._analyser = Analyser(self._analysed_ms // HOP_MS)
         self._resampler = Resampler(rate)
         self._gain = _gain(full_scale)
 
@@ -63,11 +83,13 @@ class Extractor:
         return self._analyse(self._resampler.process(_as_int16_scale(samples, self._gain)))
 
     def flush(self) -> RateK:
-        """Return the frames that the resampler still held; a partial frame is dropped."""
-        return self._analyse(self._resampler.flush())
+        """Return the frames still held at the end of the input; a partial frame is dropped."""
+        frames = self._analyse(self._resampler.flush())
+        return RateK.join([frames, self._fitter.flush()]) if self._fitter else frames
 
     def _analyse(self, samples: NDArray[np.float32]) -> RateK:
-        return _record(self._analyser.process(samples), self.frame_ms)
+        frames = _record(self._analyser.process(samples), self._analysed_ms)
+        return self._fitter.process(frames) if self._fitter else frames
 
 
 def extract(
@@ -75,32 +97,35 @@ def extract(
     rate: float = RATE_HZ,
     *,
     frame_ms: int = 40,
+    knots: str = "pick",
     full_scale: float = 1.0,
     jobs: int = 1,
 ) -> RateK:
     """Analyse a whole recording, bit for bit as libcodec2 does.
 
     samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
-    frame_ms : time between two vectors: 10, 20 or 40 ms
+    frame_ms, knots : time between two vectors, and how they are made: see `Extractor`
     jobs : threads that share a long recording; the result does not depend on it
     Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
     """
     resampler = Resampler(rate)
     audio = resampler.process(_as_int16_scale(samples, _gain(full_scale)))
     blocks = [audio, resampler.flush()]
-    return RateK.join([_nothing(frame_ms), *extract_blocks(blocks, frame_ms=frame_ms, jobs=jobs)])
+    records = extract_blocks(blocks, frame_ms=frame_ms, knots=knots, jobs=jobs)
+    return RateK.join([_nothing(frame_ms), *records])
 
 
 def extract_file(
     path: PathLike,
     *,
     frame_ms: int = 40,
+    knots: str = "pick",
     channel: int | str = "mix",
     raw: bool = False,
     jobs: int = 1,
 ) -> RateK:
     """Analyse an audio file, whatever `codec2_eq.audio.stream.stream_audio` reads."""
-    records = stream_file(path, frame_ms=frame_ms, channel=channel, raw=raw, jobs=jobs)
+    records = stream_file(path, frame_ms=frame_ms, knots=knots, channel=channel, raw=raw, jobs=jobs)
     return RateK.join([_nothing(frame_ms), *records])
 
 
@@ -108,26 +133,72 @@ def stream_file(
     path: PathLike,
     *,
     frame_ms: int = 40,
+    knots: str = "pick",
     channel: int | str = "mix",
     raw: bool = False,
     jobs: int = 1,
 ) -> Iterator[RateK]:
     """Analyse a file or pipe block by block; from a pipe each frame as soon as it is complete."""
+    jobs = 1 if is_pipe(path) else jobs
     with stream_audio(path, channel=channel, raw=raw) as blocks:
-        yield from extract_blocks(blocks, frame_ms=frame_ms, jobs=1 if is_pipe(path) else jobs)
+        yield from extract_blocks(blocks, frame_ms=frame_ms, knots=knots, jobs=jobs)
 
 
 def extract_blocks(
-    blocks: Iterable[NDArray[np.float32]], *, frame_ms: int = 40, jobs: int = 1
+    blocks: Iterable[NDArray[np.float32]],
+    *,
+    frame_ms: int = 40,
+    knots: str = "pick",
+    jobs: int = 1,
 ) -> Iterator[RateK]:
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
     With one job each block is analysed as it comes. With more, spans of 82 s are shared out to
     threads; one span more than there are jobs is in memory. The numbers are the same for any jobs.
     """
-    step = _check_frame_ms(frame_ms) // HOP_MS
+    check_knots(knots, frame_ms)
     if jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one")
+    if knots == "pick":
+        yield from _analyse_blocks(blocks, frame_ms, jobs)
+        return
+    fitter = _Fitter(frame_ms, knots)
+    for frames in _analyse_blocks(blocks, HOP_MS, jobs):
+        yield fitter.process(frames)
+    yield fitter.flush()
+
+
+class _Fitter:
+    """Stream of 10 ms frames to fitted frames, each with the pitch of the picked frame."""
+
+    def __init__(self, frame_ms: int, knots: str) -> None:
+        self._frame_ms = frame_ms
+        self._step = frame_ms // HOP_MS
+        self._knots = KnotFitter(self._step, LOOK_AHEAD_MS[knots] // frame_ms)
+        self._to_pick = self._step - 1  # frames before the next picked one
+        self._picked = _nothing(frame_ms)  # those whose vectors are not settled yet
+
+    def process(self, frames: RateK) -> RateK:
+        """Take the next 10 ms frames; return the fitted frames that are settled by now."""
+        picked = frames[self._to_pick :: self._step]
+        self._to_pick += len(picked) * self._step - len(frames)
+        self._picked = RateK.join([self._picked, replace(picked, frame_ms=self._frame_ms)])
+        return self._settle(self._knots.process(frames.vectors, frames.mean_db))
+
+    def flush(self) -> RateK:
+        """Return the frames still to come at the end of the input."""
+        return self._settle(self._knots.flush())
+
+    def _settle(self, vectors: NDArray[np.float32]) -> RateK:
+        settled = self._picked[: len(vectors)]
+        self._picked = self._picked[len(vectors) :]
+        return replace(settled, vectors=vectors, mean_db=remove_mean(vectors)[0])
+
+
+def _analyse_blocks(
+    blocks: Iterable[NDArray[np.float32]], frame_ms: int, jobs: int
+) -> Iterator[RateK]:
+    step = frame_ms // HOP_MS
     if jobs == 1:
         with _idle_analyser(step) as analyser:
             for block in blocks:
@@ -260,6 +331,20 @@ def _check_frame_ms(frame_ms: int) -> int:
     if frame_ms not in FRAME_MS_CHOICES:
         raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
     return frame_ms
+
+
+def check_knots(knots: str, frame_ms: int) -> str:
+    """Return how frames are made; raise Codec2EqError if they cannot be at that interval."""
+    _check_frame_ms(frame_ms)
+    if knots not in KNOTS:
+        raise Codec2EqError(f"knots {knots!r}", f"expected one of {', '.join(KNOTS)}")
+    if knots != "pick" and frame_ms == HOP_MS:
+        raise Codec2EqError(
+            f"knots {knots!r}",
+            f"no frames lie between those {HOP_MS} ms apart",
+            "choose 20 or 40 ms, or pick",
+        )
+    return knots
 
 
 def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,11 @@ class RateK:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.vectors)
+
+    def __getitem__(self, frames: slice) -> RateK:
+        """Return the record of some of the frames."""
+        arrays = {name: getattr(self, name)[frames] for name in ("vectors", *_PER_FRAME)}
+        return replace(self, **arrays)
 
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:

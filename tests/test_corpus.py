@@ -196,11 +196,22 @@ def test_wrong_options_are_refused_at_once(audio, tmp_path):
         ({"format": "npz", "layout": "shards"}, "shards are .f32"),
         ({"channel": "left"}, "channel 'left': expected 'mix' or a number from 1"),
         ({"frame_ms": 30}, "frame interval 30 ms"),
+        ({"knots": "fit", "frame_ms": 10}, "knots 'fit': no frames lie between"),
         ({"model": "unknown"}, "no equaliser 'unknown'"),
     ):
         with pytest.raises(Codec2EqError, match=message):
             batch(audio, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_knots_are_fitted_by_the_workers(audio, tmp_path, layout):
+    batch(audio, tmp_path / "out", layout=layout, knots="fit")
+    corpus = ce.open_corpus(tmp_path / "out")
+    for index, line in enumerate(manifest(tmp_path / "out")):
+        frames = ce.extract_file(line["audio_filepath"], knots="fit")
+        expected = ce.load_equaliser("cmn")(frames.vectors)
+        np.testing.assert_array_equal(corpus.vectors(index), expected)
 
 
 def test_warnings_are_kept_with_the_recording(tmp_path, speech):
@@ -622,6 +633,7 @@ def test_vectors_outlive_their_recordings(audio, tmp_path, small_tasks, layout):
     [
         ({"model": "none"}, "model 'cmn', now 'none'"),
         ({"frame_ms": 10}, "frame_ms 40, now 10"),
+        ({"knots": "fit"}, "knots 'pick', now 'fit'"),
         ({"layout": "shards"}, "layout 'tree', now 'shards'"),
         ({"format": "npz"}, "format 'f32', now 'npz'"),
         ({"channel": 1}, "channel 'mix', now '1'"),

@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_model(parser)
     options.add_frame_ms(parser)
+    options.add_knots(parser)
     options.add_audio(parser)
     parser.add_argument(
         "--layout",
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from codec2_eq.corpus import batch
     from codec2_eq.files import require_writable
 
+    options.check_knots(args)
     if args.summary is not None:
         require_writable(args.summary, force=True)
     with _executor(args.scheduler) as executor, _Display() as display:
@@ -74,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             model=args.model,
             frame_ms=args.frame_ms,
+            knots=args.knots,
             layout=args.layout,
             format=args.format,
             channel=args.channel,

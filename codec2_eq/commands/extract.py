@@ -15,20 +15,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)
     options.add_audio(parser)
     options.add_frame_ms(parser)
+    options.add_knots(parser)
     options.add_jobs(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract block by block."""
-    from codec2_eq.extraction import stream_file
     from codec2_eq.vectors.reader import VectorWriter
 
+    options.check_knots(args)
     with VectorWriter(
         args.output, format=args.format, force=args.force, frame_ms=args.frame_ms
     ) as writer:
-        frames = stream_file(
-            args.input, frame_ms=args.frame_ms, channel=args.channel, raw=args.raw, jobs=args.jobs
-        )
+        frames = options.stream(args)
         for block in progress.with_bar(frames, args.input, raw=args.raw):
             writer.write(block)
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)

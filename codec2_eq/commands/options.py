@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codec2_eq.records import RateK
 
 
 def add_input(parser: argparse.ArgumentParser, what: str) -> None:
@@ -54,6 +59,39 @@ def add_frame_ms(parser: argparse.ArgumentParser) -> None:
         choices=(10, 20, 40),
         default=40,
         help="time between two vectors (default: %(default)s, as in 700C)",
+    )
+
+
+def add_knots(parser: argparse.ArgumentParser) -> None:
+    """--knots: how frames are made of the 10 ms frames between them."""
+    parser.add_argument(
+        "--knots",
+        choices=("pick", "fit"),
+        default="pick",
+        help="pick: the last 10 ms frame of each interval, as Codec 2 does; fit: the vectors whose "
+        "straight lines, as the decoder draws them, come closest to all 10 ms frames "
+        "(default: %(default)s)",
+    )
+    parser.set_defaults(refuse=parser.error)
+
+
+def check_knots(args: argparse.Namespace) -> None:
+    """End with a usage error if there is nothing to fit."""
+    if args.knots == "fit" and args.frame_ms == 10:
+        args.refuse("--knots fit: needs --frame-ms 20 or 40")
+
+
+def stream(args: argparse.Namespace) -> Iterator[RateK]:
+    """Extract the input as the options of `extract` say, block by block."""
+    from codec2_eq.extraction import stream_file
+
+    return stream_file(
+        args.input,
+        frame_ms=args.frame_ms,
+        knots=args.knots,
+        channel=args.channel,
+        raw=args.raw,
+        jobs=args.jobs,
     )
 
 

@@ -19,9 +19,9 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from codec2_eq.equalisers.equaliser import load_equaliser
-    from codec2_eq.extraction import stream_file
     from codec2_eq.vectors.reader import VectorWriter
 
+    options.check_knots(args)
     equaliser = load_equaliser(args.model, frame_ms=args.frame_ms)
     stream = equaliser.stream()
     with VectorWriter(
@@ -31,9 +31,7 @@ def run(args: argparse.Namespace) -> None:
         model=equaliser.name,
         frame_ms=args.frame_ms,
     ) as writer:
-        frames = stream_file(
-            args.input, frame_ms=args.frame_ms, channel=args.channel, raw=args.raw, jobs=args.jobs
-        )
+        frames = options.stream(args)
         for block in progress.with_bar(frames, args.input, raw=args.raw):
             writer.write(replace(block, vectors=stream.process(block.vectors)))
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)

@@ -43,6 +43,7 @@ from codec2_eq.corpus.work import (
 )
 from codec2_eq.equalisers.equaliser import DEFAULT, load_equaliser
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import check_knots
 from codec2_eq.files import PathLike, write_error
 from codec2_eq.vectors.reader import FORMATS
 
@@ -89,6 +90,7 @@ def batch(
     *,
     model: str = DEFAULT,
     frame_ms: int = 40,
+    knots: str = "pick",
     layout: str = "tree",
     format: str = "f32",
     channel: int | str = "mix",
@@ -101,6 +103,7 @@ def batch(
     """Extract and equalise recordings into a folder; do what is missing if that was begun before.
 
     inputs : files, folders, and ``@lists`` of these
+    frame_ms, knots : time between two vectors, and how they are made: see `codec2_eq.Extractor`
     layout : "tree", a vector file for each recording; "shards", few large ``.f32`` files
     format : of the files in layout tree: "f32", "npy" or "npz"
     jobs : local processes, by default all cores; executor : any other workers, such as those of
@@ -126,6 +129,7 @@ def batch(
         channel=_check_channel(channel),
         raw=raw,
         version=__version__,
+        knots=check_knots(knots, frame_ms),
     )
     if jobs is not None and jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one is needed")

@@ -53,6 +53,7 @@ class Options:
     channel: str
     raw: bool
     version: str
+    knots: str = "pick"
 
 
 class Entry(NamedTuple):

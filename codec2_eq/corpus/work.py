@@ -217,7 +217,8 @@ class _Counter:
 def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
     equaliser = job.equaliser.stream()
-    for block in extract_blocks(_samples(job, path, counter), frame_ms=job.options.frame_ms):
+    samples, options = _samples(job, path, counter), job.options
+    for block in extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots):
         yield block, equaliser.process(block.vectors)
 
 
