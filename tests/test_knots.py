@@ -39,12 +39,13 @@ def lifted(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(level: np.ndarray) -> np.ndarray:
-    """Weights by level, from a peak that falls by 0.5 dB/s and starts at 50 dB."""
-    peak, below = 50.0, np.empty(len(level))
-    for i, value in enumerate(level):
-        peak = max(peak - 0.005, value)
-        below[i] = value - (peak - 2)
-    return np.clip(10 ** ((below + 15) / 20), 0.1, 1)
+    """Weights by level, from the half decibel that 5 % of the levels so far are above."""
+    bins = np.concatenate([[92] * 4, (level * 2).astype(int)])
+    reference = np.empty(len(level))
+    for i in range(len(level)):
+        seen = np.sort(bins[: i + 5])
+        reference[i] = (seen[len(seen) - 1 - len(seen) // 20] + 0.5) / 2
+    return np.clip(10 ** ((level - reference + 15) / 20), 0.1, 1)
 
 
 def dense_knots(vectors: np.ndarray, step: int, weight: np.ndarray) -> np.ndarray:
@@ -181,7 +182,7 @@ def interpolation_error(vectors: np.ndarray, knots: np.ndarray, weight: np.ndarr
     return float((weight[:n_frames, None] * error).sum())
 
 
-def test_80_ms_and_a_running_peak_cost_next_to_nothing(sample_files):
+def test_80_ms_and_a_running_percentile_cost_next_to_nothing(sample_files):
     """Against the exact solution with weights by the true 95th percentile of the recording."""
     errors = np.zeros(3)
     for path in sample_files:

@@ -19,11 +19,15 @@ cdef enum:
 cdef double LOWEST_DB = 10.0      # the lowest step of 700C's energy; codec2 codebook/newamp1_energy.txt
 cdef double FULL_WEIGHT_DB = 15.0 # frames down to this below the reference count in full
 cdef double LEAST_WEIGHT = 0.1    # pauses, which must stay solvable
-# The reference is the level that 5 % of the frames exceed, as far as a stream can know it: a peak
-# that falls slowly, less its usual excess. It starts at that level in normal speech.
-cdef double START_DB = 48.0
-cdef double PEAK_EXCESS_DB = 2.0
-cdef double PEAK_FALL_DB = 0.005  # a 10 ms frame
+# The reference is the level that 5 % of the frames so far exceed, from a histogram that begins with
+# a few frames at that level in normal speech.
+cdef enum:
+    LOUD_SHARE = 20          # one frame of so many is above the reference
+    BINS_A_DB = 2
+    N_BINS = 256 * BINS_A_DB # louder than any sound
+    START_BIN = 46 * BINS_A_DB
+    START_COUNT = 4          # frames
+    MEMORY = 12_000          # frames [2 min], after which older ones count half
 
 MAX_LOOK_AHEAD = MAX_PENDING - 1
 
@@ -48,7 +52,9 @@ cdef class KnotFitter:
     cdef Py_ssize_t n_begun          # knots whose frames are coming in, or have
     cdef Py_ssize_t n_out
     cdef int phase                   # frames since the last knot
-    cdef double peak_db
+    cdef int counts[N_BINS]          # frames by their level
+    cdef int n_counted, n_above      # all of them; those above the reference's bin
+    cdef int reference
     cdef double left_diagonal, coupling, next_diagonal
     cdef double left_right[BANDS]    # sums of the interval from the last knot to the next
     cdef double next_right[BANDS]
@@ -65,7 +71,10 @@ cdef class KnotFitter:
     cdef void _start(self) noexcept:
         self.n_begun = self.n_out = 0
         self.phase = 0
-        self.peak_db = START_DB + PEAK_EXCESS_DB
+        memset(self.counts, 0, sizeof(self.counts))
+        self.counts[START_BIN] = self.n_counted = START_COUNT
+        self.n_above = 0
+        self.reference = START_BIN
         self._clear_interval()
 
     cdef void _clear_interval(self) noexcept nogil:
@@ -128,16 +137,33 @@ cdef class KnotFitter:
             self._end_interval()
 
     cdef double _weight(self, double level_db) noexcept nogil:
-        """Weight of a frame by its level; frames some 35 dB down count a tenth."""
-        cdef double weight
-        self.peak_db -= PEAK_FALL_DB
-        if level_db > self.peak_db:
-            self.peak_db = level_db
-        level_db += FULL_WEIGHT_DB + PEAK_EXCESS_DB - self.peak_db
-        if level_db >= 0.0:
+        """Weight of a frame by its level, which joins the histogram."""
+        cdef double below_db, weight
+        self._count(<int>(level_db * BINS_A_DB) if level_db * BINS_A_DB < N_BINS else N_BINS - 1)
+        below_db = level_db + FULL_WEIGHT_DB - (self.reference + 0.5) / BINS_A_DB
+        if below_db >= 0.0:
             return 1.0
-        weight = pow(10.0, level_db / 20.0)
+        weight = pow(10.0, below_db / 20.0)
         return weight if weight > LEAST_WEIGHT else LEAST_WEIGHT
+
+    cdef void _count(self, int bin) noexcept nogil:
+        """Add a frame to the histogram; move the reference to where it belongs."""
+        cdef int i
+        self.counts[bin] += 1
+        self.n_counted += 1
+        self.n_above += bin > self.reference
+        while self.n_above * LOUD_SHARE > self.n_counted:
+            self.reference += 1
+            self.n_above -= self.counts[self.reference]
+        while (self.n_above + self.counts[self.reference]) * LOUD_SHARE <= self.n_counted:
+            self.n_above += self.counts[self.reference]
+            self.reference -= 1
+        if self.n_counted >= MEMORY:
+            self.n_counted = self.n_above = 0
+            for i in range(N_BINS):
+                self.counts[i] //= 2
+                self.n_counted += self.counts[i]
+                self.n_above += self.counts[i] if i > self.reference else 0
 
     cdef void _end_interval(self) noexcept nogil:
         cdef Knot *left = &self.knots[(self.n_begun - 1) & (MAX_PENDING - 1)]
