@@ -25,7 +25,7 @@ MODULES = {
     "codec2_eq.analysis.knots": [],
     "codec2_eq.vq._assignment": [],
     "codec2_eq.stream700c._decoded_level": [],
-    "codec2_eq.stream700c._level_control": [],
+    "codec2_eq.audiofilter._level_control": [],
     "codec2_eq.equalisers._estimator": [],
     "codec2_eq.stream700c._pitch_code": [],
     "codec2_eq.equalisers._recursions": [],

@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codec2_eq.audiofilter.equaliser import AudioEqualiser
     from codec2_eq.corpus import batch, open_corpus
     from codec2_eq.equalisers.equaliser import (
         Equaliser,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "audiofilter.equaliser": ("AudioEqualiser",),
     "corpus": ("batch", "open_corpus"),
     "equalisers.equaliser": (
         "Equaliser",

@@ -23,7 +23,17 @@ ROOMS = (
         "audio",
         "analysis",
     ),
-    *("extraction", "equalisers", "vectors", "vq", "stream700c", "corpus", "bench", "report"),
+    *(
+        "extraction",
+        "equalisers",
+        "audiofilter",
+        "vectors",
+        "vq",
+        "stream700c",
+        "corpus",
+        "bench",
+        "report",
+    ),
     *("training", "inspection", "commands", "cli", "__main__", "__init__"),
 )
 HEAVY = (

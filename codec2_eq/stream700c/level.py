@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
+from codec2_eq.audiofilter._level_control import TARGET_DB, LevelControl
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import energy_codebook
 from codec2_eq.records import K
 from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels, passage_levels
-from codec2_eq.stream700c._level_control import TARGET_DB, LevelControl
 from codec2_eq.vq.quantiser import Quantiser
 
 Floats = NDArray[np.floating]

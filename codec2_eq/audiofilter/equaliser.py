@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Audio in, the same audio without microphone and voice out: an equaliser as an audio filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.audio.wav import FULL_SCALE
+from codec2_eq.audiofilter.follower import CurveFollower
+from codec2_eq.audiofilter.limiter import Limiter
+from codec2_eq.audiofilter.moving import MovingFilter
+from codec2_eq.equalisers.equaliser import FRAME_MS_700C, Equaliser, load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import Extractor
+
+DEFAULT_MODEL = "channel_eq"
+
+MOST_RATE_HZ = 48_000
+"""Highest sample rate that is filtered."""
+
+RESAMPLER_FRAMES = 2
+"""Frames (80 ms) within which the resampler to 8 kHz hands on a sample, see `Resampler`."""
+
+Floats = NDArray[np.float32]
+
+
+class AudioEqualiser:
+    """Takes the curve of microphone and voice off speech, at the rate it has, as it comes.
+
+    model : an equaliser with a curve, loaded, or its name or path
+    rate : sample rate of the samples, 8000 to 48000 Hz;  channels : their number, filtered alike
+    level : "auto" brings active speech to where 700C does best; "keep" leaves the mean level of
+        the bands as it is
+    limit : turn down what would exceed full scale; without, samples pass sooner
+    full_scale : value of a float sample at full scale; integer samples are int16
+
+    The curve is estimated on a mono copy at 8 kHz; each 40 ms of samples fade to the gain that the
+    frames before them have asked for. As many samples come out as went in, none of them later than
+    `latency_s` after it went in; any division into blocks gives the same bits.
+
+    Raises Codec2EqError for a rate, a model or a level that cannot be.
+
+    >>> import numpy as np
+    >>> import codec2_eq as ce
+    >>> filtering = ce.AudioEqualiser("channel_eq", 48000, channels=2)
+    >>> out = filtering.process(np.zeros((4800, 2), np.float32))
+    >>> len(out) + len(filtering.flush())
+    4800
+    """
+
+    def __init__(
+        self,
+        model: Equaliser | str = DEFAULT_MODEL,
+        rate: float = RATE_HZ,
+        *,
+        level: str = "auto",
+        channels: int = 1,
+        limit: bool = True,
+        full_scale: float = 1.0,
+    ) -> None:
+        if isinstance(model, str):
+            model = load_equaliser(model, frame_ms=FRAME_MS_700C)
+        if not 0 < full_scale < np.inf:
+            raise Codec2EqError(f"full scale {full_scale}", "", "expected a positive number")
+        self._extractor = Extractor(rate, frame_ms=FRAME_MS_700C, full_scale=FULL_SCALE)
+        if rate > MOST_RATE_HZ:
+            raise Codec2EqError(
+                f"sample rate {rate:g} Hz",
+                f"at most {MOST_RATE_HZ} Hz can be filtered",
+                f"resample it first (sox IN -r {MOST_RATE_HZ} OUT)",
+            )
+        if channels < 1:
+            raise Codec2EqError(f"{channels} channels", "", "at least one")
+        self.model, self.rate, self.channels = model, rate, channels
+        self._full_scale = full_scale
+        self._follower = CurveFollower(model, level)
+        # frames of 40 ms from the end of one that is heard to the fade that begins with its gain
+        self._behind = 1 if rate == RATE_HZ else 1 + RESAMPLER_FRAMES
+        self._limit = limit
+        self._pending = np.zeros((channels, 0), np.float32)
+        self._n_fades = 0
+        self._flat, self._integer = channels == 1, False  # form of the samples
+        self._start()
+
+    def _start(self) -> None:
+        start = self._follower.gain_points()
+        self._filter = MovingFilter(self.rate, self.channels, start)
+        self._limiter = Limiter(self._filter.block // 2, self.rate, self.channels)
+        self._gains = start[None]  # the last ones heard; the first of them after frame `_first`
+        self._first = -1
+
+    @property
+    def latency_s(self) -> float:
+        """Longest time from a sample's coming in to its going out, in s of samples."""
+        held = self._filter.block + self._limit * self._limiter.block
+        return held / self.rate
+
+    @property
+    def curve_db(self) -> Floats:
+        """What is being taken off, (20,) dB at the bands, of mean 0."""
+        return self._follower.curve_db.copy()
+
+    def process(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Filter the next samples, (n,) or (n, channels), n >= 0; return those that are ready.
+
+        int16 comes out as int16, floats as float32. Raises Codec2EqError for another shape or
+        type, and for samples that are not finite.
+        """
+        lines = self._lines(samples)
+        self._hear(lines)
+        self._pending = np.concatenate([self._pending, lines], axis=1)
+        return self._as_given(self._filtered(self._pending.shape[1] // self._filter.block))
+
+    def hear(self, samples: NDArray[Any]) -> None:
+        """Learn the curve of samples without filtering them: the first of two passes."""
+        self._hear(self._lines(samples))
+
+    def flush(self) -> NDArray[Any]:
+        """Return the samples that are held at the end of the recording."""
+        self._remember(self._follower.process(self._extractor.flush()))
+        n_held = self._pending.shape[1]
+        n_blocks = -(-n_held // self._filter.block)
+        padding = n_blocks * self._filter.block - n_held
+        self._pending = np.pad(self._pending, ((0, 0), (0, padding)))
+        out = [self._filtered(n_blocks, at_end=True), self._limiter.flush()]
+        whole = np.concatenate(out, axis=1)
+        return self._as_given(whole[:, : whole.shape[1] - padding])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What is known of the station, to save with ``np.savez`` and `restore`."""
+        return self._follower.state()
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Begin with a station that is known, before the first sample.
+
+        Raises Codec2EqError if the state is of another equaliser, damaged, or comes too late.
+        """
+        if self._n_fades:
+            raise Codec2EqError("state", "comes after the first samples", "restore it before them")
+        self._follower.restore(state)
+        self._start()
+
+    def _lines(self, samples: NDArray[Any]) -> Floats:
+        """Return samples as (channels, n) float32 in the scale of int16; note their form."""
+        array = np.asarray(samples)
+        self._flat = array.ndim == 1 and self.channels == 1
+        self._integer = array.dtype == np.int16
+        if array.ndim != 2 - self._flat or array.size != len(array) * self.channels:
+            raise Codec2EqError(
+                f"samples of shape {array.shape}", "", f"expected (n_samples, {self.channels})"
+            )
+        if not self._integer and array.dtype.kind != "f":
+            raise Codec2EqError(f"samples of type {array.dtype}", "", "expected int16 or float")
+        lines = array.reshape(-1, self.channels).T.astype(np.float32, order="C")
+        return lines if self._integer else lines * np.float32(FULL_SCALE / self._full_scale)
+
+    def _as_given(self, lines: Floats) -> NDArray[Any]:
+        """Return lines in the form that the samples had."""
+        samples = lines[0] if self._flat else np.ascontiguousarray(lines.T)
+        if self._integer:
+            return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+        return samples * np.float32(self._full_scale / FULL_SCALE)
+
+    def _hear(self, lines: Floats) -> None:
+        mono = lines.sum(axis=0) / np.float32(self.channels)
+        self._remember(self._follower.process(self._extractor.process(mono)))
+
+    def _remember(self, gains: Floats) -> None:
+        self._gains = np.concatenate([self._gains, gains])
+
+    def _filtered(self, n_blocks: int, *, at_end: bool = False) -> Floats:
+        """Filter the next blocks that are pending, as far as the gains are known."""
+        n_fades = self._filter.fades_begun_by(n_blocks)
+        fades = self._n_fades + np.arange(n_fades)
+        heard = (fades * self._filter.fade * 1000 / (FRAME_MS_700C * self.rate)).astype(np.intp)
+        rows = np.maximum(heard - self._behind - self._first, 0)
+        if at_end:
+            rows = np.minimum(rows, len(self._gains) - 1)
+        elif n_fades and rows[-1] >= len(self._gains):
+            return self._filtered(n_blocks - 1)
+        done, self._pending = np.split(self._pending, [n_blocks * self._filter.block], axis=1)
+        out = self._filter.process(done, self._gains[rows])
+        self._n_fades += n_fades
+        if n_fades:  # later fades need none before this
+            self._gains = self._gains[rows[-1] :]
+            self._first += int(rows[-1])
+        return self._limiter.process(out) if self._limit else out

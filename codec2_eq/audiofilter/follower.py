@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From rate-K frames to the gain that a filter is to have after each: what to take off, and when.
+
+While nobody speaks nothing moves: neither the curve, which would chase the noise, nor the level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audiofilter._level_control import LevelControl
+from codec2_eq.audiofilter.response import gain_points
+from codec2_eq.equalisers.equaliser import Equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import K, RateK
+
+MOST_DB = 25.0
+"""Most that is taken off or added at a band."""
+
+TARGET_DB = 43.0
+"""Level of loud vowels, as `LevelControl` has it, that 700C serves best behind the filter [dB]."""
+
+LEVEL_MEMORY_S = 2.0
+LEVEL_RISE_DB_PER_S = 5.0
+"""So that a voice is soon heard again after another was too loud, or music was; pauses change
+nothing."""
+
+ACTIVE_DB = 20.0
+"""Speech is within this of the loudest of late."""
+
+ABOVE_NOISE_DB = 8.0
+"""Speech is this much above the quietest frame of late: steady noise and hum are not."""
+
+SILENCE_DB = 0.0
+"""Mean of a frame of noise of a few quantisation steps; see `LevelControl`."""
+
+PEAK_FALL_DB = 0.02
+"""How much the loudest falls a frame while something sounds: one shout is forgotten in a minute."""
+
+NOISE_SPAN = 32
+"""Frames (1.3 s); the quietest is taken over one to two of them."""
+
+LONGEST_PAUSE = 10
+"""Frames of a pause that an equaliser hears, 0.4 s, as in its training; the rest is cut."""
+
+
+class CurveFollower:
+    """Follows the curve of an equaliser's stream, and the level, over one recording.
+
+    equaliser : one whose stream has a curve;  level : "keep" or "auto"
+    curve_db : (K,) dB, what is being taken off: the stream's, less its mean, within MOST_DB
+
+    Raises Codec2EqError for an equaliser without a curve, or another level.
+    """
+
+    def __init__(self, equaliser: Equaliser, level: str) -> None:
+        if level not in ("keep", "auto"):
+            raise Codec2EqError(f"level {level!r}", "no such mode", "choose keep or auto")
+        self._stream = equaliser.stream()
+        if self._stream.curve_db is None:
+            raise Codec2EqError(
+                equaliser.name,
+                "takes no curve off that a filter could take off instead",
+                "choose channel_eq, cmn or 700c",
+            )
+        self._control = LevelControl(
+            TARGET_DB, memory_s=LEVEL_MEMORY_S, rise_db_per_s=LEVEL_RISE_DB_PER_S
+        )
+        self._auto = level == "auto"
+        self._activity = _Activity()
+        self._n_pause = 0
+        self.curve_db = self._bounded_curve()
+
+    def gain_points(self) -> NDArray[np.float32]:
+        """Return the gain that the filter is to have now, (N_POINTS,) dB."""
+        level_db = self._control.gain_db if self._auto else 0.0
+        return gain_points(self.curve_db[None], np.array([level_db]))[0]
+
+    def process(self, frames: RateK) -> NDArray[np.float32]:
+        """Hear the next n frames; return the gains after each, (n, N_POINTS) dB."""
+        curves = np.empty((len(frames), K), np.float32)
+        for i, mean_db in enumerate(frames.mean_db.tolist()):
+            active = self._activity.hears_speech(mean_db)
+            self._n_pause = 0 if active else self._n_pause + 1
+            if self._n_pause <= LONGEST_PAUSE:
+                self._stream.process(frames.vectors[i : i + 1])
+            if active:
+                self.curve_db = self._bounded_curve()
+            curves[i] = self.curve_db
+        levels = self._control.process(frames.mean_db, frames.voiced)
+        return gain_points(curves, levels if self._auto else np.zeros(len(frames)))
+
+    def _bounded_curve(self) -> NDArray[np.float32]:
+        curve_db = np.asarray(self._stream.curve_db)
+        return np.clip(curve_db - curve_db.mean(), -MOST_DB, MOST_DB)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what is known of the station: microphone, voice and level."""
+        own = {"curve_db": self.curve_db.copy(), "level": self._control.state}
+        return own | {f"equaliser.{name}": value for name, value in self._stream.state().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `state`. Raises Codec2EqError if it is of another equaliser or damaged."""
+        own = {name: np.asarray(state.get(name)) for name in ("curve_db", "level")}
+        if own["curve_db"].shape != (K,) or own["level"].shape != self._control.state.shape:
+            raise Codec2EqError(
+                f"state of {', '.join(state) or 'nothing'}",
+                "has no curve_db and level of a filter",
+                "save it from one",
+            )
+        if not all(np.isfinite(value).all() for value in own.values()):
+            raise Codec2EqError("state", "holds values that are not finite", "start afresh")
+        prefix = "equaliser."
+        self._stream.restore(
+            {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+        )
+        self.curve_db = np.clip(own["curve_db"], -MOST_DB, MOST_DB).astype(np.float32)
+        self._control.state = own["level"]
+
+
+class _Activity:
+    """Tells frames of speech by their level alone."""
+
+    def __init__(self) -> None:
+        self._peak_db = -np.inf
+        self._quietest_before_db = self._quietest_db = np.inf
+        self._n_in_span = 0
+
+    def hears_speech(self, mean_db: float) -> bool:
+        """Whether the next frame, of this level, is speech."""
+        self._quietest_db = min(self._quietest_db, mean_db)
+        noise_db = min(self._quietest_before_db, self._quietest_db)
+        self._n_in_span += 1
+        if self._n_in_span == NOISE_SPAN:
+            self._quietest_before_db, self._quietest_db = self._quietest_db, np.inf
+            self._n_in_span = 0
+        if mean_db <= max(noise_db + ABOVE_NOISE_DB, SILENCE_DB):
+            return False
+        self._peak_db = max(self._peak_db - PEAK_FALL_DB, mean_db)
+        return mean_db > self._peak_db - ACTIVE_DB

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A filter whose gain moves: block by block in the frequency domain, without a click."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audiofilter.response import MinimumPhase
+
+BLOCK_S = 0.01
+"""Length of a block [s], an even number of samples: the filter hands samples on in blocks."""
+
+BLOCKS_PER_FADE = 4
+"""Blocks over which it fades from one response to the next: a frame of 700C, 40 ms."""
+
+STEP_DB = 0.25
+"""A gain that has moved less than this at every band stays: nobody hears it, and it is quicker."""
+
+Floats = NDArray[np.float32]
+
+
+class MovingFilter:
+    """Filters all channels alike by a gain that is given anew for each fade of four blocks.
+
+    rate : sample rate in Hz;  channels : their number
+    gain_db : (N_POINTS,) dB, what it starts from
+    block, fade : samples of a block and of a fade
+
+    Holds the last samples in and the two responses that it fades between; any number of blocks
+    at a time gives the same bits.
+    """
+
+    def __init__(self, rate: float, channels: int, gain_db: NDArray[Any]) -> None:
+        self.block = 2 * round(rate * BLOCK_S / 2)
+        self.fade = BLOCKS_PER_FADE * self.block
+        self._design = MinimumPhase(rate, self.block)
+        self._before = np.zeros((channels, self._design.n_taps - 1), np.float32)
+        self._gain_db = gain_db
+        self._response = self._design.spectra(self._gain_db[None])[0]
+        self._old = self._response  # what it fades from
+        self._n_blocks = 0
+        ramp = np.arange(self.fade, dtype=np.float32) / np.float32(self.fade)
+        self._ramps = ramp.reshape(BLOCKS_PER_FADE, self.block)
+
+    def fades_begun_by(self, n_blocks: int) -> int:
+        """Return how many fades begin within the next n_blocks."""
+        return -(-(self._n_blocks + n_blocks) // BLOCKS_PER_FADE) - -(
+            -self._n_blocks // BLOCKS_PER_FADE
+        )
+
+    def process(self, samples: Floats, gains_db: NDArray[Any]) -> Floats:
+        """Filter whole blocks: samples (channels, n_blocks * block), the same shape returned.
+
+        gains_db : (n, N_POINTS) dB, one for each of the fades that begin in these blocks
+        """
+        n_blocks = samples.shape[1] // self.block
+        if not n_blocks:
+            return samples
+        begun = self._n_blocks % BLOCKS_PER_FADE
+        responses = self._take(gains_db, begun=begun > 0)
+        turns = begun + np.arange(n_blocks)
+        self._n_blocks += n_blocks
+        fades = turns // BLOCKS_PER_FADE
+        old, new = responses[fades], responses[fades + 1]
+        spectra = self._spectra(samples)
+        out = self._convolved(spectra, new)
+        moving = np.flatnonzero((old != new).any(axis=1))
+        if len(moving):
+            faded_out = self._convolved(spectra[:, moving], old[moving])
+            ramps = self._ramps[turns[moving] % BLOCKS_PER_FADE]
+            out[:, moving] = faded_out + ramps * (out[:, moving] - faded_out)
+        return out.reshape(samples.shape)
+
+    def _take(self, gains_db: NDArray[Any], *, begun: bool) -> NDArray[np.complex64]:
+        """Return the response before the first fade, and that at the end of each."""
+        which = np.zeros(len(gains_db), np.intp)
+        moved = []
+        for i, gain_db in enumerate(gains_db):
+            if np.abs(gain_db - self._gain_db).max() >= STEP_DB:
+                self._gain_db = gain_db
+                moved.append(gain_db)
+            which[i] = len(moved)
+        fresh = [self._response[None]]
+        if moved:
+            fresh.append(self._design.spectra(np.array(moved)))
+        known = [self._old[None]] if begun else []
+        responses = np.concatenate([*known, self._response[None], np.concatenate(fresh)[which]])
+        self._old, self._response = responses[-2:]
+        return responses
+
+    def _spectra(self, samples: Floats) -> NDArray[np.complex64]:
+        """Return the spectra of the blocks, each with the samples before it."""
+        n_before = self._before.shape[1]
+        line = np.concatenate([self._before, samples], axis=1)
+        self._before = line[:, -n_before:].copy()
+        windows = np.lib.stride_tricks.sliding_window_view(line, n_before + self.block, axis=1)
+        spectra = np.fft.rfft(windows[:, :: self.block], self._design.n_fft)
+        return spectra.astype(np.complex64, copy=False)
+
+    def _convolved(
+        self, spectra: NDArray[np.complex64], responses: NDArray[np.complex64]
+    ) -> Floats:
+        """Return blocks (channels, n, block) by overlap and save."""
+        n_before = self._before.shape[1]
+        whole = np.fft.irfft(spectra * responses, self._design.n_fft)
+        return whole[..., n_before : n_before + self.block].astype(np.float32, copy=False)

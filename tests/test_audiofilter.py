@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The audio filter: gains in numbers, no click, no swell, no clipping, any division the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codec2_eq as ce
+from codec2_eq.analysis import band_centres_hz
+from codec2_eq.audiofilter.follower import MOST_DB
+from codec2_eq.audiofilter.limiter import CEILING, Limiter
+from codec2_eq.audiofilter.moving import MovingFilter
+from codec2_eq.audiofilter.response import N_POINTS, MinimumPhase, gain_points
+from codec2_eq.records import K
+
+RATES = [8000, 11025, 16000, 44100, 48000]
+SMOOTH_DB = (8 * np.cos(np.arange(K) / 4)).astype(np.float32)
+
+
+def points(curve_db, level_db=0.0):
+    return gain_points(np.asarray(curve_db)[None], np.array([level_db]))
+
+
+def taps(rate, curve_db):
+    design = MinimumPhase(rate, 80)
+    return np.fft.irfft(design.spectra(points(curve_db))[0], design.n_fft)
+
+
+def gain_db(response, rate, hz):
+    phases = np.exp(-2j * np.pi * np.outer(hz, np.arange(len(response))) / rate)
+    return 20 * np.log10(np.abs(phases @ response))
+
+
+def filtered(samples, rate=8000, channels=1, cuts=(), **options):
+    filtering = ce.AudioEqualiser(rate=rate, channels=channels, **options)
+    parts = [filtering.process(part) for part in np.split(samples, sorted(cuts))]
+    return np.concatenate([*parts, filtering.flush()])
+
+
+def tone(hz, seconds, rate=8000, amplitude=3000.0):
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+def rms(samples):
+    return np.sqrt(np.mean(np.square(np.asarray(samples, np.float64))))
+
+
+# ------------------------------------------------------------------------------- response
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_filter_has_the_gain_asked_for_and_holds_it_beyond(rate):
+    response = taps(rate, SMOOTH_DB)
+    np.testing.assert_allclose(gain_db(response, rate, band_centres_hz()), -SMOOTH_DB, atol=0.5)
+    beyond = gain_db(response, rate, np.linspace(3800, rate / 2, 20))
+    np.testing.assert_allclose(beyond, -SMOOTH_DB[-1], atol=0.5)
+
+
+def test_the_filter_has_the_least_delay():
+    response = taps(8000, SMOOTH_DB)
+    assert np.argmax(np.abs(response)) == 0
+    assert rms(response[:40]) * np.sqrt(40) > 0.99 * rms(response) * np.sqrt(len(response))
+    zeros = np.roots(np.trim_zeros(response[:200], "b"))
+    assert np.abs(zeros).max() < 1 + 1e-3
+
+
+def test_dc_and_hum_are_not_lifted():
+    bass_missing = np.where(np.arange(K) < 6, -15.0, 0.0)
+    gains = gain_db(taps(8000, bass_missing), 8000, np.array([0, 50, 60, 100, 120]))
+    assert gains.max() < 1.5  # a short filter's edges are soft
+    bass_too_loud = gain_db(taps(8000, -bass_missing), 8000, np.array([0, 50, 100]))
+    np.testing.assert_allclose(bass_too_loud, -15, atol=0.5)
+
+
+# --------------------------------------------------------------------------- moving filter
+
+
+def test_a_moving_gain_leaves_a_steady_tone_clean():
+    rate, seconds = 8000, 4.0
+    moving = MovingFilter(rate, 1, points(np.zeros(K))[0])
+    n_fades = int(seconds * rate) // moving.fade
+    rng = np.random.default_rng(3)
+    curve, gains = np.zeros(K), []
+    for _ in range(n_fades):  # up to 3 dB from frame to frame, as at a cold start
+        curve = 0.9 * curve + rng.uniform(-3, 3, K)
+        gains.append(points(curve)[0])
+    assert np.ptp(np.array(gains), axis=0).max() > 6
+    samples = tone(1000, seconds)[None, : n_fades * moving.fade]
+    out = moving.process(samples, np.array(gains))[0]
+    power = np.square(np.abs(np.fft.rfft(out * np.blackman(len(out)))))
+    hz = np.fft.rfftfreq(len(out), 1 / rate)
+    beside_db = 10 * np.log10(power[np.abs(hz - 1000) > 100].max() / power.max())
+    assert beside_db < -60
+
+
+def test_a_gain_at_rest_is_a_plain_convolution():
+    moving = MovingFilter(8000, 2, points(SMOOTH_DB)[0])
+    noise = np.random.default_rng(1).normal(0, 1000, (2, 20 * moving.block)).astype(np.float32)
+    out = moving.process(noise, np.repeat(points(SMOOTH_DB), 5, axis=0))
+    response = taps(8000, SMOOTH_DB)
+    expected = [np.convolve(line, response)[: noise.shape[1]] for line in noise]
+    np.testing.assert_allclose(out, expected, atol=0.02)
+
+
+# --------------------------------------------------------------------------------- limiter
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 400), max_size=5))
+def test_the_limiter_never_exceeds_its_ceiling(seed, cuts):
+    rng = np.random.default_rng(seed)
+    envelope = np.repeat(10 ** rng.uniform(2, 6, 10), 40)
+    samples = (envelope * rng.uniform(-1, 1, (2, 400))).astype(np.float32)
+    whole, limiter = Limiter(40, 8000, 2), Limiter(40, 8000, 2)
+    once = np.concatenate([whole.process(samples), whole.flush()], axis=1)
+    parts = [limiter.process(part) for part in np.split(samples, sorted(cuts), axis=1)]
+    assert np.array_equal(np.concatenate([*parts, limiter.flush()], axis=1), once)
+    assert once.shape == samples.shape and np.abs(once).max() <= CEILING
+    assert (np.abs(once) <= np.abs(samples)).all()
+
+
+def test_the_limiter_leaves_alone_what_fits_and_comes_back():
+    limiter = Limiter(40, 8000, 1)
+    quiet = tone(500, 0.2)[None]
+    loud = np.concatenate([quiet, 20 * quiet, np.tile(quiet, 5)], axis=1)
+    out = np.concatenate([limiter.process(loud), limiter.flush()], axis=1)
+    assert np.array_equal(out[:, :1500], loud[:, :1500])
+    assert np.array_equal(out[:, -800:], loud[:, -800:])
+
+
+# ------------------------------------------------------------------------------- the whole
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (11025, 1), (48000, 2)])
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_any_division_gives_the_same_bits(speech, rate, channels, data):
+    samples = np.repeat(speech, rate // 8000, axis=0)[: 2 * rate].astype(np.float32)
+    if channels == 2:
+        samples = np.stack([samples, 0.3 * samples[::-1]], axis=1)
+    cuts = data.draw(st.lists(st.integers(0, len(samples)), max_size=12))
+    whole = filtered(samples, rate, channels, full_scale=32768)
+    assert len(whole) == len(samples)
+    assert np.array_equal(filtered(samples, rate, channels, cuts, full_scale=32768), whole)
+
+
+@pytest.mark.parametrize("limit", [True, False])
+@pytest.mark.parametrize("rate", RATES)
+def test_no_sample_is_held_longer_than_the_latency(rate, limit):
+    filtering = ce.AudioEqualiser(rate=rate, limit=limit)
+    assert filtering.latency_s <= 0.02
+    hum = tone(440, 1, rate, 0.1)
+    n_in = n_out = 0
+    for n in np.random.default_rng(4).integers(0, rate // 50, 200):
+        n_in += n
+        n_out += len(filtering.process(hum[:n]))
+        assert n_in - n_out <= filtering.latency_s * rate
+    assert n_out + len(filtering.flush()) == n_in
+
+
+def test_the_curve_of_a_filter_on_the_speech_is_taken_off(speech):
+    filtering = ce.AudioEqualiser(level="keep")
+    filtering.process(np.tile(speech, 3))
+    plain = filtering.curve_db
+    shaped = np.convolve(speech, taps(8000, -SMOOTH_DB))[: len(speech)].astype(np.float32)
+    filtering = ce.AudioEqualiser(level="keep", full_scale=32768)
+    filtering.process(np.tile(shaped, 3))
+    added = SMOOTH_DB - SMOOTH_DB.mean()
+    assert abs(filtering.curve_db.mean()) < 1e-3
+    assert rms(filtering.curve_db - plain - added) < 0.4 * rms(added)
+
+
+def test_levels_far_apart_come_out_alike(speech):
+    speech = np.tile(speech, 4)
+    quiet, loud = (filtered((speech * gain).astype(np.int16)) for gain in (0.05, 0.5))
+    assert quiet.dtype == loud.dtype == np.int16
+    second_half = slice(len(speech) // 2, None)
+    assert 20 * abs(np.log10(rms(quiet[second_half]) / rms(loud[second_half]))) < 1.5
+    kept = filtered((speech * 0.05).astype(np.float32), level="keep", full_scale=32768)
+    assert 0.3 < rms(kept) / rms(0.05 * speech) < 3
+
+
+def test_nothing_and_noise_do_not_swell(speech):
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 30, 60 * 8000)
+    silence = np.zeros(600 * 8000)
+    samples = np.concatenate([speech, noise, silence, speech, speech]).astype(np.int16)
+    out = filtered(samples)
+    n = len(speech)
+    before = rms(out[n + 8000 : n + 16000])
+    assert rms(out[n + len(noise) - 8000 : n + len(noise)]) < 1.2 * before
+    assert not out[n + len(noise) + 8000 : -2 * n].any()
+    last, fresh = out[-n:].astype(float), filtered(np.tile(speech, 3))[-n:].astype(float)
+    assert 20 * abs(np.log10(rms(last) / rms(fresh))) < 2
+
+
+@pytest.mark.parametrize("kind", ["clipped", "music", "impulses", "dc"])
+def test_what_is_no_speech_passes_without_harm(kind, speech):
+    t = np.arange(8 * 8000) / 8000
+    samples = {
+        "clipped": np.clip(np.tile(speech, 2) * 100.0, -32768, 32767),
+        "music": 8000 * np.sin(2 * np.pi * np.outer([220, 277, 330], t)).mean(axis=0),
+        "impulses": np.where(np.arange(len(t)) % 4000 == 0, 32767, 0),
+        "dc": np.full(len(t), 20000),
+    }[kind].astype(np.int16)
+    out = filtered(samples)
+    assert len(out) == len(samples) and np.abs(out.astype(int)).max() <= CEILING + 0.5
+    loud = np.tile(np.clip(speech * 3.0, -32768, 32767).astype(np.int16), 3)
+    after = filtered(np.concatenate([samples, loud]))[-len(speech) :]
+    assert 20 * abs(np.log10(rms(after) / rms(filtered(loud)[-len(speech) :]))) < 9
+
+
+def test_a_known_station_starts_where_it_ended(speech):
+    first = ce.AudioEqualiser()
+    first.hear(np.tile(speech, 3))
+    known = ce.AudioEqualiser()
+    known.restore(first.state())
+    assert np.array_equal(known.curve_db, first.curve_db)
+    n = 8000
+    fresh, settled = filtered(speech)[:n], known.process(speech)[:n]
+    reference = filtered(np.tile(speech, 4))[-len(speech) :][:n]
+    assert rms(settled - reference[: len(settled)].astype(float)) < rms(fresh - reference * 1.0)
+    with pytest.raises(ce.Codec2EqError, match="after the first samples"):
+        known.restore(first.state())
+    with pytest.raises(ce.Codec2EqError, match="same equaliser"):
+        ce.AudioEqualiser("cmn").restore(first.state())
+    with pytest.raises(ce.Codec2EqError, match="has no curve_db"):
+        ce.AudioEqualiser().restore({})
+    damaged = first.state() | {"curve_db": np.full(K, np.nan)}
+    with pytest.raises(ce.Codec2EqError, match="not finite"):
+        ce.AudioEqualiser().restore(damaged)
+
+
+@pytest.mark.parametrize("model", ["channel_eq", "cmn", "700c"])
+def test_every_equaliser_with_a_curve_filters(model, speech):
+    filtering = ce.AudioEqualiser(model, level="keep")
+    out = filtering.process(np.tile(speech, 2))
+    assert np.ptp(filtering.curve_db) > 1 and np.abs(filtering.curve_db).max() <= MOST_DB
+    assert out.any()
+
+
+@pytest.mark.parametrize("model", ["none", "mean", "mean_removal"])
+def test_an_equaliser_without_a_curve_is_refused(model):
+    with pytest.raises(ce.Codec2EqError, match=f"{model}: takes no curve off.*channel_eq"):
+        ce.AudioEqualiser(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 7999}, "at least 8000 Hz"),
+        ({"rate": 96000}, "at most 48000 Hz can be filtered"),
+        ({"level": "loud"}, "choose keep or auto"),
+        ({"channels": 0}, "at least one"),
+        ({"full_scale": 0}, "expected a positive number"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ce.Codec2EqError, match=message):
+        ce.AudioEqualiser(**options)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(5), r"expected \(n_samples, 2\)"),
+        (np.zeros((5, 3)), r"expected \(n_samples, 2\)"),
+        (np.zeros((5, 2), np.int32), "expected int16 or float"),
+        (np.full((5, 2), np.nan), "NaN or infinite"),
+    ],
+)
+def test_samples_that_cannot_be_are_refused(samples, message):
+    with pytest.raises(ce.Codec2EqError, match=message):
+        ce.AudioEqualiser(channels=2).process(samples)
+
+
+def test_the_points_below_the_bands_are_one_more():
+    assert points(np.zeros(K)).shape == (1, N_POINTS)
