@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     n_files = n_failed = n_equal = n_unequal = 0
     listing = list_recordings(args.paths)
-    for path in (Path(listing.base, name) for name in listing.states):
+    for path in (Path(listing.base, name) for name in listing.stamps):
         try:
             unequal = unequal_frames(read_int16(path), jobs=args.jobs)
         except Codec2EqError as error:

@@ -184,7 +184,7 @@ def test_channel_and_raw(tmp_path, speech):
     soundfile.write(tmp_path / "audio" / "a.wav", stereo, 8000)
     (tmp_path / "audio" / "b.raw").write_bytes(speech.tobytes())
     summary = batch(tmp_path / "audio", tmp_path / "out", channel=2, model="none")
-    assert summary.failures_by_reason == {"channel N asked for, has N channel": 1}
+    assert summary.failures_by_reason == {"channel 2 asked for, has 1 channel": 1}
     (vectors,) = ce.open_corpus(tmp_path / "out").arrays()
     np.testing.assert_array_equal(vectors, ce.extract(speech[::-1]).vectors)
 
@@ -440,7 +440,7 @@ def test_no_permission(audio, tmp_path):
 
 
 def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
-    from codec2_eq.corpus import work
+    from codec2_eq.corpus import worker
 
     def growing(job, path, counter):
         yield from samples(job, path, counter)
@@ -448,9 +448,9 @@ def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
             with open(path, "ab") as handle:
                 handle.write(b"\0\0")
 
-    samples = work._samples
+    samples = worker._samples
     with monkeypatch.context() as patch:
-        patch.setattr(work, "_samples", growing)
+        patch.setattr(worker, "_samples", growing)
         summary = batch(audio, tmp_path / "out")
     assert summary.failures_by_reason == {"changed while it was read": 1}
     assert batch(audio, tmp_path / "out").failures == 0
@@ -583,16 +583,16 @@ def test_failures_are_tried_again(audio, tmp_path, small_tasks, speech, layout):
 
 def test_a_failure_that_was_of_the_moment_is_noticed(audio, tmp_path, small_tasks, monkeypatch):
     """In shards, where one recording cannot be done alone, although it did not change."""
-    from codec2_eq.corpus import work
+    from codec2_eq.corpus import worker
 
     def failing(job, path, counter):
         if path.endswith("a b.wav"):
             raise OSError(5, "Input/output error")
         return samples(job, path, counter)
 
-    samples = work._samples
+    samples = worker._samples
     with monkeypatch.context() as patch:
-        patch.setattr(work, "_samples", failing)
+        patch.setattr(worker, "_samples", failing)
         assert batch(audio, tmp_path / "out", layout="shards").failures == 1
         assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 0
     assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 9
@@ -830,8 +830,8 @@ def test_tasks_and_parts_are_bounded_and_in_order(sizes, files, size, part_files
 def test_listing_is_in_the_order_of_names(audio):
     found = listing.list_recordings([str(audio)])
     assert found.base == str(audio)
-    assert list(found.states) == sorted(found.states, key=lambda name: name.split("/"))
-    assert len(found.states) == 25
+    assert list(found.stamps) == sorted(found.stamps, key=lambda name: name.split("/"))
+    assert len(found.stamps) == 25
 
 
 # The command
@@ -859,7 +859,7 @@ def test_command(audio, tmp_path):
     assert done.stderr.splitlines()[0].endswith(
         "/bad\\n.wav: is empty (0 bytes); a recording with a header expected"
     )
-    assert "1 failed, see the manifest:\n  1 x is empty (N bytes)\n" in done.stderr
+    assert "1 failed, see the manifest:\n  1 x is empty (0 bytes)\n" in done.stderr
     assert json.loads((tmp_path / "s.json").read_text())["failures"] == 1
 
 

@@ -93,7 +93,7 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     whole = files(out)
-    records = out / store.STATE_FOLDER / "parts/00001.jsonl"
+    records = out / store.HIDDEN_FOLDER / "parts/00001.jsonl"
     records.write_bytes(records.read_bytes()[:50])
     batch(audio, out, layout=layout)
     assert files(out) == whole
@@ -104,7 +104,7 @@ def test_a_damaged_plan_is_told_and_made_anew_by_force(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     whole = files(out)
-    path = out / store.STATE_FOLDER / "plan.jsonl"
+    path = out / store.HIDDEN_FOLDER / "plan.jsonl"
     path.write_bytes(path.read_bytes()[:150])
     with pytest.raises(Codec2EqError, match=r"plan\.jsonl: damaged .*anew with -f"):
         batch(audio, out, layout=layout)

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import codec2_eq as ce
-from codec2_eq.corpus import plan, work
+from codec2_eq.corpus import plan, worker
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -82,6 +82,7 @@ def final_names(output):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_killed_at_random_moments(clips, tmp_path, layout):
     started = time.monotonic()
@@ -128,17 +129,17 @@ def test_workers_follow_the_run_that_is_killed(clips, tmp_path, monkeypatch):
         time.sleep(60)
 
     def run():
-        monkeypatch.setattr(work, "_samples", stall_and_tell)
+        monkeypatch.setattr(worker, "_samples", stall_and_tell)
         batch(clips, tmp_path / "out")
 
     child = in_child(run)
-    worker = int(os.read(ready, 100).split()[0])
+    pid = int(os.read(ready, 100).split()[0])
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and alive(worker):
+    while time.monotonic() < deadline and alive(pid):
         time.sleep(0.01)
-    assert not alive(worker)
+    assert not alive(pid)
     batch(clips, tmp_path / "out")  # the lock has gone with it
 
 
@@ -199,17 +200,17 @@ def test_a_recording_that_kills_its_worker_is_a_failure(clips, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGKILL)
         return samples(job, path, counter)
 
-    samples = work._samples
+    samples = worker._samples
 
     def run():
-        monkeypatch.setattr(work, "_samples", deadly)
+        monkeypatch.setattr(worker, "_samples", deadly)
         summary = batch(clips, tmp_path / "out", layout=layout)
         os._exit(summary.failures)
 
     child = in_child(run)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     failures = {f["audio_filepath"]: f["error"] for f in ce.open_corpus(tmp_path / "out").failures}
-    assert failures[str(clips / "speaker3" / "017.wav")] == plan.CRASHED
+    assert failures[str(clips / "speaker3" / "017.wav")].startswith(plan.CRASHED)
     assert len(ce.open_corpus(tmp_path / "out")) == N_CLIPS - 1
     # It is not tried again, lest it kill the next run, until it is another file.
     assert batch(clips, tmp_path / "out", layout=layout).run_recordings in (0, 2)
@@ -220,7 +221,7 @@ def test_a_recording_that_kills_its_worker_is_a_failure(clips, tmp_path, monkeyp
 def test_workers_that_always_die_end_the_run(clips, tmp_path, monkeypatch):
     def run():
         monkeypatch.setattr(
-            work.Whereabouts, "tell", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            worker.Whereabouts, "tell", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         )
         try:
             batch(clips, tmp_path / "out")
@@ -258,6 +259,7 @@ def test_threads_do_as_well(clips, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "reference")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
@@ -286,13 +288,13 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
 
 def work_slowly():
     """Slow the workers down, that the kill may hit them at work."""
-    original = work._samples
+    original = worker._samples
 
     def slow(job, path, counter):
         time.sleep(0.005)
         return original(job, path, counter)
 
-    work._samples = slow
+    worker._samples = slow
 
 
 def test_scheduler_that_is_not_there(clips, tmp_path):

@@ -62,7 +62,7 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
         if not entry.exists():
             raise Codec2EqError(f"{entry}: not found; name audio files or folders")
         found = list_recordings([str(entry)])
-        for path in (Path(found.base, name) for name in found.states):
+        for path in (Path(found.base, name) for name in found.stamps):
             folders.setdefault(path.resolve().parent, []).append(path)
     for folder, name in short_names(folders, taken=set(speakers)).items():
         speakers[name] = folders[folder]

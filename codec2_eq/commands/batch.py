@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from codec2_eq.commands import options
 
+MOST_REASONS = 10
+"""Reasons of failures that the summary on the screen lists; the manifest has them all."""
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -170,7 +173,10 @@ def _print_summary(summary: Summary) -> None:
         lines.append(f'{summary.warnings} with a "warning" in the manifest: cut or clipped')
     if summary.failures:
         lines.append(f"{summary.failures} failed, see the manifest:")
-        lines += [f"  {n} x {reason}" for reason, n in summary.failures_by_reason.items()]
+        reasons = list(summary.failures_by_reason.items())
+        lines += [f"  {n} x {reason}" for reason, n in reasons[:MOST_REASONS]]
+        if len(reasons) > MOST_REASONS:
+            lines.append(f"  {sum(n for _, n in reasons[MOST_REASONS:])} x other reasons")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -41,19 +41,21 @@ KEPT_BYTES = 32 << 20
 class Call:
     """A call to be made by a worker: ``function(*arguments, *extra)``.
 
+    done : called with its result
     blame : called after a worker died that did nothing else; returns more arguments to try it
         with again, or None if the death may be none of its doing
     """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-    blame: Callable[[], tuple[Any, ...] | None]
+    done: Callable[[Any], None]
+    blame: Callable[[], tuple[Any, ...] | None] = lambda: None
     extra: tuple[Any, ...] = ()
     tries: int = 0
 
 
-class Workers:
-    """Makes calls, in the order they are added, as many at a time as keep the workers busy."""
+class Pool:
+    """Workers that make calls in the order they are added, never idle while there are any."""
 
     def __init__(self, start: Callable[[], Executor], ahead: int, *, restartable: bool) -> None:
         self.calls: deque[Call] = deque()
@@ -65,8 +67,8 @@ class Workers:
         self._finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._suspects = 0
 
-    def results(self) -> Iterator[tuple[Call, Any]]:
-        """Yield calls with their results as they finish; more may be added meanwhile.
+    def run(self) -> None:
+        """Make all calls; more may be added meanwhile.
 
         Raises what a call raises, and Codec2EqError if workers keep dying.
         """
@@ -97,7 +99,7 @@ class Workers:
                 self._again(call, error)
             else:
                 self._suspects = max(0, self._suspects - 1)
-                yield call, result
+                call.done(result)
 
     def _submit(self, call: Call) -> bool:
         """Hand a call over; False if the executor is broken, as its calls are about to tell."""
@@ -158,35 +160,35 @@ class Workers:
 
 
 @contextlib.contextmanager
-def local_workers(jobs: int) -> Iterator[Workers]:
+def local_workers(jobs: int) -> Iterator[Pool]:
     """Processes on this machine; one job is done right here."""
     if jobs == 1:
         _keep_freed_memory()
-        workers = Workers(_InPlace, 1, restartable=True)
+        pool = Pool(_InPlace, 1, restartable=True)
     else:
-        workers = Workers(
+        pool = Pool(
             functools.partial(_process_pool, jobs, _start_method()), AHEAD * jobs, restartable=True
         )
-    with _stopping(workers):
-        yield workers
+    with _stopping(pool):
+        yield pool
 
 
 @contextlib.contextmanager
-def given_workers(executor: Executor) -> Iterator[Workers]:
+def given_workers(executor: Executor) -> Iterator[Pool]:
     """Any executor; it is left running."""
-    workers = Workers(lambda: executor, AHEAD_ELSEWHERE, restartable=False)
-    with _stopping(workers):
-        yield workers
+    pool = Pool(lambda: executor, AHEAD_ELSEWHERE, restartable=False)
+    with _stopping(pool):
+        yield pool
 
 
 @contextlib.contextmanager
-def _stopping(workers: Workers) -> Iterator[None]:
+def _stopping(pool: Pool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        workers.stop(at_once=True)
+        pool.stop(at_once=True)
         raise
-    workers.stop(at_once=False)
+    pool.stop(at_once=False)
 
 
 @contextlib.contextmanager

@@ -45,22 +45,22 @@ AUDIO_SUFFIXES = frozenset(
 """What is taken for a recording in a folder; a file that is named may have any suffix."""
 
 
-class State(NamedTuple):
+class Stamp(NamedTuple):
     """What tells whether a file has changed: size in bytes and time of change in ns."""
 
     size: int
     mtime_ns: int
 
 
-ABSENT = State(0, 0)
-"""The state of what cannot be looked at."""
+ABSENT = Stamp(0, 0)
+"""The stamp of what cannot be looked at."""
 
 
 class Listing(NamedTuple):
     """Recordings by name, in order; names are paths relative to `base`."""
 
     base: str
-    states: dict[str, State]
+    stamps: dict[str, Stamp]
 
 
 def list_recordings(inputs: Iterable[str], base: str | None = None) -> Listing:
@@ -121,7 +121,7 @@ def _common_folder(roots: Iterable[str]) -> str:
     )
 
 
-def _search(root: str) -> Iterator[tuple[str, State]]:
+def _search(root: str) -> Iterator[tuple[str, Stamp]]:
     try:
         found = os.stat(root)
     except OSError:
@@ -130,12 +130,12 @@ def _search(root: str) -> Iterator[tuple[str, State]]:
     if stat.S_ISDIR(found.st_mode):
         yield from _search_folder(root, ((found.st_dev, found.st_ino),))
     else:
-        yield root, State(found.st_size, found.st_mtime_ns)
+        yield root, Stamp(found.st_size, found.st_mtime_ns)
 
 
 def _search_folder(
     folder: str, ancestors: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[str, State]]:
+) -> Iterator[tuple[str, Stamp]]:
     """Yield the recordings below a folder; ancestors are the folders on the way to it."""
     try:
         with os.scandir(folder) as scan:
@@ -155,7 +155,7 @@ def _search_folder(
                     yield from _search_folder(entry.path, (*ancestors, here))
             elif is_audio:
                 found = entry.stat()
-                yield entry.path, State(found.st_size, found.st_mtime_ns)
+                yield entry.path, Stamp(found.st_size, found.st_mtime_ns)
         except OSError:  # a link to nothing or to itself, or gone since
             if is_audio:
                 yield entry.path, ABSENT

@@ -28,7 +28,7 @@ from codec2_eq.corpus.store import (
     Options,
     Record,
     Store,
-    Task,
+    TaskLine,
     json_line,
     remove,
 )
@@ -46,11 +46,11 @@ PART_FILES = 65536
 PART_BYTES = 1 << 30
 """What fills a part: 19 hours of 16-bit 8 kHz, whose shard has 130 MB at 40 ms."""
 
-CRASHED = "workers die on it, in a crash of its decoder or for want of memory; convert it to WAV"
+CRASHED = "workers die on it, in a crash of its decoder or for want of memory"
 
 
-class TaskPlan(NamedTuple):
-    """A task before it has its place in the plan: part, number, recordings."""
+class Task(NamedTuple):
+    """A task with its recordings."""
 
     part: int
     number: int
@@ -58,20 +58,20 @@ class TaskPlan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PartWork:
+class Part:
     """A part and what is left to do of it; nothing to do means that its records are there."""
 
     part: int
-    tasks: tuple[Task, ...]
-    to_do: tuple[Task, ...]
+    tasks: tuple[TaskLine, ...]
+    to_do: tuple[TaskLine, ...]
     done: bool
 
 
 @dataclass(frozen=True)
-class Work:
+class Plan:
     """The whole plan: its parts in order, and sizes for the progress."""
 
-    parts: list[PartWork]
+    parts: list[Part]
     n_recordings: int
     n_bytes: int
     n_bytes_done: int
@@ -79,7 +79,7 @@ class Work:
 
 def make_plan(
     store: Store, options: Options, listing: Listing, retry: Callable[[str], bool], *, force: bool
-) -> Work:
+) -> Plan:
     """Bring the plan up to date with the recordings; return what is left to do.
 
     retry : whether a recording that failed before can be read now
@@ -89,13 +89,13 @@ def make_plan(
     file would be overwritten that is not of this corpus, or if a shard would have to be made again
     without recordings that are gone; nothing is changed then.
     """
-    planned = [TaskPlan(t.part, t.number, entries) for t, entries in store.read_plan()]
+    planned = [Task(t.part, t.number, entries) for t, entries in store.read_plan()]
     _refuse_unnamed(store, options, listing, planned)
     fresh = _new_entries(store, options, listing, planned, force=force)
     review = _Review(store, options, listing, retry)
     groups = itertools.groupby(planned, key=lambda task: task.part)
     verdicts = [review.judge(part, list(group)) for part, group in groups]
-    tasks: list[TaskPlan] = []
+    tasks: list[Task] = []
     done_parts = set()
     for verdict in verdicts:
         part, own, done = verdict.part, *review.settle(verdict)
@@ -117,29 +117,29 @@ def _clear_pieces(store: Store, current: set[int]) -> None:
 
 
 def _work(
-    tasks: Sequence[TaskPlan], places: Sequence[Task], done_parts: set[int], whole: set[int]
-) -> Work:
+    tasks: Sequence[Task], places: Sequence[TaskLine], done_parts: set[int], whole: set[int]
+) -> Plan:
     parts = []
     to_do: set[int] = set()
     for part, group in itertools.groupby(places, key=lambda task: task.part):
         own = tuple(group)
         left = () if part in done_parts else tuple(t for t in own if t.number not in whole)
         to_do |= {task.number for task in left}
-        parts.append(PartWork(part, own, left, part in done_parts))
+        parts.append(Part(part, own, left, part in done_parts))
     n_bytes = sum(entry.size for task in tasks for entry in task.entries)
     n_left = sum(e.size for task in tasks if task.number in to_do for e in task.entries)
-    return Work(parts, sum(len(task.entries) for task in tasks), n_bytes, n_bytes - n_left)
+    return Plan(parts, sum(len(task.entries) for task in tasks), n_bytes, n_bytes - n_left)
 
 
 def _refuse_unnamed(
-    store: Store, options: Options, listing: Listing, planned: Iterable[TaskPlan]
+    store: Store, options: Options, listing: Listing, planned: Iterable[Task]
 ) -> None:
     """Raise Codec2EqError if the corpus has recordings that this run was not asked for."""
     paths = (
         os.path.join(options.base, entry.name)
         for task in planned
         for entry in task.entries
-        if entry.name not in listing.states
+        if entry.name not in listing.stamps
     )
     unnamed = [path for path in paths if os.path.lexists(path) and not os.path.isdir(path)]
     if unnamed:
@@ -157,7 +157,7 @@ class _Verdict(NamedTuple):
     """
 
     part: int
-    tasks: list[TaskPlan]
+    tasks: list[Task]
     valid: bool
     records: list[Record] | None
 
@@ -172,12 +172,12 @@ class _Review:
         self.base = options.base
         self.in_shards = options.layout == "shards"
         self.plain = options.format == "f32"
-        self.states = listing.states
+        self.stamps = listing.stamps
         self.retry = retry
         self.whole_pieces: set[int] = set()
         self.changed = False
 
-    def judge(self, part: int, tasks: list[TaskPlan]) -> _Verdict:
+    def judge(self, part: int, tasks: list[Task]) -> _Verdict:
         """Look at a part, and change nothing.
 
         Raises Codec2EqError if vectors would be lost: of recordings that are gone, in a shard that
@@ -196,7 +196,7 @@ class _Review:
         return _Verdict(part, tasks, False, joined)
 
     def _refuse_loss(self, part: int, records: list[Record]) -> None:
-        gone = [r.name for r in records if r.error is None and r.name not in self.states]
+        gone = [r.name for r in records if r.problem is None and r.name not in self.stamps]
         if gone:
             more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
             raise Codec2EqError(
@@ -205,7 +205,7 @@ class _Review:
                 "what is gone, choose another output folder, or pass -f to do without it"
             )
 
-    def settle(self, verdict: _Verdict) -> tuple[list[TaskPlan], bool]:
+    def settle(self, verdict: _Verdict) -> tuple[list[Task], bool]:
         """Return the part's tasks without what has gone, and whether it is all done.
 
         Of a part that is not, the pieces of its tasks are left as far as they hold.
@@ -230,7 +230,7 @@ class _Review:
             remove(self.store.path(MANIFEST_FILE))
         self.changed = True
 
-    def _joined_is_valid(self, part: int, tasks: list[TaskPlan], records: list[Record]) -> bool:
+    def _joined_is_valid(self, part: int, tasks: list[Task], records: list[Record]) -> bool:
         """Whether a finished part holds all that it should, and nothing outdated."""
         outputs = {entry.name: entry.output for task in tasks for entry in task.entries}
         if self.in_shards:
@@ -241,7 +241,7 @@ class _Review:
             self._holds(record, outputs[record.name], joined=True) for record in records
         )
 
-    def _settle_piece(self, task: TaskPlan, joined: Mapping[str, Record]) -> TaskPlan:
+    def _settle_piece(self, task: Task, joined: Mapping[str, Record]) -> Task:
         """Leave a task's piece with what holds of it; return the task without what has gone."""
         path = self.store.piece(task.number, ".jsonl")
         vectors = self.store.piece(task.number, ".f32")
@@ -267,43 +267,43 @@ class _Review:
 
     def _holds(self, record: Record, output: str, *, joined: bool = False) -> bool:
         """Whether a record is still true, and what it tells of still there."""
-        state = self.states.get(record.name)
-        if record.error is not None:
-            if state != record.state:
+        stamp = self.stamps.get(record.name)
+        if record.problem is not None:
+            if stamp != record.stamp:
                 return False
-            if record.error == CRASHED:
+            if record.problem == CRASHED:
                 return True
             # In a shard one recording cannot be done again without all others.
             return self.in_shards and not (joined and self.retry(record.name))
-        if state is not None and state != record.state:
+        if stamp is not None and stamp != record.stamp:
             return False
         if self.in_shards:
             return True
         size = _size(self.store.path(output))
         return size == record.n_frames * ROW_BYTES if self.plain else size is not None
 
-    def _without_gone(self, tasks: Iterable[TaskPlan], records: Iterable[Record]) -> list[TaskPlan]:
+    def _without_gone(self, tasks: Iterable[Task], records: Iterable[Record]) -> list[Task]:
         """Drop recordings that are gone and of which no vectors are there."""
-        stays = {record.name for record in records if record.error is None}
+        stays = {record.name for record in records if record.problem is None}
         return [
             task._replace(
-                entries=[e for e in task.entries if e.name in self.states or e.name in stays]
+                entries=[e for e in task.entries if e.name in self.stamps or e.name in stays]
             )
             for task in tasks
         ]
 
 
 def _new_entries(
-    store: Store, options: Options, listing: Listing, tasks: Sequence[TaskPlan], *, force: bool
+    store: Store, options: Options, listing: Listing, tasks: Sequence[Task], *, force: bool
 ) -> list[Entry]:
     """Plan entries for the recordings that are not in the plan yet."""
     planned = {entry.name for task in tasks for entry in task.entries}
-    fresh = [name for name in listing.states if name not in planned]
+    fresh = [name for name in listing.stamps if name not in planned]
     if options.layout == "shards":
-        return [Entry(name, listing.states[name].size) for name in fresh]
+        return [Entry(name, listing.stamps[name].size) for name in fresh]
     taken = {entry.output for task in tasks for entry in task.entries}
     outputs = name_outputs(fresh, f".{options.format}", taken)
-    entries = [Entry(name, listing.states[name].size, outputs[name]) for name in fresh]
+    entries = [Entry(name, listing.stamps[name].size, outputs[name]) for name in fresh]
     for entry in entries:
         if not force and os.path.lexists(store.path(entry.output)):
             raise Codec2EqError(
@@ -334,7 +334,7 @@ def name_outputs(names: Sequence[str], suffix: str, taken: set[str]) -> dict[str
     return outputs
 
 
-def cut(entries: Sequence[Entry], last: TaskPlan | None) -> Iterator[TaskPlan]:
+def cut(entries: Sequence[Entry], last: Task | None) -> Iterator[Task]:
     """Cut recordings into tasks, and these into parts, after the last task of a plan."""
     most_files = _within(len(entries) // TASKS, TASK_FILES)
     most_bytes = _within(sum(entry.size for entry in entries) // TASKS, TASK_BYTES)
@@ -346,21 +346,21 @@ def cut(entries: Sequence[Entry], last: TaskPlan | None) -> Iterator[TaskPlan]:
         task_bytes += entry.size
         if len(task) < most_files and task_bytes < most_bytes:
             continue
-        yield TaskPlan(part, number, task)
+        yield Task(part, number, task)
         number += 1
         part_files, part_bytes = part_files + len(task), part_bytes + task_bytes
         task, task_bytes = [], 0
         if part_files >= PART_FILES or part_bytes >= PART_BYTES:
             part, part_files, part_bytes = part + 1, 0, 0
     if task:
-        yield TaskPlan(part, number, task)
+        yield Task(part, number, task)
 
 
 def _within(value: int, bounds: tuple[int, int]) -> int:
     return min(max(value, bounds[0]), bounds[1])
 
 
-def _write_plan(store: Store, tasks: Sequence[TaskPlan]) -> list[Task]:
+def _write_plan(store: Store, tasks: Sequence[Task]) -> list[TaskLine]:
     """Write the plan; return the tasks with the places of their lines."""
     lines = []
     places = []
@@ -369,7 +369,7 @@ def _write_plan(store: Store, tasks: Sequence[TaskPlan]) -> list[Task]:
         lines.append(
             json_line({"task": task.number, "part": task.part, "recordings": task.entries})
         )
-        places.append(Task(task.number, task.part, position))
+        places.append(TaskLine(task.number, task.part, position))
         position += len(lines[-1])
     store.write(store.plan(), b"".join(lines))
     return places

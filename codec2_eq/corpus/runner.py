@@ -4,47 +4,42 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import functools
 import os
-import re
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from typing import IO, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from codec2_eq import __version__
 from codec2_eq.audio.resample import RATE_HZ
-from codec2_eq.corpus.executors import Call, Workers, given_workers, local_workers
+from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
 from codec2_eq.corpus.listing import list_recordings
-from codec2_eq.corpus.plan import PartWork, Work, make_plan
+from codec2_eq.corpus.manifest import Manifest, Summary
+from codec2_eq.corpus.plan import Part, Plan, make_plan
 from codec2_eq.corpus.store import (
-    MANIFEST_FILE,
     OPTIONS_FILE,
     Options,
-    Record,
     Store,
-    Task,
-    json_line,
+    TaskLine,
     remove,
-    shard_name,
 )
-from codec2_eq.corpus.work import (
+from codec2_eq.corpus.worker import (
     Job,
-    JobPlace,
+    JobFile,
     TaskResult,
     Whereabouts,
+    do_task,
     join_part,
-    run_task,
     try_recording,
     write_job,
 )
 from codec2_eq.equalisers.equaliser import DEFAULT, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
-from codec2_eq.files import PathLike, write_error
+from codec2_eq.files import PathLike
 from codec2_eq.vectors.reader import FORMATS
 
 LAYOUTS = ("tree", "shards")
@@ -58,30 +53,6 @@ class Progress(NamedTuple):
     hours: float
     n_failures: int
     new_failures: list[tuple[str, str]]
-
-
-@dataclass
-class Summary:
-    """What a corpus holds, and how the run went that has completed it.
-
-    utterances, frames and hours are those with vectors; the names that begin with ``run_`` are of
-    this run alone.
-    """
-
-    output: str
-    model: str
-    frame_ms: int
-    utterances: int = 0
-    failures: int = 0
-    failures_by_reason: dict[str, int] = field(default_factory=dict)
-    warnings: int = 0
-    frames: int = 0
-    hours: float = 0.0
-    run_recordings: int = 0
-    run_hours: float = 0.0
-    run_elapsed_s: float = 0.0
-    run_times_real_time: float = 0.0
-    run_vectors_per_s: float = 0.0
 
 
 def batch(
@@ -137,11 +108,11 @@ def batch(
     with store.locked():
         job, plan = _prepare(Job(store, options, equaliser), names, force=force)
         choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
-        with choice as workers, _job_on_disk(job) as place:
-            return _Run(job, place, plan, workers, progress or (lambda _: None)).run()
+        with choice as pool, _job_on_disk(job) as file:
+            return _Run(job, file, plan, pool, progress or (lambda _: None)).run()
 
 
-def _prepare(job: Job, inputs: list[str], *, force: bool) -> tuple[Job, Work]:
+def _prepare(job: Job, inputs: list[str], *, force: bool) -> tuple[Job, Plan]:
     """Find the recordings and what is left to do; the job returned has its base.
 
     With force what was there before is discarded, once the recordings are found.
@@ -182,7 +153,7 @@ def _check_channel(channel: int | str) -> str:
     return text
 
 
-def _n_jobs(wanted: int | None, plan: Work) -> int:
+def _n_jobs(wanted: int | None, plan: Plan) -> int:
     """As many as wanted, or cores, but no more than there are tasks; one in its own process."""
     jobs = wanted or len(os.sched_getaffinity(0))
     return min(jobs, max(2, sum(len(part.to_do) for part in plan.parts)))
@@ -204,12 +175,12 @@ def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:
 
 
 @contextlib.contextmanager
-def _job_on_disk(job: Job) -> Iterator[JobPlace]:
-    place = write_job(job)
+def _job_on_disk(job: Job) -> Iterator[JobFile]:
+    file = write_job(job)
     try:
-        yield place
+        yield file
     finally:
-        remove(place.path)
+        remove(file.path)
 
 
 class _Run:
@@ -218,22 +189,22 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        place: JobPlace,
-        work: Work,
-        workers: Workers,
+        file: JobFile,
+        plan: Plan,
+        pool: Pool,
         progress: Callable[[Progress], object],
     ) -> None:
-        self._job = job
         self._store = job.store
-        self._place = place
-        self._work = work
-        self._workers = workers
+        self._manifest = Manifest(job.store, job.options)
+        self._file = file
+        self._plan = plan
+        self._pool = pool
         self._progress = progress
-        self._left = {part.part: len(part.to_do) for part in work.parts if not part.done}
-        self._tasks = {part.part: part.tasks for part in work.parts}
-        self._joined = {part.part for part in work.parts if part.done}
+        self._left = {part.part: len(part.to_do) for part in plan.parts if not part.done}
+        self._joined = {part.part for part in plan.parts if part.done}
+        self._unlisted = deque(plan.parts)
         self._n_samples = 0
-        self._n_bytes_done = work.n_bytes_done
+        self._n_bytes_done = plan.n_bytes_done
         self._n_failures = 0
         self._n_recordings = 0
 
@@ -241,30 +212,30 @@ class _Run:
         """Do all that is left; return what the corpus holds then."""
         started = time.monotonic()
         self._tell([])
-        with _Manifest(self._job) as manifest:
-            parts = iter(self._work.parts)
-            waiting = self._add_while_joined(manifest, parts, next(parts, None))
-            self._workers.calls.extend(self._calls())
-            for call, result in self._workers.results():
-                if call.function is run_task:
-                    self._after_task(call.arguments[1], result)
-                else:
-                    self._joined.add(call.arguments[1])
-                    waiting = self._add_while_joined(manifest, parts, waiting)
-            summary = manifest.finish()
+        with self._manifest:
+            self._list_joined()
+            self._pool.calls.extend(self._calls())
+            self._pool.run()
+            summary = self._manifest.finish()
         elapsed_s = time.monotonic() - started
         return self._complete(summary, elapsed_s)
 
     def _calls(self) -> Iterator[Call]:
-        for part in self._work.parts:
+        for part in self._plan.parts:
             for task in part.to_do:
-                yield self._task_call(task)
+                yield self._task_call(part, task)
             if not part.done and not part.to_do:
-                yield self._join_call(part.part)
+                yield self._join_call(part)
 
-    def _task_call(self, task: Task) -> Call:
+    def _task_call(self, part: Part, task: TaskLine) -> Call:
         skip: list[str] = []
         seen: set[str] = set()
+
+        def done(result: TaskResult) -> None:
+            self._count(result)
+            self._left[part.part] -= 1
+            if not self._left[part.part]:
+                self._pool.calls.appendleft(self._join_call(part))
 
         def blame() -> tuple[Any, ...] | None:
             name = Whereabouts(self._store, task).last_seen()
@@ -276,34 +247,31 @@ class _Run:
             skip.append(name)
             return (tuple(skip),)
 
-        return Call(run_task, (self._place, task), blame)
+        return Call(do_task, (self._file, task), done, blame)
 
-    def _join_call(self, part: int) -> Call:
-        return Call(join_part, (self._place, part, self._tasks[part]), lambda: None)
+    def _join_call(self, part: Part) -> Call:
+        def done(_: None) -> None:
+            self._joined.add(part.part)
+            self._list_joined()
 
-    def _after_task(self, task: Task, result: TaskResult) -> None:
+        return Call(join_part, (self._file, part.part, part.tasks), done)
+
+    def _list_joined(self) -> None:
+        """Add parts to the manifest, in their order, as far as they are joined."""
+        while self._unlisted and self._unlisted[0].part in self._joined:
+            self._manifest.add(self._unlisted.popleft())
+
+    def _count(self, result: TaskResult) -> None:
         self._n_samples += result.n_samples
         self._n_bytes_done += result.n_bytes
         self._n_recordings += result.n_recordings
         self._n_failures += len(result.failures)
         self._tell(result.failures)
-        self._left[task.part] -= 1
-        if not self._left[task.part]:
-            self._workers.calls.appendleft(self._join_call(task.part))
-
-    def _add_while_joined(
-        self, manifest: _Manifest, parts: Iterator[PartWork], part: PartWork | None
-    ) -> PartWork | None:
-        """Add parts to the manifest while those before are there; return the first that is not."""
-        while part is not None and part.part in self._joined:
-            manifest.add(part)
-            part = next(parts, None)
-        return part
 
     def _tell(self, failures: list[tuple[str, str]]) -> None:
         self._progress(
             Progress(
-                self._work.n_bytes,
+                self._plan.n_bytes,
                 self._n_bytes_done,
                 self._n_samples / RATE_HZ / 3600,
                 self._n_failures,
@@ -319,102 +287,3 @@ class _Run:
         summary.run_times_real_time = round(run_s / elapsed_s, 1)
         summary.run_vectors_per_s = round(run_s * 1000 / summary.frame_ms / elapsed_s, 1)
         return summary
-
-
-class _Manifest:
-    """The manifest in the making, part after part, and the sums over it.
-
-    It grows out of sight. One that is there already and tells the same is left.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._store = job.store
-        self._options = job.options
-        self._target = job.store.path(MANIFEST_FILE)
-        self._draft = os.path.join(job.store.state, MANIFEST_FILE)
-        self._file: IO[bytes]
-        self._reasons: Counter[str] = Counter()
-        self._n_samples = 0
-        self._summary = Summary(job.store.root, job.options.model, job.options.frame_ms)
-
-    def __enter__(self) -> _Manifest:
-        with self._writing():
-            self._file = open(self._draft, "wb")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(OSError):  # of a disk that is full, told before
-            self._file.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise write_error(self._target, error) from error
-
-    def add(self, part: PartWork) -> None:
-        """Add a part whose records are there."""
-        records = self._store.read_records(self._store.part(part.part)) or []
-        if self._options.layout == "shards":
-            outputs = dict.fromkeys((r.name for r in records), shard_name(part.part))
-        else:
-            outputs = {e.name: e.output for task in part.tasks for e in self._store.read_task(task)}
-        offset = 0
-        lines = []
-        for record in records:
-            self._count(record)
-            lines.append(json_line(self._describe(record, outputs[record.name], offset)))
-            if self._options.layout == "shards":
-                offset += record.n_frames
-        with self._writing():
-            self._file.writelines(lines)
-            self._file.flush()
-
-    def _describe(self, record: Record, output: str, offset: int) -> dict[str, Any]:
-        failed = record.error is not None
-        line = {
-            "audio_filepath": os.path.join(self._options.base, record.name),
-            "duration": record.n_samples / RATE_HZ,
-            "frames": record.n_frames,
-            "path": None if failed else output,
-            "offset": None if failed else offset,
-            "model": self._options.model,
-        }
-        if failed:
-            line["error"] = record.error
-        if record.warning is not None:
-            line["warning"] = record.warning
-        return line
-
-    def _count(self, record: Record) -> None:
-        summary = self._summary
-        summary.warnings += record.warning is not None
-        if record.error is not None:
-            summary.failures += 1
-            self._reasons[_kind(record.error)] += 1
-            return
-        summary.utterances += 1
-        summary.frames += record.n_frames
-        self._n_samples += record.n_samples
-
-    def finish(self) -> Summary:
-        """Let the manifest appear; return the sums."""
-        with self._writing():
-            self._file.close()
-            if _same(self._draft, self._target):
-                remove(self._draft)
-            else:
-                os.replace(self._draft, self._target)
-        self._summary.hours = round(self._n_samples / RATE_HZ / 3600, 6)
-        self._summary.failures_by_reason = dict(self._reasons.most_common())
-        return self._summary
-
-
-def _same(path: str, other: str) -> bool:
-    return os.path.exists(other) and filecmp.cmp(path, other, shallow=False)
-
-
-def _kind(reason: str) -> str:
-    """Return the reason of a failure without its remedy and its numbers, to be counted."""
-    return re.sub(r"\b\d[\d.,]*", "N", re.sub(r"(?<!\S)/\S+", "PATH", reason.split(";")[0]))

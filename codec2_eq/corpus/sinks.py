@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.corpus.store import Options, Store, Task, remove
+from codec2_eq.corpus.store import Options, Store, TaskLine, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK
@@ -64,7 +64,7 @@ class Sink(Protocol):
 
 
 @contextlib.contextmanager
-def open_sink(store: Store, options: Options, task: Task) -> Iterator[Sink]:
+def open_sink(store: Store, options: Options, task: TaskLine) -> Iterator[Sink]:
     """Take the vectors of a task; what it wrote appears at the end, or file by file."""
     if options.layout == "shards":
         shard = _ShardSink(store, task)
@@ -84,7 +84,7 @@ def open_sink(store: Store, options: Options, task: Task) -> Iterator[Sink]:
 class _ShardSink:
     """One recording after another in one file, the piece of a shard."""
 
-    def __init__(self, store: Store, task: Task) -> None:
+    def __init__(self, store: Store, task: TaskLine) -> None:
         self.n_frames = 0
         self._path = store.piece(task.number, ".f32")
         self._draft = store.draft(".f32")

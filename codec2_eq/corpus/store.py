@@ -24,13 +24,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from codec2_eq.corpus.listing import State
+from codec2_eq.corpus.listing import Stamp
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
 from codec2_eq.records import K
 
 FORMAT = "codec2_eq corpus"
-STATE_FOLDER = ".codec2-eq"
+HIDDEN_FOLDER = ".codec2-eq"
 OPTIONS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.jsonl"
 
@@ -64,8 +64,8 @@ class Entry(NamedTuple):
     output: str = ""
 
 
-class Task(NamedTuple):
-    """Some consecutive recordings; `position` is where their line in the plan begins."""
+class TaskLine(NamedTuple):
+    """Where a task stands in the plan; `position` is where its line begins."""
 
     number: int
     part: int
@@ -73,20 +73,26 @@ class Task(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What has become of a recording, and the state that the recording was in."""
+    """What has become of a recording, and the stamp that the recording had."""
 
     name: str
     size: int
     mtime_ns: int
     n_samples: int
     n_frames: int
-    error: str | None = None
+    problem: str | None = None
+    remedy: str = ""
     warning: str | None = None
 
     @property
-    def state(self) -> State:
-        """State of the recording when it was read."""
-        return State(self.size, self.mtime_ns)
+    def stamp(self) -> Stamp:
+        """Stamp of the recording when it was read."""
+        return Stamp(self.size, self.mtime_ns)
+
+    @property
+    def error(self) -> str:
+        """What went wrong, as the manifest tells it."""
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem or ""
 
 
 class Store:
@@ -94,8 +100,8 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        self.state = os.path.join(self.root, STATE_FOLDER)
-        self.new = os.path.join(self.state, "new")
+        self.hidden = os.path.join(self.root, HIDDEN_FOLDER)
+        self.new = os.path.join(self.hidden, "new")
 
     # Paths
 
@@ -109,22 +115,22 @@ class Store:
 
     def plan(self) -> str:
         """Path of the plan."""
-        return os.path.join(self.state, "plan.jsonl")
+        return os.path.join(self.hidden, "plan.jsonl")
 
     def piece(self, task: int, suffix: str) -> str:
         """Path of what a finished task has left: ``.jsonl`` records, ``.f32`` vectors."""
-        return os.path.join(self.state, "tasks", f"{task:08d}{suffix}")
+        return os.path.join(self.hidden, "tasks", f"{task:08d}{suffix}")
 
     def pieces(self) -> list[tuple[int, str]]:
         """Task numbers and paths of all pieces that are there."""
-        folder = os.path.join(self.state, "tasks")
+        folder = os.path.join(self.hidden, "tasks")
         return [
             (int(name.split(".")[0]), os.path.join(folder, name)) for name in os.listdir(folder)
         ]
 
     def part(self, part: int) -> str:
         """Path of the records of a finished part."""
-        return os.path.join(self.state, "parts", f"{part:05d}.jsonl")
+        return os.path.join(self.hidden, "parts", f"{part:05d}.jsonl")
 
     def draft(self, suffix: str = "") -> str:
         """Path for a new file in the making."""
@@ -136,7 +142,7 @@ class Store:
         """Make the folders; raise Codec2EqError if that cannot be."""
         try:
             for name in ("new", "tasks", "parts"):
-                os.makedirs(os.path.join(self.state, name), exist_ok=True)
+                os.makedirs(os.path.join(self.hidden, name), exist_ok=True)
         except OSError as error:
             raise write_error(self.root, error) from error
 
@@ -148,7 +154,7 @@ class Store:
 
         Raises Codec2EqError if another run holds it.
         """
-        descriptor = os.open(os.path.join(self.state, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(os.path.join(self.hidden, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._take_lock(descriptor)
             os.ftruncate(descriptor, 0)
@@ -177,7 +183,7 @@ class Store:
                     ) from None
                 time.sleep(0.05)
             except OSError as error:
-                raise write_error(os.path.join(self.state, "lock"), error) from error
+                raise write_error(os.path.join(self.hidden, "lock"), error) from error
 
     def clear_drafts(self) -> None:
         """Remove what those who were killed had in the making."""
@@ -190,7 +196,7 @@ class Store:
         The manifest goes first: while it is there, so are the vectors.
         """
         remove(self.path(MANIFEST_FILE))
-        parts = {int(name.split(".")[0]) for name in os.listdir(os.path.join(self.state, "parts"))}
+        parts = {int(name.split(".")[0]) for name in os.listdir(os.path.join(self.hidden, "parts"))}
         with contextlib.suppress(Codec2EqError):  # what a damaged plan told of is left
             for task, entries in self.read_plan():
                 parts.add(task.part)
@@ -202,7 +208,7 @@ class Store:
             remove(self.part(part))
         remove(self.path(OPTIONS_FILE))
         remove(self.plan())
-        shutil.rmtree(os.path.join(self.state, "tasks"), ignore_errors=True)
+        shutil.rmtree(os.path.join(self.hidden, "tasks"), ignore_errors=True)
         self.create()
 
     # Options
@@ -233,7 +239,7 @@ class Store:
 
     # Plan and records
 
-    def read_plan(self) -> Iterator[tuple[Task, list[Entry]]]:
+    def read_plan(self) -> Iterator[tuple[TaskLine, list[Entry]]]:
         """Yield the tasks in order, with their recordings; none if there is no plan.
 
         Raises Codec2EqError if it is damaged.
@@ -252,7 +258,7 @@ class Store:
         except FileNotFoundError:
             return
 
-    def read_task(self, task: Task) -> list[Entry]:
+    def read_task(self, task: TaskLine) -> list[Entry]:
         """Read the recordings of one task."""
         with open(self.plan(), "rb") as handle:
             handle.seek(task.position)
@@ -284,11 +290,11 @@ class Store:
             raise write_error(path, error) from error
 
 
-def parse_task(line: bytes, position: int) -> tuple[Task, list[Entry]]:
+def parse_task(line: bytes, position: int) -> tuple[TaskLine, list[Entry]]:
     """Parse a line of the plan."""
     fields = json.loads(line)
     entries = [Entry(*entry) for entry in fields["recordings"]]
-    return Task(fields["task"], fields["part"], position), entries
+    return TaskLine(fields["task"], fields["part"], position), entries
 
 
 def json_line(value: Any) -> bytes:

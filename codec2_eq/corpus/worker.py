@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.audio.wav import plain_samples
-from codec2_eq.corpus.listing import ABSENT, State
+from codec2_eq.corpus.listing import ABSENT, Stamp
 from codec2_eq.corpus.plan import CRASHED
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
-from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, Task, remove
+from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, TaskLine, remove
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
@@ -52,7 +52,7 @@ class Job:
     equaliser: Equaliser
 
 
-class JobPlace(NamedTuple):
+class JobFile(NamedTuple):
     """Where workers find the job, and the sha256 of it: they run no other."""
 
     path: str
@@ -68,36 +68,36 @@ class TaskResult(NamedTuple):
     failures: list[tuple[str, str]]
 
 
-def write_job(job: Job) -> JobPlace:
+def write_job(job: Job) -> JobFile:
     """Leave the job where workers find it."""
     data = pickle.dumps(job)
-    path = os.path.join(job.store.state, JOB_FILE)
+    path = os.path.join(job.store.hidden, JOB_FILE)
     job.store.write(path, data)
-    return JobPlace(path, hashlib.sha256(data).hexdigest())
+    return JobFile(path, hashlib.sha256(data).hexdigest())
 
 
 @functools.lru_cache(maxsize=4)
-def _load_job(place: JobPlace) -> Job:
+def _load_job(file: JobFile) -> Job:
     try:
-        with open(place.path, "rb") as handle:
+        with open(file.path, "rb") as handle:
             data = handle.read()
     except OSError as error:
         raise OutputError(
-            f"{place.path}: cannot be read by a worker ({error.strerror}); workers need the "
+            f"{file.path}: cannot be read by a worker ({error.strerror}); workers need the "
             "recordings and the output folder under the same paths"
         ) from error
-    if hashlib.sha256(data).hexdigest() != place.sha256:
-        raise OutputError(f"{place.path}: is not of this run; is another one at work?")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise OutputError(f"{file.path}: is not of this run; is another one at work?")
     return pickle.loads(data)
 
 
-def run_task(place: JobPlace, task: Task, skip: tuple[str, ...] = ()) -> TaskResult:
+def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskResult:
     """Do what is left of a task.
 
     skip : recordings on which workers have died
     Raises OutputError if the output cannot be written; what is wrong with a recording is recorded.
     """
-    job = _load_job(place)
+    job = _load_job(file)
     store = job.store
     _capture.install()
     records = {r.name: r for r in store.read_records(store.piece(task.number, ".jsonl")) or ()}
@@ -117,13 +117,13 @@ def run_task(place: JobPlace, task: Task, skip: tuple[str, ...] = ()) -> TaskRes
         n_bytes,
         sum(record.n_samples for record in fresh),
         len(fresh),
-        [(os.path.join(job.options.base, r.name), r.error) for r in fresh if r.error is not None],
+        [(os.path.join(job.options.base, r.name), r.error) for r in fresh if r.problem is not None],
     )
 
 
-def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
+def join_part(file: JobFile, part: int, tasks: tuple[TaskLine, ...]) -> None:
     """Join the pieces of a part's tasks to its records and, in layout shards, its shard."""
-    job = _load_job(place)
+    job = _load_job(file)
     store = job.store
     if os.path.exists(store.part(part)):  # a worker that died after it has done this
         return
@@ -137,7 +137,7 @@ def join_part(place: JobPlace, part: int, tasks: tuple[Task, ...]) -> None:
         remove(store.piece(task.number, ".f32"))
 
 
-def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int) -> None:
+def _join_shard(store: Store, part: int, tasks: tuple[TaskLine, ...], n_frames: int) -> None:
     draft = store.draft(".f32")
     with Writing(store.shard(part)):
         with open(draft, "wb", buffering=0) as out:
@@ -148,7 +148,7 @@ def _join_shard(store: Store, part: int, tasks: tuple[Task, ...], n_frames: int)
         if n_bytes != n_frames * ROW_BYTES:
             raise OutputError(
                 f"{store.shard(part)}: pieces of {n_bytes} bytes for {n_frames} frames; was the "
-                f"folder {store.state} changed meanwhile? run again"
+                f"folder {store.hidden} changed meanwhile? run again"
             )
         os.replace(draft, store.shard(part))
 
@@ -182,29 +182,29 @@ def try_recording(job: Job, name: str) -> bool:
 def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     """Extract and equalise one recording; return what has become of it."""
     path = os.path.join(job.options.base, entry.name)
-    state = ABSENT
+    stamp = ABSENT
     counter = _Counter()
     warnings = _capture.begin()
     try:
-        state = _state_of(path)
+        stamp = _stamp_of(path)
         _require_file(path)
         if entry.name in skip:
-            raise Codec2EqError(CRASHED)
+            raise Codec2EqError(path, CRASHED, "convert it to WAV")
         sink.begin()
         for block, vectors in _vectors(job, path, counter):
             sink.write(block, vectors)
-        if _state_of(path) != state:
-            raise Codec2EqError("changed while it was read; run again when it is complete")
+        if _stamp_of(path) != stamp:
+            raise Codec2EqError(path, "changed while it was read", "run again when it is complete")
         sink.commit(entry.output)
     except OutputError:
         raise
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
-        return Record(entry.name, *state, 0, 0, _reason(path, error))
+        return Record(entry.name, *stamp, 0, 0, *_failure(path, error))
     finally:
         _capture.end()
     warning = "; ".join(message.removeprefix(f"{path}: ") for message in warnings) or None
-    return Record(entry.name, *state, counter.n_samples, sink.n_frames, None, warning)
+    return Record(entry.name, *stamp, counter.n_samples, sink.n_frames, warning=warning)
 
 
 class _Counter:
@@ -255,26 +255,32 @@ def _read_plain(path: str) -> NDArray[np.float32] | None:
     return samples.astype(np.float32) if rate == RATE_HZ else to_8khz(samples, rate)
 
 
-def _state_of(path: str) -> State:
+def _stamp_of(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except OSError as error:
         raise read_error(path, error) from error
     if stat.S_ISDIR(found.st_mode):
-        raise Codec2EqError("no permission to list this folder; check its mode and owner")
-    return State(found.st_size, found.st_mtime_ns)
+        raise Codec2EqError(path, "no permission to list this folder", "check its mode and owner")
+    return Stamp(found.st_size, found.st_mtime_ns)
 
 
 def _require_file(path: str) -> None:
     """Raise Codec2EqError for what might be read without end, or block."""
     if not os.path.isfile(path):
-        raise Codec2EqError("is a pipe or device, not a file; process it with codec2-eq run")
+        raise Codec2EqError(
+            path, "is a pipe or device, not a file", "process it with codec2-eq run"
+        )
 
 
-def _reason(path: str, error: Exception) -> str:
-    """Tell why a recording failed, without its path."""
-    text = str(error).removeprefix(f"{path}: ")
-    return text if isinstance(error, Codec2EqError) else f"{type(error).__name__}: {text}"
+def _failure(path: str, error: Exception) -> tuple[str, str]:
+    """Return why a recording failed and the remedy, both without its path."""
+    if not isinstance(error, Codec2EqError):
+        return f"{type(error).__name__}: {error}", ""
+    if error.problem:
+        return error.problem, error.remedy
+    problem, _, remedy = error.subject.removeprefix(f"{path}: ").partition("; ")
+    return problem, remedy
 
 
 # Warnings of the reading, which belong to the recording and not on the screen
@@ -319,7 +325,7 @@ _capture = _WarningCapture()
 class Whereabouts:
     """A few bytes on disk that tell which recording of a task is being read."""
 
-    def __init__(self, store: Store, task: Task) -> None:
+    def __init__(self, store: Store, task: TaskLine) -> None:
         self._path = os.path.join(store.new, f"{task.number:08d}.at")
         self._store = store
         self._task = task
