@@ -40,8 +40,12 @@ def analyse(samples: NDArray[Any]) -> Floats:
     """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, rounded as a file would be."""
     from codec2_eq.extraction import extract
 
-    pcm = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
-    return extract(pcm, RATE_HZ, frame_ms=FRAME_MS).vectors
+    return extract(as_pcm(samples), RATE_HZ, frame_ms=FRAME_MS).vectors
+
+
+def as_pcm(samples: NDArray[Any]) -> NDArray[np.int16]:
+    """Samples in the scale of int16, rounded and clipped to it."""
+    return np.clip(np.round(samples), -32768, 32767).astype(np.int16)
 
 
 def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[str, list[Path]]:

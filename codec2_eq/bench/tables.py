@@ -10,6 +10,7 @@ import numpy as np
 
 from codec2_eq.bench.measures import RESIDUAL_EDGES_S
 from codec2_eq.bench.scores import Scores
+from codec2_eq.bench.streams import LEARNT_S, UNSHAPED, HeardScores
 
 _BINS = tuple(f"{low:g}-{high:g}" for low, high in pairwise(RESIDUAL_EDGES_S))
 
@@ -87,6 +88,36 @@ def classic_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str
     ]
     rows.append(["mean", *(f"{v:.2f}" for part in means for v in part)])
     return _table(head, rows)
+
+
+def heard_table(scores: HeardScores) -> str:
+    """One line an encoder: H and its parts, unshaped and over the filters, with intervals."""
+    parts = ("H", "95 %", "level", "shape", f"from {LEARNT_S:g} s")
+    head = ["encoder", *(f"{where} {part}" for where in ("unshaped", "filters") for part in parts)]
+    rows = []
+    for encoder in scores.names(0):
+        row = [encoder]
+        for shapings in ([UNSHAPED], scores.shapings()):
+            found, span = scores.of(encoder, shapings), scores.interval(encoder, shapings)
+            row += [
+                f"{found.all.total:.2f}",
+                f"({span[0]:.1f}..{span[1]:.1f})",
+                f"{found.all.level:.2f}",
+                f"{found.all.shape:.2f}",
+                f"{found.learnt.total:.2f}",
+            ]
+        rows.append(row)
+    return _table(head, rows)
+
+
+def heard_detail_table(scores: HeardScores, which: str) -> str:
+    """H of every encoder, a line per "shaping" or, over all filters, per "speaker"."""
+    encoders = scores.names(0)
+    rows = []
+    for name in scores.names(1 if which == "shaping" else 2):
+        place = ([name],) if which == "shaping" else (scores.shapings(), [name])
+        rows.append([name, *(f"{scores.of(e, *place).all.total:.1f}" for e in encoders)])
+    return _table([which, *encoders], rows)
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,7 @@ import sys
 from codec2_eq.commands import options
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
+UNUSED = {"classic": ("heard", "shapes", "change", "by", "picture"), "heard": ("change",)}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the classic table instead: each file unshaped, D and shape error, samples x models",
     )
     parser.add_argument(
+        "--heard",
+        action="store_true",
+        help="what is heard of 700C streams instead: H, its level and shape parts, of c2enc, "
+        "c2enc --eq and `encode` with each model",
+    )
+    parser.add_argument(
+        "--level",
+        choices=("keep", "auto"),
+        help="with --heard: level of all models' streams (default: what `encode` does with each)",
+    )
+    parser.add_argument(
         "--change",
         action="store_true",
         help="have 12 s of another speaker and filter come before each segment: how soon a change "
@@ -54,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("shaping", "speaker"),
         action="append",
         default=[],
-        help="print canonical and shape error by shaping or by speaker too",
+        help="print errors by shaping or by speaker too",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
@@ -67,10 +79,14 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.errors import require_extra
     from codec2_eq.files import require_writable
 
-    if args.classic:
-        for name in ("shapes", "change", "by", "picture"):
+    for other, names in UNUSED.items():
+        if not getattr(args, other):
+            continue
+        for name in names:
             if getattr(args, name):
-                args.refuse(f"argument --{name}: not allowed with argument --classic")
+                args.refuse(f"argument --{name}: not allowed with argument --{other}")
+    if args.level and not args.heard:
+        args.refuse("argument --level: only with --heard")
     if args.picture and args.picture in ("-", args.json):
         args.refuse("argument --picture: needs a file of its own")
     for path in (args.json, args.picture):
@@ -78,35 +94,42 @@ def run(args: argparse.Namespace) -> None:
             require_writable(path, force=args.force)
     if not args.classic:
         require_extra("evaluate", "report", "scipy", *["matplotlib"] * bool(args.picture))
-    (_run_classic if args.classic else _run_table)(args)
+    (_run_classic if args.classic else _run_heard if args.heard else _run_table)(args)
 
 
 def _run_table(args: argparse.Namespace) -> None:
-    from codec2_eq import messages
     from codec2_eq.bench import scores, tables
     from codec2_eq.bench.cases import mean_spectra, shape_recording
     from codec2_eq.bench.measures import quantise_700c
-    from codec2_eq.bench.shaping import SHAPINGS, load_shaping, read_shapings
-    from codec2_eq.bench.speech import find_speech, load_speech
 
-    shapings = read_shapings(args.shapes) if args.shapes else list(map(load_shaping, SHAPINGS))
     quantise = quantise_700c()
     methods = _methods(args)
-    recordings = load_speech(find_speech(args.inputs, args.use), report=messages.warn)
-    cases = [shape_recording(recording, shapings, quantise) for recording in recordings]
+    shapings = _shapings(args)
+    cases = [shape_recording(recording, shapings, quantise) for recording in _recordings(args)]
     found = scores.run(cases, methods, quantise, _tell, change=args.change)
     _print(args, tables.overall_table(found))
     for which in args.by:
         _print(args, "\n" + tables.detail_table(found, which))
     _write_json(args, found.as_json)
     if args.picture:
-        from pathlib import Path
-
         from codec2_eq.bench.plots import draw
-        from codec2_eq.pictures import save_picture
 
-        spectra = mean_spectra(cases[0], list(methods.values())[-1])
-        save_picture(draw(found, spectra), Path(args.picture), force=args.force)
+        _save_picture(args, draw(found, mean_spectra(cases[0], list(methods.values())[-1])))
+
+
+def _run_heard(args: argparse.Namespace) -> None:
+    from codec2_eq.bench import streams, tables
+
+    encoders = streams.load_encoders(args.models or MODELS, level=args.level)
+    found = streams.run(_recordings(args), _shapings(args), encoders, _tell)
+    _print(args, tables.heard_table(found))
+    for which in args.by:
+        _print(args, "\n" + tables.heard_detail_table(found, which))
+    _write_json(args, found.as_json)
+    if args.picture:
+        from codec2_eq.bench.plots import draw_heard
+
+        _save_picture(args, draw_heard(found))
 
 
 def _run_classic(args: argparse.Namespace) -> None:
@@ -129,6 +152,27 @@ def _methods(args: argparse.Namespace):
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])
     return {name: load_method(name) for name in names}
+
+
+def _recordings(args: argparse.Namespace):
+    from codec2_eq import messages
+    from codec2_eq.bench.speech import find_speech, load_speech
+
+    return load_speech(find_speech(args.inputs, args.use), report=messages.warn)
+
+
+def _shapings(args: argparse.Namespace):
+    from codec2_eq.bench.shaping import SHAPINGS, load_shaping, read_shapings
+
+    return read_shapings(args.shapes) if args.shapes else list(map(load_shaping, SHAPINGS))
+
+
+def _save_picture(args: argparse.Namespace, figure) -> None:
+    from pathlib import Path
+
+    from codec2_eq.pictures import save_picture
+
+    save_picture(figure, Path(args.picture), force=args.force)
 
 
 def _write_json(args: argparse.Namespace, figures) -> None:

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is heard of 700C streams: recordings x filters x encoders, measured as `heard` defines."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.bench.heard import HEARD_MS, Heard, heard_error
+from codec2_eq.bench.measures import FRAME_S, cold_segments
+from codec2_eq.bench.shaping import Shaping
+from codec2_eq.bench.speech import Speech, as_pcm
+from codec2_eq.equalisers.equaliser import load_equaliser
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
+from codec2_eq.stream700c.codec import encode
+
+UNSHAPED = "none"
+CODEC2S_OWN = {"c2enc": "none", "c2enc --eq": "700c"}
+KNOTS = ("pick",)
+LEARNT_S = 2.0  # of speech, after which an equaliser may be expected to know the curve
+
+Encode = Callable[[NDArray[np.int16]], bytes]
+
+
+def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[str, Encode]:
+    """Encoders by name: `c2enc`, `c2enc --eq`, then each model with picked and fitted knots.
+
+    `none` and `700c` give the bytes of the first two unless something else is asked of them.
+    level : "keep" or "auto" for the models; by default what `encode` does with each
+    """
+    encoders: dict[str, Encode] = {
+        name: partial(encode, model=model) for name, model in CODEC2S_OWN.items()
+    }
+    for model in models:
+        equaliser = load_equaliser(model)
+        for knots in KNOTS:
+            if level or knots != "pick" or model not in CODEC2S_OWN.values():
+                encoders[f"{model} {knots}"] = partial(encode, model=equaliser, level=level)
+    return encoders
+
+
+@dataclass(frozen=True)
+class Passages:
+    """What was heard of some passages: from their cold start on, and once the curve is learnt."""
+
+    all: Heard
+    learnt: Heard
+
+    def __add__(self, other: Passages) -> Passages:
+        return Passages(self.all + other.all, self.learnt + other.learnt)
+
+    def as_dict(self) -> dict[str, float]:
+        """Flat, for JSON."""
+        return {
+            "heard": self.all.total,
+            "level": self.all.level,
+            "shape": self.all.shape,
+            "frames": self.all.frames,
+            "heard_learnt": self.learnt.total,
+        }
+
+
+@dataclass
+class HeardScores:
+    """Passages by (encoder, shaping, speaker), in the order in which they were measured."""
+
+    heard: dict[tuple[str, str, str], Passages] = field(default_factory=dict)
+
+    def names(self, which: int) -> list[str]:
+        """Encoders (0), shapings (1) or speakers (2), each once."""
+        return list(dict.fromkeys(key[which] for key in self.heard))
+
+    def shapings(self) -> list[str]:
+        """The filters alone, or "none" where there are no others."""
+        return [name for name in self.names(1) if name != UNSHAPED] or [UNSHAPED]
+
+    def of(
+        self, encoder: str, shapings: Sequence[str], speakers: Sequence[str] | None = None
+    ) -> Passages:
+        """All passages of an encoder through some filters, of all speakers or those named."""
+        found = [
+            passages
+            for (e, f, s), passages in self.heard.items()
+            if e == encoder and f in shapings and (speakers is None or s in speakers)
+        ]
+        return reduce(operator.add, found)
+
+    def interval(
+        self, encoder: str, shapings: Sequence[str], *, draws: int = 1000, seed: int = 0
+    ) -> list[float]:
+        """95 % interval of the error heard, by drawing speakers with replacement."""
+        parts = [self.of(encoder, shapings, [speaker]).all for speaker in self.names(2)]
+        totals = np.array([part.total for part in parts])
+        frames = np.array([part.frames for part in parts])
+        picks = np.random.default_rng(seed).integers(0, len(parts), (draws, len(parts)))
+        means = (totals * frames)[picks].sum(axis=1) / frames[picks].sum(axis=1)
+        return [float(end) for end in np.percentile(means, (2.5, 97.5))]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything: per encoder unshaped, over the filters, and per shaping."""
+        return {
+            encoder: {
+                "unshaped": self._figures(encoder, [UNSHAPED]),
+                "filters": self._figures(encoder, self.shapings()),
+                "shapings": {name: self._figures(encoder, [name]) for name in self.names(1)},
+                "speakers": {
+                    name: self.of(encoder, self.shapings(), [name]).as_dict()
+                    for name in self.names(2)
+                },
+            }
+            for encoder in self.names(0)
+        }
+
+    def _figures(self, encoder: str, shapings: Sequence[str]) -> dict[str, Any]:
+        passages = self.of(encoder, shapings)
+        return {**passages.as_dict(), "interval": self.interval(encoder, shapings)}
+
+
+def run(
+    recordings: Iterable[Speech],
+    shapings: Sequence[Shaping],
+    encoders: Mapping[str, Encode],
+    report: Callable[[str], object] = lambda line: None,
+) -> HeardScores:
+    """Measure all encoders on all recordings, each 12 s from a cold start.
+
+    shapings : filters; unshaped speech is always measured too.
+    Raises Codec2EqError if there is nothing to measure.
+    """
+    scores = HeardScores()
+    unshaped = Shaping(UNSHAPED, np.ones(1))
+    shapings = [unshaped, *(shaping for shaping in shapings if shaping.name != UNSHAPED)]
+    for recording in recordings:
+        report(f"{recording.speaker} {recording.name}")
+        for shaping in shapings:
+            for encoder, passages in hear(recording, shaping, encoders).items():
+                key = (encoder, shaping.name, recording.speaker)
+                before = scores.heard.get(key)
+                scores.heard[key] = passages if before is None else before + passages
+    if not scores.heard:
+        raise Codec2EqError("nothing to measure; give recordings")
+    return scores
+
+
+def hear(
+    recording: Speech, shaping: Shaping, encoders: Mapping[str, Encode]
+) -> dict[str, Passages]:
+    """Measure every encoder on one recording through one filter."""
+    plain, shaped = as_pcm(recording.samples), as_pcm(shaping(recording.samples))
+    hop = round(FRAME_S * RATE_HZ)
+    found: dict[str, Passages] = {}
+    for part in cold_segments(len(plain) // hop):
+        samples = slice(part.start * hop, part.stop * hop)
+        reference = extract(plain[samples], RATE_HZ, frame_ms=HEARD_MS).vectors
+        for name, encoder in encoders.items():
+            bits = encoder(shaped[samples])
+            passages = Passages(
+                heard_error(bits, reference), heard_error(bits, reference, from_s=LEARNT_S)
+            )
+            found[name] = found[name] + passages if name in found else passages
+    return found

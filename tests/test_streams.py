@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import json
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pytest
+
+from codec2_eq import libcodec2
+from codec2_eq.bench import streams
+from codec2_eq.bench.heard import Heard, heard_error
+from codec2_eq.bench.shaping import load_shaping
+from codec2_eq.bench.speech import as_pcm, load_speech
+from codec2_eq.bench.streams import HeardScores, Passages
+from codec2_eq.bench.tables import heard_detail_table, heard_table
+from codec2_eq.cli import main
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
+
+
+@pytest.fixture(scope="module")
+def recording(samples_dir):
+    (found,) = load_speech({"him": sorted(samples_dir.glob("espeak_male_*.wav")) * 2})
+    return found
+
+
+def test_c2enc_is_judged_by_its_bytes(recording):
+    """By libcodec2's own encoder, 12 s by 12 s."""
+    found = streams.run([recording], [load_shaping("boom")], streams.load_encoders([]))
+    boomy = as_pcm(load_shaping("boom")(recording.samples))
+    plain = as_pcm(recording.samples)
+    for name, eq in (("c2enc", False), ("c2enc --eq", True)):
+        for shaping, samples in (("none", plain), ("boom", boomy)):
+            parts = []
+            for start in range(0, len(plain) - 6 * 8000, 12 * 8000):
+                part = slice(start, start + 12 * 8000)
+                reference = extract(plain[part], 8000, frame_ms=10).vectors
+                bits = libcodec2.oracle_mlfeat(samples[part], eq=eq).bits
+                parts.append(heard_error(bits, reference))
+            assert found.of(name, [shaping]).all == reduce(add, parts)
+    assert found.of("c2enc", ["boom"]).all.total > found.of("c2enc", ["none"]).all.total
+
+
+def test_own_encoders_stand_once_unless_told_otherwise():
+    plain = streams.load_encoders(["none", "700c", "cmn"])
+    assert list(plain) == ["c2enc", "c2enc --eq", "cmn pick"]
+    assert "none pick" in streams.load_encoders(["none"], level="auto")
+
+
+def scores_of(**heard):
+    """One filter, two speakers: H of each."""
+    found = HeardScores()
+    for encoder, totals in heard.items():
+        for speaker, total in zip("ab", totals, strict=True):
+            for shaping, more in (("none", 0.0), ("boom", 2.0)):
+                part = Heard(level=total / 4 + more, shape=total * 3 / 4, frames=100)
+                found.heard[encoder, shaping, speaker] = Passages(part, part)
+    return found
+
+
+def test_intervals_are_those_of_speakers_drawn_with_replacement():
+    found = scores_of(one=(8.0, 12.0))
+    assert found.of("one", ["none"]).all == Heard(2.5, 7.5, 200)
+    assert found.interval("one", ["none"]) == [8, 12]
+    assert found.interval("one", ["boom"]) == [10, 14]
+    assert scores_of(one=(8.0, 8.0)).interval("one", ["none"]) == [8, 8]
+
+
+def test_tables_and_json_name_everything():
+    found = scores_of(one=(8.0, 12.0), two=(9.0, 9.0))
+    lines = heard_table(found).splitlines()
+    assert [line.split()[0] for line in lines] == ["encoder", "one", "two"]
+    assert lines[1].split()[1:3] == ["10.00", "(8.0..12.0)"]
+    assert lines[1].split()[6] == "12.00"
+    by_speaker = heard_detail_table(found, "speaker").splitlines()
+    assert by_speaker[1].split() == ["a", "10.0", "11.0"]
+    assert heard_detail_table(found, "shaping").splitlines()[1].split() == ["none", "10.0", "9.0"]
+    told = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert told["one"]["unshaped"]["heard"] == 10
+    assert told["one"]["filters"]["level"] == 4.5
+    assert told["one"]["speakers"]["b"]["heard"] == 14
+    assert told["two"]["shapings"]["boom"]["interval"] == [11, 11]
+
+
+def test_the_command_prints_writes_and_draws(samples_dir, tmp_path, capsys):
+    shapes, picture = tmp_path / "shapes.txt", tmp_path / "out.png"
+    shapes.write_text("boom\n")
+    words = ["evaluate", str(samples_dir), "--heard", "-m", "cmn", "--shapes", str(shapes)]
+    assert main([*words, "--json", "-", "--by", "shaping", "--picture", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert {"c2enc", "c2enc --eq", "cmn pick"} <= set(told)
+    assert set(told["c2enc"]["shapings"]) == {"none", "boom"}
+    assert told["c2enc"]["unshaped"]["heard"] < told["c2enc"]["filters"]["heard"]
+    assert "c2enc --eq" in err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--heard", "--change"], "--change: not allowed with argument --heard"),
+        (["--heard", "--classic"], "--heard: not allowed with argument --classic"),
+        (["--level", "auto"], "--level: only with --heard"),
+    ],
+)
+def test_options_that_do_not_go_together(samples_dir, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(samples_dir), *words])
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_measured():
+    with pytest.raises(Codec2EqError, match="nothing to measure"):
+        streams.run([], [], {})
+
+
+def test_fields_of_a_recording_without_shaping():
+    found = HeardScores({("one", "none", "a"): Passages(Heard(1, 2, 3), Heard(1, 2, 3))})
+    assert found.shapings() == ["none"]
+    assert np.isfinite(found.as_json()["one"]["filters"]["heard"])
