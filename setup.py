@@ -1,51 +1,72 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Build of the compiled parts; all else is in setup.cfg."""
+"""Build of the compiled parts: every .pyx of the package; all else is in setup.cfg."""
 
-import platform
+import shutil
+import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # Bit-equality with libcodec2 needs float32 in the order written: no fused multiply-add, no
 # reassociation. -O3 alone keeps to it.
-EXACT = [
-    "-O3",
-    "-g0",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-D_GNU_SOURCE",
-]
+EXACT = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
-MODULES = {
-    "codec2_eq.equalisers._affine": [],
-    "codec2_eq.analysis.baseline": [],
-    "codec2_eq.analysis.cpu": [],
-    "codec2_eq.analysis.knots": [],
-    "codec2_eq.vq._assignment": [],
-    "codec2_eq.stream700c._decoded_level": [],
-    "codec2_eq.audiofilter._level_control": [],
-    "codec2_eq.equalisers._estimator": [],
-    "codec2_eq.stream700c._pitch_code": [],
-    "codec2_eq.equalisers._recursions": [],
-    "codec2_eq.vq._search": [],
+# All directives of all modules.
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
 }
-if platform.machine() == "x86_64":
-    MODULES["codec2_eq.analysis.x86_64_v3"] = ["-march=x86-64-v3"]
+
+# Sources that one kind of machine alone can run, and what the compiler must know for it.
+VARIANTS = {"x86_64_v3": (("x86_64", "amd64"), ["-march=x86-64-v3"])}
+
+MACHINE = sysconfig.get_platform().rsplit("-", 1)[-1]  # the one built for
 
 
-def extension(name: str, flags: list[str]) -> Extension:
-    """Describe one compiled module."""
-    source = name.replace(".", "/") + ".pyx"
+class BuildExact(build_ext):
+    """Compile with GCC or Clang: the sources use their vector types."""
+
+    def build_extensions(self) -> None:
+        """Put clang-cl in the place of Windows' own compiler."""
+        if self.compiler.compiler_type == "msvc":
+            clang = shutil.which("clang-cl")
+            if clang is None:
+                sys.exit("clang-cl: not found; install LLVM, whose compiler the sources need")
+            self.compiler.initialize()
+            self.compiler.cc = clang
+            for module in self.extensions:
+                module.extra_compile_args = [f"/clang:{a}" for a in module.extra_compile_args]
+        super().build_extensions()
+
+
+def extensions() -> list[Extension]:
+    """Describe the modules for this machine."""
     headers = sorted(map(str, Path("codec2_eq").rglob("*.h")))
-    return Extension(name, [source], depends=headers, extra_compile_args=[*EXACT, *flags])
+    found = []
+    for path in sorted(Path("codec2_eq").rglob("*.pyx")):
+        machines, flags = VARIANTS.get(path.stem, ((MACHINE,), []))
+        if MACHINE in machines:
+            name = ".".join(path.with_suffix("").parts)
+            libm = [] if sys.platform == "win32" else ["m"]
+            found.append(
+                Extension(
+                    name,
+                    [path.as_posix()],
+                    depends=headers,
+                    libraries=libm,
+                    extra_compile_args=[*EXACT, *flags],
+                )
+            )
+    return found
 
-
-DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}
 
 setup(
-    ext_modules=cythonize(
-        [extension(*module) for module in MODULES.items()], compiler_directives=DIRECTIVES
-    )
+    cmdclass={"build_ext": BuildExact},
+    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES),
 )

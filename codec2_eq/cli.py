@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 
-from codec2_eq import messages
+from codec2_eq import messages, system
 from codec2_eq.errors import Codec2EqError
 
 COMMANDS = {
@@ -37,8 +36,6 @@ NO_BLAS = {"extract", "equalise", "run", "batch", "encode", "decode", "models", 
 """Commands that multiply no large matrices, and so spare the 60 ms CPU of starting BLAS threads."""
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,23 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(str(error), debug)
     except BrokenPipeError:
         _abandon_stdout()
-        return EXIT_BROKEN_PIPE
+        return system.EXIT_BROKEN_PIPE
     except OSError as error:
         return _report(f"{error.filename or 'input or output'}: {error.strerror}", debug)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return system.EXIT_INTERRUPTED
 
 
 def _end_cleanly_when_told_to() -> None:
     """Let a polite kill or a closed terminal unwind the stack: no temporary file stays behind."""
 
-    def leave(number: int, _: object) -> None:
+    def leave(number: int) -> None:
         sys.exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, leave)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means to go on
-            signal.signal(signal.SIGHUP, leave)
+        system.on_end_signal(leave)
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:

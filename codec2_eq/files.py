@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from codec2_eq import system
 from codec2_eq.errors import Codec2EqError
 
 STANDARD = "-"
@@ -109,12 +110,6 @@ def is_pipe(path: PathLike) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _set_blocking(stream: IO[str]) -> None:
-    """Make reads and writes wait; who started us may have left the descriptor otherwise."""
-    with contextlib.suppress(OSError, ValueError):  # it may be an object in memory
-        os.set_blocking(stream.fileno(), True)
-
-
 @contextlib.contextmanager
 def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
     """Open a file or stdin (`-`) for reading; ``read1`` hands on what has arrived.
@@ -126,7 +121,7 @@ def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
             raise Codec2EqError("stdin: is closed; name a file or pipe data in")
         if sys.stdin.isatty():
             raise Codec2EqError("stdin: is a terminal; name a file or pipe data in")
-        _set_blocking(sys.stdin)
+        system.make_binary(sys.stdin)
         yield sys.stdin.buffer  # type: ignore[misc]  # a BytesIO in tests, with the same methods
         return
     try:
@@ -155,7 +150,7 @@ def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
             "or pipe it on"
         )
     sys.stdout.flush()
-    _set_blocking(sys.stdout)
+    system.make_binary(sys.stdout)
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):  # replaced by an object in memory, as test tools do
@@ -188,10 +183,13 @@ def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]
     try:
         with _create(temporary, name, opener=_open_new) as handle:
             if mode is not None:
-                os.fchmod(handle.fileno(), mode)
+                system.set_mode(handle.fileno(), mode)
             yield handle
         _check_target(name, target, force)  # it may have appeared meanwhile
-        os.replace(temporary, target)
+        try:
+            system.replace_file(temporary, target)
+        except OSError as error:
+            raise write_error(name, error) from error
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -246,4 +244,4 @@ def _create(path: str, name: str, **options: Any) -> OutputFile:
 
 def _open_new(path: str, flags: int) -> int:
     """Open a file that must be new, with the mode that the user's umask gives any new file."""
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL | system.BINARY, 0o666)

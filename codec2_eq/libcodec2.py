@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.system import flush_c_streams, open_descriptors
 
 MODE_700C = 700
 """pycodec2's name for the 700C mode."""
@@ -223,14 +224,10 @@ def _close_streams(folder: str) -> None:
     It does neither itself, not even when the codec is destroyed: records would be missing, and
     every call would cost two file descriptors.
     """
-    ctypes.CDLL(None).fflush(None)
-    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:  # the descriptor of the listing itself
-            continue
+    flush_c_streams()
+    for descriptor, target in open_descriptors():
         if target.startswith(os.path.realpath(folder) + os.sep):
-            os.close(fd)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -306,7 +303,8 @@ def _library() -> ctypes.CDLL:
 def _candidates() -> Iterator[str]:
     spec = importlib.util.find_spec("pycodec2")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from sorted(str(p) for p in Path(folder).glob("pycodec2*.so"))
+        found = [p for p in Path(folder).glob("pycodec2*") if p.suffix in (".so", ".pyd")]
+        yield from sorted(map(str, found))
     try:
         files = importlib.metadata.files("pycodec2") or []
     except importlib.metadata.PackageNotFoundError:

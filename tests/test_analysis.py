@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -236,3 +237,20 @@ def test_variant_is_chosen_by_the_environment():
         assert done.stdout.strip() == variant
     with pytest.raises(Codec2EqError, match="not an instruction set of this machine"):
         analysis.load_variant("z80")
+
+
+def test_band_centres_are_those_that_libm_computes():
+    name = ctypes.util.find_library("m")
+    libm = ctypes.CDLL(name)
+    if not hasattr(libm, "exp10f"):
+        pytest.skip(f"{name} has no exp10f")
+    for function in (libm.exp10f, libm.log10f):
+        function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float]
+    # codec2 newamp1.c, mel_sample_freqs_kHz and ftomel
+    low, high = (np.float32(int(2595 * libm.log10f(1 + hz / 700) + 0.5)) for hz in (200.0, 3700.0))
+    step, mel, centres_khz = (high - low) / np.float32(19), low, []
+    for _ in range(20):
+        centres_khz.append(0.7 * (libm.exp10f(float(mel) / 2595) - 1))
+        mel += step
+    expected = np.array(centres_khz, np.float32) * np.float32(1000)
+    np.testing.assert_array_equal(analysis.band_centres_hz(), expected)

@@ -15,6 +15,7 @@ ROOMS = (
     *(
         "errors",
         "messages",
+        "system",
         "files",
         "pictures",
         "codec2",

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import codec2_eq as ce
-from codec2_eq import cli
+from codec2_eq import cli, system
 from codec2_eq.commands import progress
 from codec2_eq.records import remove_mean
 
@@ -253,7 +253,7 @@ def test_a_broken_pipe_ends_quietly(speech):
             process.stdin.close()
         except BrokenPipeError:
             pass
-        assert process.wait(20) == cli.EXIT_BROKEN_PIPE
+        assert process.wait(20) == system.EXIT_BROKEN_PIPE
         assert process.stderr.read() == b""
 
 
@@ -430,7 +430,7 @@ def test_version_into_a_closed_pipe_ends_quietly():
         check=False,
         text=True,
     )
-    assert done.stderr.strip() in ("0", str(cli.EXIT_BROKEN_PIPE))  # it may be the quicker one
+    assert done.stderr.strip() in ("0", str(system.EXIT_BROKEN_PIPE))  # it may be the quicker one
 
 
 @pytest.mark.parametrize("format", ["f32", "npy", "npz"])

@@ -4,7 +4,7 @@
 cdef extern from *:
     """
     static int has_x86_64_v3(void) {
-    #if defined(__x86_64__)
+    #if defined(__x86_64__) && defined(__GNUC__)
         __builtin_cpu_init();
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")
             && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");

@@ -6,7 +6,13 @@
 # the next (pitch filters' memories, the previous pitch) is handed over between the stages.
 
 from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+cdef extern from "<time.h>" nogil:
+    enum: TIME_UTC
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int timespec_get(timespec *now, int base)      # C11, so every system has it
 
 import numpy as np
 
@@ -72,7 +78,7 @@ cdef inline void lap(StopWatch *watch, int stage) noexcept nogil:
     cdef timespec now
     cdef double now_s
     if watch.on:
-        clock_gettime(CLOCK_MONOTONIC, &now)
+        timespec_get(&now, TIME_UTC)
         now_s = now.tv_sec + 1e-9 * now.tv_nsec
         if stage < N_STAGES:
             watch.total_s[stage] += now_s - watch.last_s
@@ -327,7 +333,6 @@ init_twiddles()
 init_pitch()
 init_spectrum()
 init_harmonics()
-init_rate_k()
 
 BLOCK_SAMPLES = LANES * MAX_SEGMENT * HOP
 """Samples of a full block: calls with multiples of it are the fastest."""

@@ -2,27 +2,21 @@
 # Rate L to rate K: harmonic amplitudes resampled to mel-spaced bands, in dB.
 # Source: codec2 newamp1.c (mel_sample_freqs_kHz, resample_const_rate_f, interp_para).
 
-cdef extern from "<math.h>" nogil:
-    float exp10f(float)
+cdef extern from *:
+    """
+    /* Centres of the bands [kHz]: equal steps from 283 to 2072 mel, 199.8 to 3701.06 Hz (codec2
+     * rounds the edges to whole mels), by exp10f of glibc. Constants, since libraries differ in
+     * the last bit of exp10f and some have none. Nine digits tell floats apart. */
+    static const float BAND_KHZ[20] = {
+        0.199816406f, 0.278223902f, 0.363463581f, 0.456130773f, 0.556872904f,
+        0.666393161f, 0.785456896f, 0.914895415f, 1.05561280f, 1.20859206f,
+        1.37490141f, 1.55570281f, 1.75225854f, 1.96594167f, 2.19824457f,
+        2.45078945f, 2.72534037f, 3.02381516f, 3.34829855f, 3.70105624f,
+    };
+    """
+    const float BAND_KHZ[BANDS]
 
-cdef double F_LOW_HZ = 200.0
-cdef double F_HIGH_HZ = 3700.0
 cdef double DYNAMIC_RANGE_DB = 50.0       # bands further below the peak are raised to it
-cdef float BAND_KHZ[BANDS]
-
-
-cdef float to_mel(double f_hz) noexcept:
-    """Whole mels: the band edges are 199.8 and 3701.06 Hz for it."""
-    return <float>(<int>(2595.0 * log10f(<float>(1.0 + f_hz / 700.0)) + 0.5))
-
-
-cdef void init_rate_k() noexcept:
-    cdef int k
-    cdef float mel = to_mel(F_LOW_HZ)
-    cdef float step = (to_mel(F_HIGH_HZ) - mel) / (BANDS - 1)
-    for k in range(BANDS):
-        BAND_KHZ[k] = <float>(0.7 * (exp10f(<float>(mel / 2595.0)) - 1.0))
-        mel += step
 
 
 cdef inline void to_db(const float *amp, int n_harm, float *amp_db) noexcept nogil:

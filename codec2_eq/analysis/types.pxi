@@ -9,8 +9,8 @@ from libc.math cimport ceilf, cosf, log10f, sinf, sqrtf
 
 cdef extern from *:
     """
-    typedef float *__restrict__ row_t;
-    typedef const float *__restrict__ const_row_t;
+    typedef float *__restrict row_t;
+    typedef const float *__restrict const_row_t;
     #ifdef __AVX__
     #define VEC 8
     #else

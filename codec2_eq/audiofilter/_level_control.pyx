@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Causal control of the level of speech, compiled because it goes frame by frame."""
 
 from libc.math cimport INFINITY, exp

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from codec2_eq.system import core_count
 
 if TYPE_CHECKING:
     from codec2_eq.records import RateK
@@ -112,7 +113,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=count,
-        default=len(os.sched_getaffinity(0)),
+        default=core_count(),
         metavar="N",
         help="processor cores to use (default: all, here %(default)s)",
     )

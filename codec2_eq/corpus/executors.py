@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codec2_eq.errors import Codec2EqError, missing_extra
+from codec2_eq.system import start_method
 
 AHEAD = 4
 """Calls handed to a local worker ahead of its work, so that it never waits."""
@@ -224,9 +225,9 @@ class _InPlace(Executor):
 
 
 def _start_method() -> str:
-    """Fork, which is ready at once, where no other thread may hold a lock, to stay locked."""
+    """Fork where no other thread may hold a lock, to stay locked; TensorFlow has such threads."""
     alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
-    return "fork" if alone else "forkserver"
+    return start_method(alone=alone)
 
 
 def _process_pool(jobs: int, start_method: str) -> Executor:
@@ -248,7 +249,7 @@ def _begin_worker(parent: int | None) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Linux has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _keep_freed_memory()
     # It may have died before.
@@ -262,7 +263,7 @@ def _keep_freed_memory() -> None:
     """Have the C library keep KEPT_BYTES for the next recording, if it is one that can."""
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -23,6 +23,7 @@ from codec2_eq.corpus.store import (
     shard_name,
 )
 from codec2_eq.files import write_error
+from codec2_eq.system import replace_file
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Manifest:
             if _same(self._draft, self._target):
                 remove(self._draft)
             else:
-                os.replace(self._draft, self._target)
+                replace_file(self._draft, self._target)
         self._summary.hours = round(self._n_samples / RATE_HZ / 3600, 6)
         self._summary.failures_by_reason = dict(self._problems.most_common())
         return self._summary

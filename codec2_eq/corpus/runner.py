@@ -40,6 +40,7 @@ from codec2_eq.equalisers.equaliser import DEFAULT, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
 from codec2_eq.files import PathLike
+from codec2_eq.system import core_count
 from codec2_eq.vectors.reader import FORMATS
 
 LAYOUTS = ("tree", "shards")
@@ -155,7 +156,7 @@ def _check_channel(channel: int | str) -> str:
 
 def _n_jobs(wanted: int | None, plan: Plan) -> int:
     """As many as wanted, or cores, but no more than there are tasks; one in its own process."""
-    jobs = wanted or len(os.sched_getaffinity(0))
+    jobs = wanted or core_count()
     return min(jobs, max(2, sum(len(part.to_do) for part in plan.parts)))
 
 

@@ -17,6 +17,7 @@ from codec2_eq.corpus.store import Options, Store, TaskLine, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK
+from codec2_eq.system import open_new, replace_file
 from codec2_eq.vectors.reader import VectorWriter
 
 
@@ -111,7 +112,7 @@ class _ShardSink:
     def finish(self) -> None:
         """Let the piece appear."""
         with Writing(self._path):
-            os.replace(self._draft, self._path)
+            replace_file(self._draft, self._path)
 
     def close(self) -> None:
         """Close the file; remove it if it has not become the piece."""
@@ -132,10 +133,10 @@ class _TreeSink:
         target = self._store.path(output)
         with Writing(target):
             try:
-                os.replace(self._draft, target)
+                replace_file(self._draft, target)
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.replace(self._draft, target)
+                replace_file(self._draft, target)
 
 
 class _PlainSink(_TreeSink):
@@ -146,9 +147,7 @@ class _PlainSink(_TreeSink):
     def begin(self) -> None:
         self.n_frames = 0
         with Writing(self._draft):
-            self._descriptor = os.open(
-                self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
-            )
+            self._descriptor = open_new(self._draft)
 
     def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
         with Writing(self._draft):

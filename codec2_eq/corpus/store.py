@@ -15,11 +15,9 @@ shard: records tell that all is there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -28,6 +26,7 @@ from codec2_eq.corpus.listing import Stamp
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
 from codec2_eq.records import K
+from codec2_eq.system import host_name, replace_file
 
 FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"
@@ -150,40 +149,34 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keep other runs out and drafts of before; begin and end without any.
 
-        The lock ends with the last process of the run, however that ends.
-
-        Raises Codec2EqError if another run holds it.
+        Raises Codec2EqError if another run holds the lock.
         """
-        descriptor = os.open(os.path.join(self.hidden, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        import filelock
+
+        lock = filelock.FileLock(os.path.join(self.hidden, "lock"))
+        holder = os.path.join(self.new, "holder")
         try:
-            self._take_lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+            held = lock.acquire(timeout=LOCK_PATIENCE_S)
+        except filelock.Timeout as error:
+            with contextlib.suppress(FileNotFoundError), open(holder) as handle:
+                raise self._in_use(handle.read()) from error
+            raise self._in_use("just ending") from error
+        except OSError as error:
+            raise write_error(lock.lock_file, error) from error
+        with held:
             self.clear_drafts()
+            with open(holder, "w") as handle:
+                handle.write(f"process {os.getpid()} on {host_name()}")
             try:
                 yield
             finally:
                 self.clear_drafts()
-                os.ftruncate(descriptor, 0)
-        finally:
-            os.close(descriptor)
 
-    def _take_lock(self, descriptor: int) -> None:
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = os.pread(descriptor, 200, 0).decode(errors="replace")
-                    raise Codec2EqError(
-                        f"{self.root}: another run is at work there ({holder or 'just ending'}); "
-                        "wait for it, or choose another output folder"
-                    ) from None
-                time.sleep(0.05)
-            except OSError as error:
-                raise write_error(os.path.join(self.hidden, "lock"), error) from error
+    def _in_use(self, holder: str) -> Codec2EqError:
+        return Codec2EqError(
+            f"{self.root}: another run is at work there ({holder}); wait for it, or choose another "
+            "output folder"
+        )
 
     def clear_drafts(self) -> None:
         """Remove what those who were killed had in the making."""
@@ -284,7 +277,7 @@ class Store:
                 view = memoryview(data)
                 while view:
                     view = view[handle.write(view) :]
-            os.replace(draft, path)
+            replace_file(draft, path)
         except OSError as error:
             remove(draft)
             raise write_error(path, error) from error

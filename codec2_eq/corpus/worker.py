@@ -36,6 +36,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error
 from codec2_eq.records import RateK
+from codec2_eq.system import BINARY, append_file, open_new, replace_file, write_at_start
 
 JOB_FILE = "job.pickle"
 
@@ -143,25 +144,19 @@ def _join_shard(store: Store, part: int, tasks: tuple[TaskLine, ...], n_frames: 
         with open(draft, "wb", buffering=0) as out:
             for task in tasks:
                 with open(store.piece(task.number, ".f32"), "rb", buffering=0) as piece:
-                    _copy(piece.fileno(), out.fileno())
+                    append_file(piece.fileno(), out.fileno())
             n_bytes = out.tell()
         if n_bytes != n_frames * ROW_BYTES:
             raise OutputError(
                 f"{store.shard(part)}: pieces of {n_bytes} bytes for {n_frames} frames; was the "
                 f"folder {store.hidden} changed meanwhile? run again"
             )
-        os.replace(draft, store.shard(part))
+        replace_file(draft, store.shard(part))
 
 
 def _read(path: str) -> bytes:
     with open(path, "rb") as handle:
         return handle.read()
-
-
-def _copy(source: int, target: int) -> None:
-    """Append all of one file to another, within the kernel."""
-    while os.sendfile(target, source, None, 1 << 30):
-        pass
 
 
 # One recording
@@ -240,7 +235,7 @@ def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.floa
 def _read_plain(path: str) -> NDArray[np.float32] | None:
     """Read a short and plain WAV file at 8 kHz; None for all else, be it that it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | BINARY)
         try:
             n_bytes = os.fstat(descriptor).st_size
             data = os.read(descriptor, n_bytes + 1) if n_bytes < SHORT_BYTES else b""
@@ -335,7 +330,7 @@ class Whereabouts:
     def open(self) -> Iterator[Whereabouts]:
         """Tell where we are until the task ends."""
         with Writing(self._path):
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            self._descriptor = open_new(self._path)
         try:
             yield self
         finally:
@@ -345,7 +340,7 @@ class Whereabouts:
     def tell(self, index: int) -> None:
         """Note that a recording is begun."""
         with Writing(self._path):
-            os.pwrite(self._descriptor, struct.pack("<q", index), 0)
+            write_at_start(self._descriptor, struct.pack("<q", index))
 
     def last_seen(self) -> str | None:
         """Name of the recording on which the worker died; None if it had begun with none."""

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Matrix product of a network layer, summed in one fixed order.
 
 BLAS picks its kernel by the number of rows, so a frame alone and the same frame within a file

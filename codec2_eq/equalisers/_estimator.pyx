@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True
 """The recursion of the recursive estimator, frame after frame; ``network`` owns the weights.
 
 A step is some 10,000 multiply-adds, far less work than the same in calls of NumPy. Sums run in

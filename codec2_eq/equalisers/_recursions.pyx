@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True
 """The equalisers' recursions over frames, where each frame needs the one before.
 
 They work in place on shapes and state; ``equalise`` owns both and checks them.

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The power of a decoded 700C frame, compiled; `codec2_eq.stream700c.level` has the tables it works with."""
 
 from libc.math cimport exp2f, log10f

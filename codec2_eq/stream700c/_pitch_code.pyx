@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The 6-bit pitch code of 700C, compiled because only libm's log10f rounds as libcodec2 does."""
 
 from libc.math cimport floorf, log10f

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Sums over the vectors that share an entry, compiled for `codec2_eq.vq.train`."""
 
 from libc.stdint cimport int64_t

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The compiled search behind `codec2_eq.vq.quantiser.Quantiser`; see search.h for what it guarantees."""
 
 from libc.stdint cimport int32_t, int64_t
