@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from codec2_eq.records import RateK
     from codec2_eq.stream700c.codec import StreamDecoder, StreamEncoder, decode, encode
     from codec2_eq.vectors.reader import VectorWriter, read_vectors
-    from codec2_eq.vq.quantiser import Quantiser, load_codebooks
+    from codec2_eq.vq import Quantiser, load_codebooks
 
 __version__ = "0.1.0"
 

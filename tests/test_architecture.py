@@ -25,11 +25,11 @@ ROOMS = (
         "analysis",
     ),
     *(
+        "vectors",
+        "vq",
         "extraction",
         "equalisers",
         "audiofilter",
-        "vectors",
-        "vq",
         "stream700c",
         "corpus",
         "bench",

@@ -16,7 +16,7 @@ from codec2_eq.bench.cases import after_700c, distance, shape_recording
 from codec2_eq.bench.measures import FRAME_S, Reference, quantise_700c, shapes_of
 from codec2_eq.bench.speech import Speech, analyse, read_clip
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
-from codec2_eq.equalisers.layers import RecursiveEstimator
+from codec2_eq.equalisers.estimator import RecursiveEstimator
 from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
 

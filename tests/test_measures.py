@@ -20,7 +20,8 @@ from codec2_eq.bench.measures import (
     speech_activity,
 )
 from codec2_eq.bench.speech import load_speech
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec2_eq.equalisers import layers, network
-from codec2_eq.equalisers.layers import GRU, Activation, Dense, Scale
+from codec2_eq.equalisers.layers import Activation, Dense, Scale
 from codec2_eq.equalisers.network import Network, load_network
+from codec2_eq.equalisers.recurrent import GRU
 from codec2_eq.errors import Codec2EqError
 
 TOL = 1e-5  # against Keras, whose sums run in another order

@@ -19,7 +19,8 @@ from codec2_eq import cli
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.commands import report as command
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, model_names
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract, extract_file
 from codec2_eq.libcodec2 import codebook_700c
@@ -443,6 +444,6 @@ def test_models_are_told_once_each_with_their_weights(tmp_path, long_wav):
     summary = report_page.write_report([long_wav], out, models=models, seconds=0.2)
     assert summary.models == ("mean_removal", "mean")
     text = Page(out.read_text()).all("main")[0]["text"]
-    assert f"(weights {load_equaliser('mean_removal').version[:12]})" in text
+    assert f"(weights {load_equaliser('mean_removal').sha256[:12]})" in text
     with pytest.raises(Codec2EqError, match="exists already"):
         report_page.write_report([long_wav], out)

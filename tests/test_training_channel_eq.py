@@ -10,7 +10,8 @@ from codec2_eq.bench import shaping
 from codec2_eq.bench.cases import shape_recording
 from codec2_eq.bench.measures import quantise_700c, shapes_of
 from codec2_eq.bench.speech import Speech
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB, load_equaliser, models_dir
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.training import channel_eq, data

@@ -12,7 +12,7 @@ from codec2_eq.bench import measures
 from codec2_eq.bench.measures import Equalise, Floats, Quantise, Reference, Sums, shapes_of
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Analyse, Speech, analyse
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from codec2_eq.bench.measures import ACTIVE_RANGE_DB, Floats, shapes_of
 from codec2_eq.bench.shaping import OCTAVES
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 
 # Mean canonical offset of the training recordings; generator:
 # np.mean([r.offset for r in training.data.load(features)], axis=0).

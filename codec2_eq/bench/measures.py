@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.equalisers.equaliser import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.classic import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
 FRAME_MS = 40  # the rate of 700C: the measures speak of what that mode transmits

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """Decode block by block."""
     from codec2_eq.files import display_name
     from codec2_eq.stream700c.codec import decode_file
-    from codec2_eq.vq.quantiser import load_codebooks
+    from codec2_eq.vq import load_codebooks
 
     codebooks = None if args.codebook == "700c" else load_codebooks(args.codebook)
     n_frames, left_over = decode_file(

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.files import is_pipe, open_output
     from codec2_eq.stream700c.codec import FrameEncoder, encode_blocks
     from codec2_eq.stream700c.frames import HEADER
-    from codec2_eq.vq.quantiser import load_codebooks
+    from codec2_eq.vq import load_codebooks
 
     encoder = FrameEncoder(args.model, level=args.level, codebooks=load_codebooks(args.codebook))
     jobs = 1 if is_pipe(args.input) else args.jobs

@@ -15,6 +15,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser, "vectors: .f32, .npy or .npz")
     options.add_format(parser)
     options.add_model(parser)
+    options.add_passes(parser)
+    options.add_state(parser)
     parser.add_argument(
         "--frame-ms",
         type=int,
@@ -27,7 +29,8 @@ def run(args: argparse.Namespace) -> None:
     """Equalise block by block, at the frame interval that the file tells, or 40 ms."""
     from dataclasses import replace
 
-    from codec2_eq.equalisers.equaliser import load_equaliser
+    from codec2_eq.equalisers import passes, state_file
+    from codec2_eq.equalisers.equaliser import FRAME_MS_700C, load_equaliser
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.vectors.reader import VectorWriter, stream_records
 
@@ -38,12 +41,24 @@ def run(args: argparse.Namespace) -> None:
             f"{args.input}: its vectors are {first.frame_ms} ms apart, not {args.frame_ms}; leave "
             "out --frame-ms"
         )
-    frame_ms = args.frame_ms or first.frame_ms or 40
+    frame_ms = args.frame_ms or first.frame_ms or FRAME_MS_700C
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)
-    stream = equaliser.stream()
-    with VectorWriter(
-        args.output, format=args.format, force=args.force, model=equaliser.name, frame_ms=frame_ms
-    ) as writer:
-        for block in chain([first], blocks):
+    state = state_file.prepare(
+        equaliser, load=args.load_state, save=args.save_state, force=args.force
+    )
+    whole = chain([first], blocks)
+    with (
+        VectorWriter(
+            args.output,
+            format=args.format,
+            force=args.force,
+            model=equaliser.name,
+            frame_ms=frame_ms,
+        ) as writer,
+        passes.begin(equaliser, whole, passes=args.passes, state=state) as (stream, heard),
+    ):
+        for block in heard:
             writer.write(replace(block, vectors=stream.process(block.vectors)))
+    if args.save_state:
+        state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args.output, writer.n_frames, frame_ms)

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from codec2_eq.equalisers import DEFAULT
 from codec2_eq.system import core_count
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def stream(args: argparse.Namespace) -> Iterator[RateK]:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, default: str = "mean_removal") -> None:
+def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT) -> None:
     """-m: an equaliser."""
     parser.add_argument(
         "-m",
@@ -105,6 +106,28 @@ def add_model(parser: argparse.ArgumentParser, default: str = "mean_removal") ->
         metavar="MODEL",
         help="equaliser: a name from `codec2-eq models`, or a .keras or .npz file "
         "(default: %(default)s)",
+    )
+
+
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """--passes: whether the equaliser hears the recording before it equalises it."""
+    parser.add_argument(
+        "--passes",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="2: hear the whole recording first, then equalise it from the start, knowing its "
+        "curve; a pipe is read to its end first (default: %(default)s)",
+    )
+
+
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """--save-state and --load-state: a station that is known."""
+    parser.add_argument(
+        "--load-state", metavar="FILE", help="start from what --save-state wrote, not cold"
+    )
+    parser.add_argument(
+        "--save-state", metavar="FILE", help="write what the equaliser has learnt (.npz)"
     )
 
 

@@ -12,26 +12,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options: those of extract, and the equaliser."""
     extract.configure(parser)
     options.add_model(parser)
+    options.add_passes(parser)
+    options.add_state(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract and equalise block by block."""
     from dataclasses import replace
 
+    from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.vectors.reader import VectorWriter
 
     options.check_knots(args)
     equaliser = load_equaliser(args.model, frame_ms=args.frame_ms)
-    stream = equaliser.stream()
-    with VectorWriter(
-        args.output,
-        format=args.format,
-        force=args.force,
-        model=equaliser.name,
-        frame_ms=args.frame_ms,
-    ) as writer:
-        frames = options.stream(args)
-        for block in progress.with_bar(frames, args.input, raw=args.raw):
+    state = state_file.prepare(
+        equaliser, load=args.load_state, save=args.save_state, force=args.force
+    )
+    shown = progress.with_bar(options.stream(args), args.input, raw=args.raw)
+    with (
+        VectorWriter(
+            args.output,
+            format=args.format,
+            force=args.force,
+            model=equaliser.name,
+            frame_ms=args.frame_ms,
+        ) as writer,
+        passes.begin(equaliser, shown, passes=args.passes, state=state) as (stream, blocks),
+    ):
+        for block in blocks:
             writer.write(replace(block, vectors=stream.process(block.vectors)))
+    if args.save_state:
+        state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
-    from codec2_eq.vq.quantiser import Floats, VqStatistics
+    from codec2_eq.vq import VqStatistics
+    from codec2_eq.vq.codebooks import Floats
     from codec2_eq.vq.train import Iteration
 
 
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from codec2_eq.files import require_writable
-    from codec2_eq.vq.quantiser import save_codebook
+    from codec2_eq.vq import save_codebook
     from codec2_eq.vq.train import train_codebooks
 
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
@@ -157,7 +158,7 @@ def _quantise(args: argparse.Namespace) -> None:
     from itertools import chain
 
     from codec2_eq.vectors.reader import VectorWriter, stream_records
-    from codec2_eq.vq.quantiser import (
+    from codec2_eq.vq import (
         IndexWriter,
         Quantiser,
         VqStatistics,

@@ -94,7 +94,7 @@ def batch(
     options = Options(
         base="",
         model=equaliser.name,
-        model_sha256=equaliser.version,
+        model_sha256=equaliser.sha256,
         frame_ms=frame_ms,
         layout=layout,
         format=_check_format(layout, format),

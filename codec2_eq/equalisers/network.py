@@ -15,18 +15,19 @@ import dataclasses
 import hashlib
 import io
 import json
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codec2_eq.equalisers import estimator, recurrent  # noqa: F401  # register their layers
+from codec2_eq.equalisers.archive import NoArchive, read_archive
 from codec2_eq.equalisers.layers import LAYERS, Layer, State, require
+from codec2_eq.equalisers.stream import EqualiserStream, Floats
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output, read_error
+from codec2_eq.files import atomic_output
+from codec2_eq.records import K
 
 FORMAT = "codec2_eq network"
 FORMAT_VERSION = 1
@@ -155,68 +156,132 @@ class Network:
             stream.write(content.getbuffer())
 
 
-_DAMAGE = (
-    EOFError,
-    IndexError,
-    KeyError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy raises on damaged archives and arrays."""
+class NetworkStream(EqualiserStream):
+    """A network with its memory.
+
+    A network with memory knows one frame interval only. Where frames come more often, they
+    are dealt out in turn to as many memories, each of which then sees the interval that the
+    network was trained on.
+    """
+
+    def __init__(self, network: Network, phases: int) -> None:
+        self._network = network
+        self._states = [network.initial_state() for _ in range(phases)]
+        self._phase = 0  # whose turn the next frame is
+
+    @property
+    def curve_db(self) -> Floats | None:
+        """That of the frame before; a layer with such a curve calls it so in its state."""
+        latest = self._states[self._phase - 1]
+        return next((v.copy() for n, v in latest.items() if n.endswith(".curve")), None)
+
+    def state(self) -> State:
+        """As `EqualiserStream.state`."""
+        # in the order of turns from the next frame on, so that no phase needs saving
+        turns = self._states[self._phase :] + self._states[: self._phase]
+        return {f"{i}.{n}": v.copy() for i, state in enumerate(turns) for n, v in state.items()}
+
+    def _remember(self, state: State) -> None:
+        for i, own in enumerate(self._states):
+            self._states[i] = {name: state[f"{i}.{name}"] for name in own}
+        self._phase = 0
+
+    def _next(self, rows: Floats) -> Floats:
+        phases = len(self._states)
+        out = np.empty((len(rows), K), np.float32)
+        for i in range(min(phases, len(rows))):
+            phase = (self._phase + i) % phases
+            own = np.ascontiguousarray(rows[i::phases])
+            out[i::phases], self._states[phase] = self._network.forward(own, self._states[phase])
+        if not np.isfinite(out).all():
+            raise Codec2EqError(
+                self._network.name,
+                "gives values that are not finite",
+                "train the network again, or choose another",
+            )
+        self._phase = (self._phase + len(rows)) % phases
+        return out
 
 
 def load_network(path: str | Path) -> Network:
     """Read a network file.
 
     Raises Codec2EqError, naming the file, if it cannot be read, is no network, is of a later
-    format, or has a layer of unknown kind.
+    format, or has a layer of unknown kind or settings that it cannot have.
     """
     try:
-        # memory, because a file object that fails half way stays open within NumPy
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as arrays:
-            return _from_arrays(arrays)
-    except OSError as error:
-        raise read_error(str(path), error) from error
-    except Codec2EqError as error:
-        raise Codec2EqError(f"{path}: {error}") from error
-    except _DAMAGE as error:
+        return _from_archive(*read_archive(path))
+    except NoArchive as error:
         raise Codec2EqError(
-            f"{path}: not a network file; write one with `codec2-eq train`, or pass the .keras file"
+            str(path),
+            "not a network file",
+            "write one with `codec2-eq train`, or pass the .keras file",
         ) from error
+    except Codec2EqError as error:
+        if error.subject == str(path):
+            raise
+        raise Codec2EqError(f"{path}: {error}") from error
 
 
-def _from_arrays(arrays: Any) -> Network:
-    meta = json.loads(str(arrays["meta"]))
-    if meta["format"] != FORMAT:
-        raise ValueError(meta["format"])
+def _from_archive(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
+    if _value(meta, "format", str) != FORMAT:
+        raise NoArchive(meta["format"])
+    version = _value(meta, "version", int)
     require(
-        meta["version"] <= FORMAT_VERSION,
-        f"network format {meta['version']}, this version reads up to {FORMAT_VERSION}; "
+        version <= FORMAT_VERSION,
+        f"network format {version}, this version reads up to {FORMAT_VERSION}; "
         "install a newer codec2_eq",
     )
-    if not isinstance(meta["frame_ms"], int) or meta["frame_ms"] < 1:
-        raise ValueError(meta["frame_ms"])
-    layers = []
-    for i, settings in enumerate(meta["layers"]):
-        kind = settings.pop("kind")
-        require(
-            kind in LAYERS,
-            f"layer {i} is of kind {kind!r}, which is not supported; these are: "
-            f"{', '.join(LAYERS)}",
-        )
-        cls = LAYERS[kind]
-        weights = {
-            name: np.ascontiguousarray(arrays[f"{i}.{name}"], np.float32)
-            for name in _array_names(cls)
-        }
-        require(
-            all(np.isfinite(w).all() for w in weights.values()),
-            f"layer {i} ({kind}) has weights that are not finite; train it again",
-        )
-        layers.append(cls(**weights, **settings))
-    return Network(meta["name"], layers, frame_ms=meta["frame_ms"], card=meta["card"])
+    frame_ms = _value(meta, "frame_ms", int)
+    if frame_ms < 1:
+        raise NoArchive(f"frame_ms {frame_ms}")
+    layers = [
+        _layer(i, settings, arrays) for i, settings in enumerate(_value(meta, "layers", list))
+    ]
+    return Network(
+        _value(meta, "name", str), layers, frame_ms=frame_ms, card=_value(meta, "card", dict)
+    )
+
+
+def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
+    kind = _value(settings, "kind", str)
+    require(
+        kind in LAYERS,
+        f"layer {index} is of kind {kind!r}, which is not supported; these are: "
+        f"{', '.join(LAYERS)}",
+    )
+    cls: Any = LAYERS[kind]
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.name in _array_names(cls):
+            values[field.name] = _weights(index, kind, arrays.get(f"{index}.{field.name}"))
+        elif field.name in settings:
+            values[field.name] = _value(settings, field.name, _TYPES[str(field.type)])
+        elif field.default is dataclasses.MISSING:
+            raise NoArchive(f"layer {index}: {field.name} is missing")
+    return cls(**values)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "float": (float, int)}
+"""Annotations of a layer's settings to what JSON may hold for them."""
+
+
+def _value(source: Any, key: str, wanted: type | tuple[type, ...]) -> Any:
+    """Return a value of a JSON object, or raise NoArchive if it is not of the wanted type."""
+    value = source.get(key) if isinstance(source, dict) else None
+    sane = isinstance(value, wanted) and (wanted == (bool,) or not isinstance(value, bool))
+    if not sane or (isinstance(value, float) and not np.isfinite(value)):
+        raise NoArchive(f"{key} is {value!r}")
+    return value
+
+
+def _weights(index: int, kind: str, array: np.ndarray | None) -> np.ndarray:
+    if array is None or array.dtype.kind not in "fiu":
+        raise NoArchive(f"layer {index} ({kind}): an array of weights is missing")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        array = np.ascontiguousarray(array, np.float32)
+    require(
+        bool(np.isfinite(array).all()),
+        f"layer {index} ({kind}) has weights that are not finite; train it again",
+    )
+    return array

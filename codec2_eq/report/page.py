@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import CLIPPED_SHARE, FULL_SCALE, stream_audio
 from codec2_eq.bench.measures import speech_activity
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import (
-    CODEBOOK_MEAN_DB,
     Equaliser,
     available_models,
     load_equaliser,
@@ -398,7 +398,7 @@ def _describe(equalisers: dict[str, Equaliser]) -> list[dict[str, str]]:
         {
             "name": _printable(name),
             "does": does.get(name, f"the network {equaliser.name}"),
-            "sha256": equaliser.version,
+            "sha256": equaliser.sha256,
         }
         for name, equaliser in equalisers.items()
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codec2_eq.equalisers.equaliser import CODEBOOK_MEAN_DB
+from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 
 if TYPE_CHECKING:
     from codec2_eq.report.page import Outcome, Recording

@@ -40,8 +40,6 @@ from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _STAGE_SHAPE = (512, 20)
-_CODEC2S_OWN = ("none", "700c")
-"""Equalisers that libcodec2 has itself: what it sends with them is what we send."""
 
 
 class FrameEncoder:
@@ -64,10 +62,10 @@ class FrameEncoder:
     ) -> None:
         if isinstance(equaliser, str):
             equaliser = load_equaliser(equaliser, frame_ms=FRAME_MS)
-        own = equaliser.name in _CODEC2S_OWN and not equaliser.version
+        own = equaliser.codec2s_own
         level = level or ("keep" if own else "auto")
         self.equaliser = equaliser
-        self._equalises = equaliser.name != "none" or bool(equaliser.version)
+        self._equalises = not equaliser.does_nothing
         self._stream = equaliser.stream()
         self._quantiser = Quantiser(_check_codebooks(codebooks))
         self._energy = energy_chooser(level, self._quantiser, stock=own, equalised=self._equalises)

@@ -16,7 +16,8 @@ from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import K, first_bad_row
 from codec2_eq.vectors.reader import read_vectors, stream_records, vector_format
 from codec2_eq.vq._assignment import add_assigned
-from codec2_eq.vq.quantiser import Floats, Quantiser, zero_mean
+from codec2_eq.vq.codebooks import Floats
+from codec2_eq.vq.quantiser import Quantiser, zero_mean
 
 ITERATIONS = 20
 OUTLIERS_DB = (1.0, 2.0, 3.0)

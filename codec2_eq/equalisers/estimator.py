@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The layer of `channel_eq`: a recursive estimate of the curve that lies on speech."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from codec2_eq.equalisers._estimator import estimate
+from codec2_eq.equalisers.layers import Layer, State, register, require
+
+
+@register("recursive_estimator")
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecursiveEstimator(Layer):
+    """Estimates the constant curve that lies on speech, frame after frame, and takes it off.
+
+    Two hidden layers (leaky, 0.1) see the frame's shape less the curve so far and less
+    `reference`, in units of 10 dB; the frame's level under its running peak; half the mean
+    logarithm of the weights less 1; and 4 rms(surprise) - 1. Per band they give what the frame
+    says the curve lacks, how far that is to be trusted, and a trim of this frame alone, and
+    once what of the past to keep. With news = input + lack and fresh = softplus(trust):
+    W = max(sigmoid(keep) W, least_weight, fresh) + fresh; c += 10 (fresh / W) news;
+    surprise += surprise_rate fresh / (1 + fresh) (news - surprise): near zero while the curve
+    holds, large where speaker or microphone changed;
+    output = shape - c - 10 trim, less its mean. So that nothing can run away, however strange the
+    input: no frame moves c by more than half of its news, and input, news and the distance of c
+    from `start` stay within reach_db.
+
+    reference, start, start_weight : (K,). kernel1 : (K + 3, hidden 1), kernel2 : (hidden 1,
+    hidden 2), kernel3 : (hidden 2, 3 K + 1). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
+    ``surprise`` (K,), ``peak`` (1,) dB.
+    """
+
+    reference: np.ndarray
+    start: np.ndarray
+    start_weight: np.ndarray
+    kernel1: np.ndarray
+    bias1: np.ndarray
+    kernel2: np.ndarray
+    bias2: np.ndarray
+    kernel3: np.ndarray
+    bias3: np.ndarray
+    least_weight: float
+    surprise_rate: float
+    peak_fall_db: float
+    level_range_db: float
+    silence_db: float
+    reach_db: float
+
+    def __post_init__(self) -> None:
+        bands = self.outputs
+        widths = [bands + 3, self.bias1.size, self.bias2.size, 3 * bands + 1]
+        kernels = (self.kernel1, self.kernel2, self.kernel3)
+        require(
+            all(v.shape == (bands,) for v in (self.reference, self.start, self.start_weight))
+            and self.bias3.shape == (3 * bands + 1,)
+            and [k.shape for k in kernels] == list(itertools.pairwise(widths)),
+            f"recursive_estimator: kernels {[k.shape for k in kernels]} do not fit {bands} bands",
+        )
+        require(
+            self.least_weight > 0 and bool((self.start_weight > 0).all()),
+            "recursive_estimator: weights must be positive",
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Length of a row it takes."""
+        return self.outputs
+
+    @property
+    def outputs(self) -> int:
+        """Length of a row it gives."""
+        return self.reference.size
+
+    def initial_state(self) -> State:
+        """The average curve, with the weight of a few frames."""
+        return {
+            "curve": self.start.copy(),
+            "weight": self.start_weight.copy(),
+            "surprise": np.zeros(self.outputs, np.float32),
+            "peak": np.full(1, self.silence_db, np.float32),
+        }
+
+    def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `Layer.forward`."""
+        after = {name: value.copy() for name, value in state.items()}
+        out = np.empty_like(x)
+        estimate(
+            x,
+            out,
+            *(after[name] for name in ("curve", "weight", "surprise", "peak")),
+            *(self.reference, self.kernel1, self.bias1, self.kernel2, self.bias2),
+            *(self.kernel3, self.bias3),
+            *(self.start, self.least_weight, self.surprise_rate, self.peak_fall_db),
+            *(self.level_range_db, self.silence_db, self.reach_db),
+        )
+        return out, after

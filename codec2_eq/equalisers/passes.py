@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two passes over what comes in blocks: hear it all, then equalise it from the start."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Protocol, TypeVar
+
+from codec2_eq.equalisers.equaliser import Equaliser, check_passes
+from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
+
+
+class _Block(Protocol):
+    @property
+    def vectors(self) -> Floats: ...
+
+
+_B = TypeVar("_B", bound=_Block)
+
+
+@contextlib.contextmanager
+def begin(
+    equaliser: Equaliser,
+    blocks: Iterable[_B],
+    *,
+    passes: int = 1,
+    state: State | None = None,
+) -> Iterator[tuple[EqualiserStream, Iterable[_B]]]:
+    """Make the stream that is to equalise some blocks, and the blocks to give it.
+
+    blocks : records with `vectors`, such as those of `codec2_eq.extraction.stream_file`
+    passes : 1 hands on the blocks as they come. 2 runs them through the equaliser first, keeping
+        them in a temporary file so that memory stays flat, and starts again from what was learnt;
+        an equaliser without memory has nothing to learn and is not run twice
+    state : of an earlier stream, to begin the first pass from
+    """
+    stream = equaliser.stream(state)
+    if check_passes(passes) == 1 or not equaliser.stateful:
+        yield stream, blocks
+        return
+    with tempfile.TemporaryFile() as spool:
+        for block in blocks:
+            stream.process(block.vectors)
+            pickle.dump(block, spool)
+        spool.seek(0)
+        yield equaliser.stream(stream.state()), _unspool(spool)
+
+
+def _unspool(spool: IO[bytes]) -> Iterator[_B]:
+    with contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(spool)  # our own, from a file without a name

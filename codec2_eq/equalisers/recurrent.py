@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Recurrent layers with gates, as Keras has them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from codec2_eq.equalisers._affine import affine
+from codec2_eq.equalisers.activations import ACTIVATIONS
+from codec2_eq.equalisers.layers import Layer, State, register, require, require_activation
+
+
+@register("gru")
+@dataclasses.dataclass(frozen=True, eq=False)
+class GRU(Layer):
+    """Gated recurrent unit as Keras has it, gates in the order update, reset, candidate.
+
+    kernel : (inputs, 3 units), recurrent_kernel : (units, 3 units), bias : (2, 3 units), for
+    the input and for the recurrence. reset_after : whether the reset gate acts after the
+    recurrent product (Keras' default) or before it. State: ``h`` (units,), from zero.
+    Source: Cho et al., 2014 (reset before); the cuDNN variant (reset after).
+    """
+
+    kernel: np.ndarray
+    recurrent_kernel: np.ndarray
+    bias: np.ndarray
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    reset_after: bool = True
+
+    def __post_init__(self) -> None:
+        require_activation(self.activation)
+        require_activation(self.recurrent_activation)
+        gates = 3 * self.outputs
+        require(
+            self.kernel.ndim == 2
+            and self.kernel.shape[1] == gates
+            and self.recurrent_kernel.shape == (self.outputs, gates)
+            and self.bias.shape == (2, gates),
+            f"gru: kernel {self.kernel.shape}, recurrent kernel {self.recurrent_kernel.shape} "
+            f"and bias {self.bias.shape} do not fit",
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Length of a row it takes."""
+        return self.kernel.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """Length of a row it gives."""
+        return self.recurrent_kernel.shape[0]
+
+    def initial_state(self) -> State:
+        """The hidden state, zero."""
+        return {"h": np.zeros(self.outputs, np.float32)}
+
+    def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `Layer.forward`."""
+        from_input = affine(x, self.kernel, self.bias[0])
+        step = self._step_reset_after if self.reset_after else self._step_reset_before
+        h = state["h"].reshape(1, -1)
+        out = np.empty((len(x), self.outputs), np.float32)
+        for i in range(len(x)):
+            h = step(from_input[i : i + 1], h)
+            out[i] = h[0]
+        return out, {"h": h[0]}
+
+    def _step_reset_after(self, from_input: np.ndarray, h: np.ndarray) -> np.ndarray:
+        units = self.outputs
+        recurrent = affine(h, self.recurrent_kernel, self.bias[1])
+        gates = ACTIVATIONS[self.recurrent_activation](
+            from_input[:, : 2 * units] + recurrent[:, : 2 * units]
+        )
+        update, reset = gates[:, :units], gates[:, units:]
+        candidate = ACTIVATIONS[self.activation](
+            from_input[:, 2 * units :] + reset * recurrent[:, 2 * units :]
+        )
+        return candidate + update * (h - candidate)
+
+    def _step_reset_before(self, from_input: np.ndarray, h: np.ndarray) -> np.ndarray:
+        units = self.outputs
+        # one product for all three gates would need the reset gate before it is known
+        to_gates, to_candidate = self._split_recurrent
+        gates = ACTIVATIONS[self.recurrent_activation](
+            from_input[:, : 2 * units] + affine(h, to_gates, self.bias[1, : 2 * units])
+        )
+        update, reset = gates[:, :units], gates[:, units:]
+        candidate = ACTIVATIONS[self.activation](
+            from_input[:, 2 * units :] + affine(reset * h, to_candidate, self.bias[1, 2 * units :])
+        )
+        return candidate + update * (h - candidate)
+
+    @functools.cached_property
+    def _split_recurrent(self) -> tuple[np.ndarray, np.ndarray]:
+        edge = 2 * self.outputs
+        return (
+            np.ascontiguousarray(self.recurrent_kernel[:, :edge]),
+            np.ascontiguousarray(self.recurrent_kernel[:, edge:]),
+        )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The interface of an equaliser at work: blocks of vectors in, blocks of shapes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import K, first_bad_row
+
+Floats = NDArray[np.float32]
+State = Mapping[str, NDArray[Any]]
+
+
+class EqualiserStream:
+    """An equaliser at work on one utterance; holds nothing but its memory."""
+
+    def process(self, block: NDArray[Any]) -> Floats:
+        """Equalise the next frames.
+
+        block : (n, K) dB, n from 0. Not modified. Returns a new (n, K) float32 array, dB.
+        Raises Codec2EqError for another shape, or values that are not finite or no decibels.
+        """
+        rows = np.asarray(block)
+        if rows.ndim != 2 or rows.shape[1] != K:
+            raise Codec2EqError(f"vectors of shape {rows.shape}, expected (frames, {K})")
+        if rows.dtype.kind not in "fiu":
+            raise Codec2EqError(f"vectors of type {rows.dtype}, expected float32")
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+            rows = np.ascontiguousarray(rows, np.float32)
+        if (bad := first_bad_row(rows)) is not None:
+            raise Codec2EqError(
+                f"vector {bad[0]}", bad[1], "vectors are decibels, as extract gives them"
+            )
+        return self._next(rows)
+
+    @property
+    def curve_db(self) -> Floats | None:
+        """The curve (K,) dB that it takes off the next frame, None if it has no such thing."""
+        return None
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what it remembers, to `restore` later; empty without memory."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state` of the same equaliser: a station's microphone is known at once.
+
+        Raises Codec2EqError if it is that of another.
+        """
+        own = self.state()
+        if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:
+            held, wanted = (", ".join(names) or "nothing" for names in (state, own))
+            raise Codec2EqError(
+                f"state of {held}, expected {wanted}; save it from a stream of the same equaliser"
+            )
+        if not all(np.isfinite(value).all() for value in state.values()):
+            raise Codec2EqError("state", "holds values that are not finite", "start afresh")
+        self._remember({n: np.array(state[n], v.dtype) for n, v in own.items()})
+
+    def _remember(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over a state that is known to fit."""
+
+    def _next(self, rows: Floats) -> Floats:
+        raise NotImplementedError

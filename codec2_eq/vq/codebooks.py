@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Codebooks: what a stage of a quantiser holds, checked, and their files."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import atomic_output, read_error
+from codec2_eq.records import MOST_DB, K
+from codec2_eq.vectors import npy
+
+SEARCHABLE_DB = 1e3 * MOST_DB
+"""Most that a band may be in a search: float32 holds the squares of many times that."""
+
+Floats = NDArray[np.float32]
+
+
+def load_codebooks(
+    spec: str | Sequence[str | os.PathLike[str]], *, n_bands: int = K
+) -> tuple[Floats, ...]:
+    """Load the stages of a quantiser.
+
+    spec : ``700c`` for Codec 2's own, or paths of ``.f32`` or ``.npy`` files, one for each stage,
+        joined by commas or as a sequence
+    Raises Codec2EqError, naming the file, if one is not a codebook of n_bands.
+    """
+    if isinstance(spec, str):
+        if spec.lower() == "700c":
+            from codec2_eq.libcodec2 import codebook_700c
+
+            return codebook_700c()
+        spec = spec.split(",")
+    names = [os.fspath(path) for path in spec]
+    if not all(names):
+        raise Codec2EqError(
+            f"codebook {','.join(names)!r}: a stage has no name; give 700c, or "
+            "one file for each stage, joined by commas"
+        )
+    return tuple(load_codebook(name, n_bands=n_bands) for name in names)
+
+
+def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
+    """Load one stage, (size, n_bands) float32, from a headerless ``.f32`` or a ``.npy`` file."""
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise read_error(name, error) from error
+    if not data:
+        raise Codec2EqError(f"{name}: empty, a codebook needs at least one entry; train it again")
+    if name.endswith(".npy"):
+        codebook = np.concatenate(list(npy.array_blocks(io.BytesIO(data), name, len(data))))
+    elif len(data) % (4 * n_bands):
+        raise Codec2EqError(
+            f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
+            f"({n_bands} float32 bands an entry); is it a codebook?"
+        )
+    else:
+        codebook = np.frombuffer(data, dtype="<f4").reshape(-1, n_bands)
+    codebook = check_codebook(codebook, name)
+    if codebook.shape[1] != n_bands:
+        raise Codec2EqError(
+            f"{name}: entries of {codebook.shape[1]} bands, expected {n_bands}; "
+            "train it on vectors of that size"
+        )
+    return codebook
+
+
+def save_codebook(path: str | os.PathLike[str], codebook: Floats, *, force: bool = False) -> None:
+    """Write one stage as headerless little-endian float32, as ``c2enc --loadcb`` reads it."""
+    with atomic_output(path, force=force) as handle:
+        handle.write(np.ascontiguousarray(codebook, dtype="<f4").data)
+
+
+def check_codebook(codebook: np.ndarray, name: str) -> Floats:
+    """Return a codebook as C-contiguous float32, or raise Codec2EqError naming it."""
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        codebook = np.ascontiguousarray(codebook, dtype=np.float32)
+    if codebook.ndim != 2 or codebook.size == 0:
+        raise Codec2EqError(
+            f"{name}: shape {codebook.shape}, expected (entries, bands) and at least one entry"
+        )
+    finite = np.isfinite(codebook).all(axis=1)
+    if not finite.all():
+        raise Codec2EqError(
+            f"{name}: entry {int(np.argmin(finite))} holds NaN or infinity; "
+            "train it again from finite vectors"
+        )
+    bad = first_beyond(codebook, SEARCHABLE_DB)
+    if bad is not None:
+        raise Codec2EqError(
+            f"{name}: entry {bad} reaches {peak(codebook[bad]):.3g} dB, at most "
+            f"{SEARCHABLE_DB:g} can be searched; is it a codebook?"
+        )
+    return codebook
+
+
+def first_beyond(rows: Floats, limit: float) -> int | None:
+    """Return the first row with a value that is not within the limit, or is not finite."""
+    within = (np.abs(rows) <= limit).all(axis=1)
+    return None if within.all() else int(np.argmin(within))
+
+
+def peak(row: Floats) -> float:
+    """Return the value that is farthest from zero."""
+    return float(row[np.argmax(np.abs(row))])
