@@ -256,14 +256,16 @@ def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
         if field.name in _array_names(cls):
             values[field.name] = _weights(index, kind, arrays.get(f"{index}.{field.name}"))
         elif field.name in settings:
-            values[field.name] = _value(settings, field.name, _TYPES[str(field.type)])
+            values[field.name] = _value(settings, field.name, _setting_types(field))
         elif field.default is dataclasses.MISSING:
             raise NoArchive(f"layer {index}: {field.name} is missing")
     return cls(**values)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "float": (float, int)}
-"""Annotations of a layer's settings to what JSON may hold for them."""
+def _setting_types(field: dataclasses.Field[Any]) -> tuple[type, ...]:
+    """Return what JSON may hold for a setting, by its annotation."""
+    annotation = getattr(field.type, "__name__", field.type)
+    return {"str": (str,), "bool": (bool,), "float": (float, int)}.get(str(annotation), (object,))
 
 
 def _value(source: Any, key: str, wanted: type | tuple[type, ...]) -> Any:
