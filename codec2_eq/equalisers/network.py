@@ -251,6 +251,8 @@ def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
         f"{', '.join(LAYERS)}",
     )
     cls: Any = LAYERS[kind]
+    if unknown := set(settings) - {"kind", *(f.name for f in dataclasses.fields(cls))}:
+        raise NoArchive(f"layer {index} has unknown settings {unknown}")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         if field.name in _array_names(cls):
