@@ -18,7 +18,7 @@ cdef int VOICED_RUN = 2  # frames: a single one is often noise
 cdef double ABOVE_NOISE_DB = 8  # above the quietest frame of late: steady noise and hum are not
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
-cdef double ENOUGH = 5  # frames of speech at the present level, before which nothing moves
+cdef int SECOND = 25  # frames
 cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
@@ -38,15 +38,24 @@ cdef class LevelControl:
 
     memory_s : s of speech after which a frame counts 1/e
     rise_db_per_s : fastest rise of the gain, once settled
+    enough : frames of speech at the present level, before which nothing moves
+    tolerance_db : speech that is this near to `target_db` stays as it is
+    new_voice_db : a second of speech that is nowhere nearer to the level than this is a new voice,
+        to which the gain settles afresh
     """
 
     cdef readonly double gain_db
-    cdef double target_db, forget, rise_db
-    cdef double weights, weighted_db, quietest_before_db, quietest_db
-    cdef int voiced_run, frames_in_span
+    cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
+    cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db
+    cdef int voiced_run, frames_in_span, frames_in_second
     cdef bint started
 
-    def __init__(self, double target_db=TARGET_DB, *, double memory_s=15, double rise_db_per_s=2):
+    def __init__(self, double target_db=TARGET_DB, *, double memory_s=15, double rise_db_per_s=2,
+                 double enough=5, double tolerance_db=0,
+                 double new_voice_db=INFINITY):
+        self.new_voice_db = new_voice_db
+        self.loudest_db = -INFINITY
+        self.enough, self.tolerance_db = enough, tolerance_db
         self.target_db = target_db
         self.forget = exp(-FRAME_S / memory_s)
         self.rise_db = rise_db_per_s * FRAME_S
@@ -90,15 +99,22 @@ cdef class LevelControl:
                 and energy_db > SILENCE_DB)
 
     cdef void hear(self, double energy_db) noexcept:
+        self.loudest_db = max(self.loudest_db, energy_db)
+        self.frames_in_second += 1
+        if self.frames_in_second == SECOND:
+            if self.weights * (self.loudest_db + self.new_voice_db) < self.weighted_db:
+                self.weights = self.weighted_db = 0
+            self.loudest_db, self.frames_in_second = -INFINITY, 0
         cdef double weight = 10 ** (energy_db / LEVEL_WEIGHT_DB)
         self.weights = self.weights * self.forget + weight
         self.weighted_db = self.weighted_db * self.forget + weight * energy_db
         cdef double level_db = self.weighted_db / self.weights
         cdef double evidence = self.weights / 10 ** (level_db / LEVEL_WEIGHT_DB)
-        if evidence < ENOUGH:
+        if evidence < self.enough:
             return
         cdef double wanted_db = min(max(self.target_db - level_db, -MOST_GAIN_DB), MOST_GAIN_DB)
         cdef double step_db = wanted_db - self.gain_db
+        step_db -= min(max(step_db, -self.tolerance_db), self.tolerance_db)
         cdef double limit_db = SETTLING_STEP_DB * (SETTLED / evidence) ** 2
         if self.started:
             step_db *= max(min(1.0, FOLLOW / evidence), FRAME_S / SETTLED_S)
