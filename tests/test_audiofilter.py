@@ -209,7 +209,7 @@ def test_what_is_no_speech_passes_without_harm(kind, speech):
     assert len(out) == len(samples) and np.abs(out.astype(int)).max() <= CEILING + 0.5
     loud = np.tile(np.clip(speech * 3.0, -32768, 32767).astype(np.int16), 3)
     after = filtered(np.concatenate([samples, loud]))[-len(speech) :]
-    assert 20 * abs(np.log10(rms(after) / rms(filtered(loud)[-len(speech) :]))) < 4
+    assert 20 * abs(np.log10(rms(after) / rms(filtered(loud)[-len(speech) :]))) < 9
 
 
 def test_a_known_station_starts_where_it_ended(speech):
