@@ -13,20 +13,15 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
 from codec2_eq.analysis.knots import KnotFitter
-from codec2_eq.audio.resample import RATE_HZ, Resampler
+from codec2_eq.audio.resample import Resampler
 from codec2_eq.audio.stream import FULL_SCALE, MOST_FULL_SCALES, stream_audio
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
-from codec2_eq.records import FRAME_MS_CHOICES, RateK, remove_mean
+from codec2_eq.records import RateK, remove_mean
 
 if TYPE_CHECKING:
     from codec2_eq.files import PathLike
-
-HOP_MS = 10
-"""Time between two analysis frames [ms]; codec2 N_S."""
-
-HOP = RATE_HZ * HOP_MS // 1000
-"""Samples between two analysis frames."""
 
 SPAN = 16 * 40_960
 """Samples that one worker analyses at a time [82 s]: whole blocks of the analysis."""
@@ -63,7 +58,7 @@ class Extractor:
         self,
         rate: float = RATE_HZ,
         *,
-        frame_ms: int = 40,
+        frame_ms: int = FRAME_MS,
         knots: str = "pick",
         full_scale: float = 1.0,
     ) -> None:
@@ -96,7 +91,7 @@ def extract(
     samples: NDArray[Any],
     rate: float = RATE_HZ,
     *,
-    frame_ms: int = 40,
+    frame_ms: int = FRAME_MS,
     knots: str = "pick",
     full_scale: float = 1.0,
     jobs: int = 1,
@@ -118,7 +113,7 @@ def extract(
 def extract_file(
     path: PathLike,
     *,
-    frame_ms: int = 40,
+    frame_ms: int = FRAME_MS,
     knots: str = "pick",
     channel: int | str = "mix",
     raw: bool = False,
@@ -132,7 +127,7 @@ def extract_file(
 def stream_file(
     path: PathLike,
     *,
-    frame_ms: int = 40,
+    frame_ms: int = FRAME_MS,
     knots: str = "pick",
     channel: int | str = "mix",
     raw: bool = False,
@@ -147,7 +142,7 @@ def stream_file(
 def extract_blocks(
     blocks: Iterable[NDArray[np.float32]],
     *,
-    frame_ms: int = 40,
+    frame_ms: int = FRAME_MS,
     knots: str = "pick",
     jobs: int = 1,
 ) -> Iterator[RateK]:

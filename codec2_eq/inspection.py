@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.codec2 import C2_MAGIC, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, is_pipe, open_input
-from codec2_eq.records import K
 
 Facts = dict[str, Any]
 
 ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
-C2_MAGIC = b"\xc0\xde\xc2"
 
 MAX_CODEBOOK_ENTRIES = 65536
 """Zero-mean rows up to this many, a power of two of them, are taken for a codebook."""

@@ -23,25 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import MAX_AMP, SAMPLES_PER_FRAME, STAGE_SHAPE, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.system import flush_c_streams, open_descriptors
 
 MODE_700C = 700
 """pycodec2's name for the 700C mode."""
 
-SAMPLES_PER_FRAME = 320
-"""Samples of one 40 ms frame at 8 kHz."""
-
 BYTES_PER_FRAME = 4
 """28 bits and 4 zero bits."""
-
-MAX_AMP = 160
-"""Most harmonics a frame can have; codec2 MAX_AMP."""
 
 _NLP_FIR_TAPS = 48
 """Taps of the low pass of the pitch estimator; codec2 NLP_NTAP."""
 
-_FEATURE_FLOATS = 1 + 20 + 20 + MAX_AMP
+_FEATURE_FLOATS = 1 + K + K + MAX_AMP
 _MODEL_RECORD = np.dtype(
     [
         ("wo", "<f4"),
@@ -101,7 +96,7 @@ class OracleFrames:
 def codebook_700c() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return both stages of Codec 2's 700C vector quantiser, each (512, 20) float32 in dB."""
     stages = _read_tables("newamp1vq_cb")
-    if [s.shape for s in stages] != [(512, 20)] * 2:
+    if [s.shape for s in stages] != [STAGE_SHAPE] * 2:
         raise Codec2EqError(
             f"libcodec2: 700C codebooks of shapes {[s.shape for s in stages]}, "
             "expected two of (512, 20); install pycodec2 4.1 or later"

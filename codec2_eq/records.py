@@ -9,14 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-K = 20
-"""Bands of a rate-K vector; codec2 NEWAMP1_K."""
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 
 MOST_DB = 1_000_000
 """Beyond any spectrum [dB]: such a value means that something else was read as vectors."""
-
-FRAME_MS_CHOICES = (10, 20, 40)
-"""Output frame intervals [ms]; 40 is that of the 700C bit stream."""
 
 _PER_FRAME = ("mean_db", "f0_hz", "voiced", "wo", "n_harm")
 
@@ -42,7 +38,7 @@ class RateK:
     wo: NDArray[np.float32]
     n_harm: NDArray[np.int32]
     freqs_hz: NDArray[np.float32]
-    frame_ms: int = 40
+    frame_ms: int = FRAME_MS
 
     def __post_init__(self) -> None:
         """Check that all fields speak of the same frames."""

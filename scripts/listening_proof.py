@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.cases import distance, distortion
 from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import analyse
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import require_writable

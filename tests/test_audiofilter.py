@@ -12,7 +12,7 @@ from codec2_eq.audiofilter.follower import MOST_DB
 from codec2_eq.audiofilter.limiter import CEILING, Limiter
 from codec2_eq.audiofilter.moving import MovingFilter
 from codec2_eq.audiofilter.response import N_POINTS, MinimumPhase, gain_points
-from codec2_eq.records import K
+from codec2_eq.codec2 import K
 
 RATES = [8000, 11025, 16000, 44100, 48000]
 SMOOTH_DB = (8 * np.cos(np.arange(K) / 4)).astype(np.float32)

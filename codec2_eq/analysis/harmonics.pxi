@@ -8,14 +8,14 @@
 from libc.stdlib cimport calloc, free
 
 cdef enum:
-    MAX_HARMONICS = 80            # codec2 MAX_AMP
+    MAX_HARMONICS = LONGEST_PERIOD // 2   # none beyond half the sample rate; codec2 MAX_AMP is 160
     MAX_CANDIDATES = 11           # pitch periods tried in one stage
     COLUMNS = 12                  # of the tables: candidates, then idle ones
     N_START = BIN_MAX - BIN_MIN + 1
 
 cdef float ONE_ON_R = <float>(1.0 / <float>(TWO_PI / N_FFT))      # bins per rad/sample
-cdef float WO_MIN = <float>(TWO_PI / 160)                         # codec2 P_MAX
-cdef float WO_MAX = <float>(TWO_PI / 20)                          # codec2 P_MIN
+cdef float WO_MIN = <float>(TWO_PI / LONGEST_PERIOD)
+cdef float WO_MAX = <float>(TWO_PI / SHORTEST_PERIOD)
 cdef double VOICING_THRESHOLD_DB = 6.0                            # codec2 V_THRESH
 
 

@@ -9,14 +9,13 @@ solved backwards once the knots within the look-ahead are there, as if the input
 
 import numpy as np
 
+from codec2_eq.codec2 cimport K as BANDS, LOWEST_ENERGY_DB
 from libc.math cimport pow
 from libc.string cimport memset
 
 cdef enum:
-    BANDS = 20
     MAX_PENDING = 32         # knots; a power of two
 
-cdef double LOWEST_DB = 10.0      # the lowest step of 700C's energy; codec2 codebook/newamp1_energy.txt
 cdef double FULL_WEIGHT_DB = 15.0 # frames down to this below the reference count in full
 cdef double LEAST_WEIGHT = 0.1    # pauses, which must stay solvable
 # The reference is the level that 5 % of the frames so far exceed, from a histogram that begins with
@@ -118,7 +117,7 @@ cdef class KnotFitter:
 
     cdef void _take(self, const float *vector, double level_db) noexcept nogil:
         """Add a frame to the sums of its interval; at a knot, eliminate the knot before."""
-        cdef double lift_db = LOWEST_DB - level_db if level_db < LOWEST_DB else 0.0
+        cdef double lift_db = LOWEST_ENERGY_DB - level_db if level_db < LOWEST_ENERGY_DB else 0.0
         cdef double weight = self._weight(level_db + lift_db)
         cdef double share, to_left, to_next, value
         cdef int k

@@ -5,6 +5,8 @@
 # memory, so that the innermost loop of each stage runs over the lanes and vectorises, while the
 # operations of each single frame keep the order that the reference has.
 
+from codec2_eq.codec2 cimport HOP, K as BANDS, LONGEST_PERIOD, PI, SHORTEST_PERIOD, TWO_PI
+from codec2_eq.codec2 cimport SAMPLES_PER_FRAME as FRAME  # of the analysis buffer Sn; codec2 m_pitch
 from libc.math cimport ceilf, cosf, log10f, sinf, sqrtf
 
 cdef extern from *:
@@ -27,13 +29,8 @@ cdef extern from *:
 
 cdef enum:
     LANES = 16          # frames at a time: a row is one cache line
-    HOP = 80            # samples between two analysis frames; codec2 n_samp at N_S = 0.01
-    FRAME = 320         # samples of the analysis buffer Sn; codec2 m_pitch at M_PITCH_S = 0.04
-    HISTORY = 240       # samples of the buffer that are older than the newest hop
+    HISTORY = FRAME - HOP  # samples of the buffer that are older than the newest hop
     N_FFT = 512         # codec2 FFT_ENC, and PE_FFT_SIZE of the pitch estimator
-    BANDS = 20          # codec2 NEWAMP1_K
 
-cdef double PI = 3.141592654          # codec2 PI: not pi to the last digit
-cdef double TWO_PI = 6.283185307      # codec2 TWO_PI
 cdef double TRUE_PI = 3.14159265358979323846
 cdef double SAMPLE_RATE = 8000.0      # [Hz]

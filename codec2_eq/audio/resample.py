@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
-
-RATE_HZ = 8000
-"""Sample rate of Codec 2 [Hz]."""
 
 MAX_RATE_HZ = 10_000_000
 """Above any audio [Hz]: a rate beyond it means a damaged header."""

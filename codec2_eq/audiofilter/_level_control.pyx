@@ -6,13 +6,15 @@ from libc.stdint cimport uint8_t
 
 import numpy as np
 
+from codec2_eq.codec2 cimport FRAME_MS
+
 TARGET_DB = 36.0
 """Where an encoder brings the energies to, as the level of loud vowels. Swept on Italian and
 Russian speech: the top energy step takes 0.2 % of active frames at 34 dB, 0.6 % at 36, 1.7 % at 38
 and 4.7 % at 40; the bottom step takes none."""
 
 cdef double MOST_GAIN_DB = 30
-cdef double FRAME_S = 0.04
+cdef double FRAME_S = FRAME_MS / 1000.0
 cdef double LEVEL_WEIGHT_DB = 20  # a frame counts by its amplitude: pauses and hiss hardly do
 cdef int VOICED_RUN = 2  # frames: a single one is often noise
 cdef double ABOVE_NOISE_DB = 8  # above the quietest frame of late: steady noise and hum are not

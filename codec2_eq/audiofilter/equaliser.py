@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.wav import FULL_SCALE
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import MovingFilter
-from codec2_eq.equalisers.equaliser import FRAME_MS_700C, Equaliser, load_equaliser
+from codec2_eq.codec2 import FRAME_MS, RATE_HZ
+from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor
 
@@ -64,10 +64,10 @@ class AudioEqualiser:
         full_scale: float = 1.0,
     ) -> None:
         if isinstance(model, str):
-            model = load_equaliser(model, frame_ms=FRAME_MS_700C)
+            model = load_equaliser(model, frame_ms=FRAME_MS)
         if not 0 < full_scale < np.inf:
             raise Codec2EqError(f"full scale {full_scale}", "", "expected a positive number")
-        self._extractor = Extractor(rate, frame_ms=FRAME_MS_700C, full_scale=FULL_SCALE)
+        self._extractor = Extractor(rate, frame_ms=FRAME_MS, full_scale=FULL_SCALE)
         if rate > MOST_RATE_HZ:
             raise Codec2EqError(
                 f"sample rate {rate:g} Hz",
@@ -177,7 +177,7 @@ class AudioEqualiser:
         """Filter the next blocks that are pending, as far as the gains are known."""
         n_fades = self._filter.fades_begun_by(n_blocks)
         fades = self._n_fades + np.arange(n_fades)
-        heard = (fades * self._filter.fade * 1000 / (FRAME_MS_700C * self.rate)).astype(np.intp)
+        heard = (fades * self._filter.fade * 1000 / (FRAME_MS * self.rate)).astype(np.intp)
         rows = np.maximum(heard - self._behind - self._first, 0)
         if at_end:
             rows = np.minimum(rows, len(self._gains) - 1)

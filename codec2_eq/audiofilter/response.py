@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
+from codec2_eq.codec2 import K
 from codec2_eq.equalisers._affine import affine
-from codec2_eq.records import K
 
 TAPS_S = 0.025
 """Length of the filters [s]: bands 60 Hz apart, as the lowest are, need 17 ms."""

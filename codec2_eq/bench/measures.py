@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import FRAME_MS, FRAME_S
 from codec2_eq.equalisers.classic import CMN_SILENCE_DB, CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
-FRAME_MS = 40  # the rate of 700C: the measures speak of what that mode transmits
-FRAME_S = FRAME_MS / 1000
 ACTIVE_RANGE_DB = 20.0  # below the file's loud frames: speech, not its pauses
 LOUD_PERCENTILE = 95
 MAX_SILENCE_S = 0.4

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.codec2 import RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import K
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.bench.measures import FRAME_MS, Floats, cut_silences
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.errors import Codec2EqError
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.bench.heard import HEARD_MS, Heard, heard_error
 from codec2_eq.bench.measures import FRAME_S, cold_segments
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Speech, as_pcm
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract

@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from codec2_eq.codec2 import FRAME_S, SAMPLES_PER_FRAME
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
     statistics = encoder.statistics
     name = display_name(args.input)
     print(
-        f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * 0.04:.2f} s, "
+        f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * FRAME_S:.2f} s, "
         f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
         f"{statistics.variance:.2f} dB^2 as c2enc --var",
         file=sys.stderr,
     )
     if encoder.dropped_samples:
         print(
-            f"{name}: dropped the last {encoder.dropped_samples} samples, a partial frame of 320",
+            f"{name}: dropped the last {encoder.dropped_samples} samples, a partial frame of "
+            f"{SAMPLES_PER_FRAME}",
             file=sys.stderr,
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from itertools import chain
 
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES
 from codec2_eq.commands import options, progress
 
 
@@ -20,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-ms",
         type=int,
-        choices=(10, 20, 40),
+        choices=FRAME_MS_CHOICES,
         help="time between two vectors (default: what the file tells, else 40)",
     )
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from codec2_eq.equalisers import passes, state_file
-    from codec2_eq.equalisers.equaliser import FRAME_MS_700C, load_equaliser
+    from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.vectors.reader import VectorWriter, stream_records
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
             f"{args.input}: its vectors are {first.frame_ms} ms apart, not {args.frame_ms}; leave "
             "out --frame-ms"
         )
-    frame_ms = args.frame_ms or first.frame_ms or FRAME_MS_700C
+    frame_ms = args.frame_ms or first.frame_ms or FRAME_MS
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)
     state = state_file.prepare(
         equaliser, load=args.load_state, save=args.save_state, force=args.force

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP_MS
 from codec2_eq.equalisers import DEFAULT
 from codec2_eq.system import core_count
 
@@ -58,8 +59,8 @@ def add_frame_ms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-ms",
         type=int,
-        choices=(10, 20, 40),
-        default=40,
+        choices=FRAME_MS_CHOICES,
+        default=FRAME_MS,
         help="time between two vectors (default: %(default)s, as in 700C)",
     )
 
@@ -79,7 +80,7 @@ def add_knots(parser: argparse.ArgumentParser) -> None:
 
 def check_knots(args: argparse.Namespace) -> None:
     """End with a usage error if there is nothing to fit."""
-    if args.knots == "fit" and args.frame_ms == 10:
+    if args.knots == "fit" and args.frame_ms == HOP_MS:
         args.refuse("--knots fit: needs --frame-ms 20 or 40")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.corpus.plan import Part
 from codec2_eq.corpus.store import (
     MANIFEST_FILE,

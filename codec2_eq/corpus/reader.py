@@ -13,10 +13,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import K
 from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
-from codec2_eq.records import K
 from codec2_eq.vectors.reader import BLOCK_ROWS, read_vectors
 
 OPEN_FILES = 64

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from codec2_eq import __version__
-from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.corpus.manifest import Manifest, Summary
@@ -61,7 +61,7 @@ def batch(
     output: PathLike,
     *,
     model: str = DEFAULT,
-    frame_ms: int = 40,
+    frame_ms: int = FRAME_MS,
     knots: str = "pick",
     layout: str = "tree",
     format: str = "f32",

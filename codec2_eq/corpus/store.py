@@ -22,10 +22,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import Stamp
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
-from codec2_eq.records import K
 from codec2_eq.system import host_name, replace_file
 
 FORMAT = "codec2_eq corpus"

@@ -10,44 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq import codec2
+from codec2_eq.codec2 import FRAME_MS, K
 from codec2_eq.equalisers._recursions import front_equaliser, running_mean
 from codec2_eq.equalisers.stream import EqualiserStream, Floats
-from codec2_eq.records import K, remove_mean
-
-FRAME_MS_700C = 40  # frame interval of the 700C encoder, at which time constants are given
+from codec2_eq.records import remove_mean
 
 # What the front equaliser takes undistorted speech to look like [dB], and its gain a frame;
 # codec2 newamp1, empirical, origin unknown.
 FRONT_IDEAL_DB = np.array([8, 10, 12] + [14] * 16 + [-20], np.float32)
 FRONT_GAIN = np.float32(0.02)
 
-# Mean of the 512 entries of the first 700C stage plus that of the second: what an average shape
-# is for the quantiser. Generator: sum(book.mean(0) for book in libcodec2.codebook_700c()).
-# A table, because opening libcodec2 would cost more time than all else at the start.
-CODEBOOK_MEAN_DB = np.array(
-    [
-        7.6937,
-        8.6581,
-        10.1806,
-        10.8578,
-        9.7775,
-        7.7603,
-        5.4362,
-        2.9445,
-        1.0574,
-        0.1166,
-        -0.8310,
-        -1.5471,
-        -2.5255,
-        -4.3444,
-        -4.9244,
-        -5.2792,
-        -6.8080,
-        -7.8129,
-        -7.5985,
-        -22.8119,
-    ]
-)
+CODEBOOK_MEAN_DB = np.array(codec2.CODEBOOK_MEAN_DB)
 
 # The running mean: how much it trusts the codebook's mean at the start, and how fast it forgets.
 CMN_PRIOR_S = 0.4
@@ -71,7 +45,7 @@ class _FrontEqualiser(EqualiserStream):
     """Codec 2's own; its output keeps the mean that it happens to have, as in libcodec2."""
 
     def __init__(self, frame_ms: int) -> None:
-        frames = frame_ms / FRAME_MS_700C
+        frames = frame_ms / FRAME_MS
         # exactly libcodec2's float at its own rate, the same time constant at others
         self._gain = FRONT_GAIN if frames == 1 else 1 - (1 - float(FRONT_GAIN)) ** frames
         self._eq = np.zeros(K, np.float32)

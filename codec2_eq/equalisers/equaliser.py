@@ -16,12 +16,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 from codec2_eq.equalisers import DEFAULT
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import FRAME_MS_CHOICES, K
 
 __all__ = [
     "DEFAULT",
@@ -34,9 +34,6 @@ __all__ = [
     "model_names",
     "models_dir",
 ]
-
-FRAME_MS_700C = 40
-"""Frame interval of 700C [ms], for which networks are trained unless they say otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +94,7 @@ def check_passes(passes: int) -> int:
     return passes
 
 
-def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS_700C) -> Equaliser:
+def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equaliser:
     """Find an equaliser by its name, or read the ``.npz`` or ``.keras`` network at a path.
 
     frame_ms : interval between the frames it will be given; time constants follow it.

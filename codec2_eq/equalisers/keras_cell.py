@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from codec2_eq.codec2 import K
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.estimator import RecursiveEstimator
-from codec2_eq.records import K
 
 UNIT_DB = 10.0  # the network's numbers are of this size
 LEAK = 0.1

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.codec2 import K
 from codec2_eq.equalisers.layers import Activation, Dense, Layer, Scale
 from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.equalisers.recurrent import GRU
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import read_error
-from codec2_eq.records import K
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
 

@@ -21,17 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.codec2 import FRAME_MS, K
 from codec2_eq.equalisers import estimator, recurrent  # noqa: F401  # register their layers
 from codec2_eq.equalisers.archive import NoArchive, read_archive
 from codec2_eq.equalisers.layers import LAYERS, Layer, State, require
 from codec2_eq.equalisers.stream import EqualiserStream, Floats
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
-from codec2_eq.records import K
 
 FORMAT = "codec2_eq network"
 FORMAT_VERSION = 1
-KERAS_FRAME_MS = 40  # the frame interval that a network is taken to be trained at, if it is silent
 
 
 def _array_names(cls: Any) -> list[str]:
@@ -59,7 +58,7 @@ class Network:
         name: str,
         layers: Sequence[Layer],
         *,
-        frame_ms: int = KERAS_FRAME_MS,
+        frame_ms: int = FRAME_MS,
         card: dict[str, Any] | None = None,
     ) -> None:
         self.name = name

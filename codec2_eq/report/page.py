@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import CLIPPED_SHARE, FULL_SCALE, stream_audio
 from codec2_eq.bench.measures import speech_activity
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import (
     Equaliser,

@@ -6,8 +6,9 @@ from libc.stdint cimport int32_t, uint8_t
 
 import numpy as np
 
+from codec2_eq.codec2 cimport K
+
 cdef enum:
-    K = 20
     POINTS = K + 2  # the bands, between the fixed points at 0 and 4 kHz
     STEPS = 4  # of 10 ms from one frame to the next
 

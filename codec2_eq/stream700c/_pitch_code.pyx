@@ -6,9 +6,11 @@ from libc.stdint cimport uint8_t
 
 import numpy as np
 
+from codec2_eq.codec2 cimport LONGEST_PERIOD, SHORTEST_PERIOD, TWO_PI
+
 cdef int LEVELS = 64            # 6 bits; codec2 newamp1
-cdef float WO_MIN = <float>(6.283185307 / 160)  # longest pitch period [samples]; codec2 P_MAX_S
-cdef float WO_MAX = <float>(6.283185307 / 20)   # shortest; codec2 P_MIN_S
+cdef float WO_MIN = <float>(TWO_PI / LONGEST_PERIOD)
+cdef float WO_MAX = <float>(TWO_PI / SHORTEST_PERIOD)
 
 
 def encode_pitch(const float[::1] wo, voiced):

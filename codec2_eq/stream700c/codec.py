@@ -12,24 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.audio.stream import RAW_SUFFIXES
+from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.equalisers.equaliser import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract_blocks
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
 from codec2_eq.libcodec2 import (
     BYTES_PER_FRAME,
-    SAMPLES_PER_FRAME,
     Decoder700C,
     codebook_700c,
 )
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.frames import (
-    FRAME_MS,
     HEADER_BYTES,
-    MAGIC,
     cut_stream,
     header_length,
     pack_frames,
@@ -39,7 +36,6 @@ from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 
 _READ_BYTES = 1 << 16
 _WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
-_STAGE_SHAPE = (512, 20)
 
 
 class FrameEncoder:
@@ -201,7 +197,7 @@ class StreamDecoder:
         """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
         held = self._held + data
         if not self._begun:
-            if MAGIC.startswith(held[: len(MAGIC)]) and len(held) < HEADER_BYTES:
+            if C2_MAGIC.startswith(held[: len(C2_MAGIC)]) and len(held) < HEADER_BYTES:
                 self._held = held
                 return np.zeros(0, dtype=np.int16)
             n_header = header_length(held, required=bool(self._header), name=self._name)
@@ -218,7 +214,7 @@ class StreamDecoder:
         Raises Codec2EqError if it ended within its header.
         """
         if not self._begun:
-            if self._header or len(self._held) >= len(MAGIC):
+            if self._header or len(self._held) >= len(C2_MAGIC):
                 raise Codec2EqError(
                     f"{self._name}: ends within its header of {HEADER_BYTES} "
                     "bytes; get the file again"
@@ -313,7 +309,7 @@ def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndar
     if codebooks is None:
         return codebook_700c()
     shapes = [np.shape(c) for c in codebooks]
-    if shapes != [_STAGE_SHAPE] * 2:
+    if shapes != [STAGE_SHAPE] * 2:
         raise Codec2EqError(
             f"codebooks of shapes {shapes}: 700C has bits for two stages of "
             "(512, 20); train them with --sizes 512,512"

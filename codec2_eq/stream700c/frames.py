@@ -13,19 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import C2_MAGIC, FRAME_MS
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, open_input
 from codec2_eq.libcodec2 import BYTES_PER_FRAME
 from codec2_eq.stream700c.level import energy_levels_db
 
-FRAME_MS = 40
-
-MAGIC = b"\xc0\xde\xc2"
 HEADER_BYTES = 7
 MODE_700C = 8
 """Mode in the header; codec2 CODEC2_MODE_700C."""
 
-HEADER = MAGIC + bytes([1, 0, MODE_700C, 0])
+HEADER = C2_MAGIC + bytes([1, 0, MODE_700C, 0])
 """What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
 
 _MODE_NAMES = {
@@ -46,10 +44,10 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
 
     Raises Codec2EqError if one is required and missing or cut, or is of another mode.
     """
-    if not data.startswith(MAGIC):
+    if not data.startswith(C2_MAGIC):
         if required:
             raise Codec2EqError(
-                f"{name}: does not begin with {MAGIC.hex(' ').upper()}, so it is "
+                f"{name}: does not begin with {C2_MAGIC.hex(' ').upper()}, so it is "
                 "no .c2 file; for frames without header use another suffix"
             )
         return 0

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
 from codec2_eq.audiofilter._level_control import TARGET_DB, LevelControl
+from codec2_eq.codec2 import LONGEST_PERIOD, SHORTEST_PERIOD, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import energy_codebook
-from codec2_eq.records import K
 from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels, passage_levels
 from codec2_eq.vq.quantiser import Quantiser
 
@@ -41,7 +41,6 @@ _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
 _NYQUIST_HZ = 4000.0
 _PITCH_CODES = 64
-_SHORTEST_PERIOD, _LONGEST_PERIOD = 20.0, 160.0  # samples; codec2 P_MIN_S, P_MAX_S
 _UNVOICED_PERIOD = 100.0  # samples, of the harmonics that make up an unvoiced frame; newamp1
 
 
@@ -134,7 +133,7 @@ def _decoded_period(pitch_code: int) -> float:
     """Return the pitch period in samples that a decoder takes from a code."""
     if pitch_code == 0:
         return _UNVOICED_PERIOD
-    return _LONGEST_PERIOD * (_SHORTEST_PERIOD / _LONGEST_PERIOD) ** (pitch_code / _PITCH_CODES)
+    return LONGEST_PERIOD * (SHORTEST_PERIOD / LONGEST_PERIOD) ** (pitch_code / _PITCH_CODES)
 
 
 def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -33,11 +33,11 @@ from codec2_eq.bench.measures import (
 )
 from codec2_eq.bench.shaping import SHAPINGS, load_shaping
 from codec2_eq.bench.speech import analyse, find_speech, load_speech
+from codec2_eq.codec2 import K
 from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
-from codec2_eq.records import K
 from codec2_eq.training import card, data
 
 NAME = "channel_eq"

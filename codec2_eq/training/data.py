@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.bench import shaping
 from codec2_eq.bench.measures import SEGMENT_FRAMES, Quantise, Reference, shapes_of
 from codec2_eq.bench.shaping import BAND_HZ, OCTAVES
 from codec2_eq.bench.speech import Analyse, analyse, find_speech, manifest_rows, read_clip
+from codec2_eq.codec2 import RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
-from codec2_eq.records import K
 
 RECORDING_S = 96.0  # one reference curve each: long enough to know it, short enough to be one room
 SHORTEST_RECORDING_S = 8.0

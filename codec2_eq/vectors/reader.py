@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import (
     PathLike,
@@ -31,7 +32,7 @@ from codec2_eq.files import (
     open_output,
     read_error,
 )
-from codec2_eq.records import FRAME_MS_CHOICES, K, RateK, first_bad_row
+from codec2_eq.records import RateK, first_bad_row
 from codec2_eq.vectors import npy
 
 FORMATS = ("f32", "npy", "npz")
@@ -336,7 +337,7 @@ class VectorWriter:
         format: str | None = None,
         force: bool = False,
         model: str = "none",
-        frame_ms: int = 40,
+        frame_ms: int = FRAME_MS,
     ) -> None:
         self.path = path
         self.format = vector_format(path, format)
