@@ -28,6 +28,16 @@ class Codec2EqError(ValueError):
         head = ": ".join(part for part in (self.subject, self.problem) if part)
         return "; ".join(part for part in (head, self.remedy) if part)
 
+    def about(self, subject: str) -> str:
+        """Return the text for a place that names the subject already."""
+        if self.subject != subject:
+            return str(self)
+        return "; ".join(part for part in (self.problem, self.remedy) if part)
+
+    def of(self, subject: str) -> Codec2EqError:
+        """Return the same error about another subject."""
+        return type(self)(subject, self.problem, self.remedy)
+
 
 def require_extra(what: str, extra: str, *packages: str) -> None:
     """Import optional packages, before any work is done that would be lost without them.

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
 from codec2_eq.analysis.knots import KnotFitter
+from codec2_eq.audio.pcm import FULL_SCALE
 from codec2_eq.audio.resample import Resampler
-from codec2_eq.audio.stream import FULL_SCALE, MOST_FULL_SCALES, stream_audio
+from codec2_eq.audio.stream import MOST_FULL_SCALES, stream_audio
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe

@@ -63,7 +63,16 @@ def write_error(name: str, error: OSError) -> Codec2EqError:
 
 def _translate(name: str, error: OSError, remedies: dict[int, str]) -> Codec2EqError:
     reason = remedies.get(error.errno or 0, error.strerror or str(error))
-    return Codec2EqError(f"{name}: {reason}")
+    problem, _, remedy = reason.partition("; ")
+    return Codec2EqError(name, problem, remedy)
+
+
+def read_bytes(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
+    """Return the next n_bytes, fewer at the end; raise Codec2EqError if they cannot be read."""
+    try:
+        return handle.read(n_bytes)
+    except OSError as error:
+        raise read_error(name, error) from error
 
 
 class OutputFile(io.FileIO):

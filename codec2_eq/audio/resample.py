@@ -62,17 +62,17 @@ def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
     return np.concatenate([resampler.process(samples), resampler.flush()])
 
 
-def check_rate(rate: float) -> None:
-    """Raise Codec2EqError if `rate` [Hz] cannot be brought to 8 kHz."""
+def check_rate(rate: float, name: str = "") -> None:
+    """Raise Codec2EqError if `rate` [Hz], of the file `name`, cannot be brought to 8 kHz."""
+    what = f"sample rate {rate:g} Hz: "
     if not rate >= RATE_HZ:
         raise Codec2EqError(
-            f"sample rate {rate:g} Hz: at least {RATE_HZ} Hz needed; take a recording of a higher "
-            f"rate, or raise it first (sox IN -r {RATE_HZ} OUT)"
+            name,
+            f"{what}at least {RATE_HZ} Hz needed",
+            f"take a recording of a higher rate, or raise it first (sox IN -r {RATE_HZ} OUT)",
         )
     if not rate <= MAX_RATE_HZ:
-        raise Codec2EqError(
-            f"sample rate {rate:g} Hz: at most {MAX_RATE_HZ} Hz; is the header damaged?"
-        )
+        raise Codec2EqError(name, f"{what}at most {MAX_RATE_HZ} Hz; is the header damaged?")
 
 
 _soxr_lock = threading.Lock()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Any audio file or stream to blocks of mono 8 kHz float32 samples in the scale of int16.
+"""Any audio file or stream in blocks: at its own rate and channels, or mono at 8 kHz.
 
-WAV and headerless samples are read here, from files and pipes alike, so that a pipe hands on each
-sample as it arrives and the libraries for other formats are loaded only for them. All else is
-decoded by libsndfile; from a pipe it is first spooled to an unnamed temporary file, since those
-formats need to seek.
+WAV and headerless samples are read by `codec2_eq.audio.wav`, from files and pipes alike, so that a
+pipe hands on each sample as it arrives and the libraries for other formats are loaded only for
+them. All else is decoded by libsndfile; from a pipe it is first spooled to an unnamed temporary
+file, since those formats need to seek.
 
 16-bit samples come out as they are, bit for bit at 8 kHz mono. All others are scaled so that full
 scale is 32768, neither rounded nor clipped.
@@ -14,31 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import RATE_HZ, Resampler
-from codec2_eq.audio.wav import (
-    FULL_SCALE,
-    READ_BYTES,
-    HeaderReader,
-    PcmSource,
-    Wav,
-    read_wav_header,
-    to_scale,
-)
+from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.resample import Resampler, check_rate
+from codec2_eq.audio.wav import HeaderReader, PcmSource, Wav, read_wav_header
+from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, is_pipe, open_input
+from codec2_eq.files import PathLike, display_name, open_input
 from codec2_eq.messages import warn
-
-if TYPE_CHECKING:
-    import soundfile
-
-MOST_FRAMES = 1 << 62
-"""No file has as many."""
 
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
 """Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
@@ -49,6 +38,9 @@ they arrive."""
 
 CLIPPED_SHARE = 0.001
 """Share of samples at full scale that is worth a warning; normalised recordings stay below."""
+
+CANCELLED_SHARE = 0.01
+"""Power of the mean of channels over theirs, below which they cancel each other: -20 dB."""
 
 MOST_FULL_SCALES = 1_000_000
 """Float samples beyond this many times full scale are no sound: the analysis would overflow."""
@@ -70,22 +62,38 @@ def read_audio(
 
 
 def stream_audio(
-    path: PathLike, *, channel: int | str = "mix", raw: bool = False, block_s: float = BLOCK_S
+    path: PathLike,
+    *,
+    channel: int | str = "mix",
+    raw: bool = False,
+    block_s: float = BLOCK_S,
+    log: bool = True,
 ) -> AudioStream:
     """Open a file, fifo or stdin (`-`) as an iterator of mono 8 kHz float32 blocks (n,), n > 0.
 
     channel : "mix" for the mean of all channels, or the number of one, from 1
     raw : take it as headerless s16le mono 8 kHz whatever its name; an odd last byte is dropped
     block_s : longest block from a file, s; from a pipe a block is what has arrived
+    log : whether its warnings go to the logger "codec2_eq"; they are in `warnings` in any case
 
     The header is read here, the samples as the iterator goes on. Memory does not depend on the
-    length of the file. Recordings that are cut short are processed as far as they go; that, and
-    clipping, is told to the logger "codec2_eq".
+    length of the file. Recordings that are cut short are processed as far as they go; that,
+    clipping, and channels that cancel each other are warned of.
 
     Raises Codec2EqError, here or on the way, if the file cannot be read, is not audio, has too low
     a rate, not that channel, or samples that are NaN or infinite.
     """
-    return AudioStream(path, channel=channel, raw=raw, block_s=block_s)
+    return AudioStream(path, channel=channel, raw=raw, block_s=block_s, log=log)
+
+
+def open_native(
+    path: PathLike, *, raw: bool = False, block_s: float = BLOCK_S, log: bool = True
+) -> NativeStream:
+    """Open audio as an iterator of blocks (n, channels), n > 0, at its own rate.
+
+    Blocks are int16, or float32 in the scale of int16. Parameters and errors as for `stream_audio`.
+    """
+    return NativeStream(path, channel=None, raw=raw, block_s=block_s, log=log)
 
 
 def audio_duration(path: PathLike, *, raw: bool = False) -> float | None:
@@ -97,43 +105,20 @@ def audio_duration(path: PathLike, *, raw: bool = False) -> float | None:
         return stream.duration_s
 
 
-class AudioStream:
-    """Iterator over mono 8 kHz float32 blocks in the scale of int16; closes itself at the end.
+class _Stream:
+    """Iterator that closes its files at the end; also a context manager."""
 
-    name : the name that messages use
-    rate : sample rate of the file, Hz
-    channels : number of channels of the file
-    duration_s : length in s as the header tells, None on a pipe or where it does not tell
-    """
-
-    def __init__(self, path: PathLike, *, channel: int | str, raw: bool, block_s: float) -> None:
-        if not block_s > 0:
-            raise ValueError(f"block_s {block_s}: must be above 0")
-        self.name = display_name(path)
+    def __init__(self) -> None:
         self._files = contextlib.ExitStack()
-        try:
-            source = _open_source(path, self.name, raw, self._files)
-            self._channel = _channel_index(self.name, channel, source.channels)
-            try:
-                self._resampler = Resampler(source.rate)
-            except Codec2EqError as error:
-                raise Codec2EqError(f"{self.name}: {error}") from None
-        except BaseException:
-            self.close()
-            raise
-        self.rate = source.rate
-        self.channels = source.channels
-        self.duration_s = source.duration_s
-        self._monitor = _LevelMonitor(self.name, source.rate)
-        self._blocks = self._run(source, max(1, int(block_s * source.rate)))
+        self._blocks: Iterator[NDArray[Any]] = iter(())
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         return self._blocks
 
-    def __next__(self) -> NDArray[np.float32]:
+    def __next__(self) -> NDArray[Any]:
         return next(self._blocks)
 
-    def __enter__(self) -> AudioStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -143,65 +128,178 @@ class AudioStream:
         """Close the file; the iterator must not be used any more."""
         self._files.close()
 
+
+class NativeStream(_Stream):
+    """Iterator over blocks (n, channels) of int16, or of float32 in the scale of int16.
+
+    name : the name that messages use
+    rate : sample rate, Hz;  channels : of the file
+    duration_s : length in s as the header tells, None on a pipe or where it does not tell
+    sample_format : "s16", "s24" or "f32", whichever holds its samples without loss
+    warnings : what was odd so far, one line each; complete at the end
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        channel: int | str | None,
+        raw: bool,
+        block_s: float,
+        log: bool,
+    ) -> None:
+        super().__init__()
+        if not block_s > 0:
+            raise ValueError(f"block_s {block_s}: must be above 0")
+        self.name = display_name(path)
+        self.warnings: list[str] = []
+        self._log = log
+        try:
+            source = _open_source(path, self.name, raw, self._files)
+            check_rate(source.rate, self.name)
+            self._channel = _channel_index(self.name, channel, source.channels)
+        except BaseException:
+            self.close()
+            raise
+        self.rate = source.rate
+        self.channels = source.channels
+        self.duration_s = source.duration_s
+        self.sample_format = source.sample_format
+        self._monitor = _LevelMonitor(self.name, source.rate)
+        self._blocks = self._run(source, max(1, int(block_s * source.rate)))
+
     @property
     def clipped_share(self) -> float:
         """Share of the file's samples read so far that are at full scale or beyond."""
         return self._monitor.n_clipped / max(1, self._monitor.n_samples)
 
-    def _run(self, source: _Source, block_frames: int) -> Iterator[NDArray[np.float32]]:
+    def warn(self, text: str) -> None:
+        """Add to the warnings."""
+        self.warnings.append(text)
+        if self._log:
+            warn(f"{self.name}: {text}")
+
+    def _run(self, source: _Source, block_frames: int) -> Iterator[NDArray[Any]]:
         monitor = self._monitor
         with self._files:
             for block in source.blocks(block_frames):
                 if self._channel is not None:
                     block = block[:, self._channel : self._channel + 1]
                 monitor.check(block)
-                samples = self._resampler.process(_mix(block))
+                yield block
+            for text in (*source.warnings, *monitor.warnings()):
+                self.warn(text)
+            self._warn_of_cut(source, monitor.n_frames)
+
+    def _warn_of_cut(self, source: _Source, n_frames: int) -> None:
+        told = source.told_frames
+        if told is not None and told - n_frames > source.slack_frames:
+            self.warn(
+                f"ends after {n_frames / self.rate:.3f} s, its header tells "
+                f"{told / self.rate:.3f} s; processed as far as it goes"
+            )
+        elif not n_frames:
+            self.warn("holds no samples")
+
+
+class AudioStream(_Stream):
+    """Iterator over mono 8 kHz float32 blocks in the scale of int16; closes itself at the end.
+
+    name, rate, channels, duration_s, warnings, clipped_share : of the file, as in `NativeStream`
+    """
+
+    def __init__(
+        self, path: PathLike, *, channel: int | str, raw: bool, block_s: float, log: bool
+    ) -> None:
+        super().__init__()
+        chosen = None if channel == "mix" else channel
+        self._native = native = self._files.enter_context(
+            NativeStream(path, channel=chosen, raw=raw, block_s=block_s, log=log)
+        )
+        self.name = native.name
+        self.rate = native.rate
+        self.channels = native.channels
+        self.duration_s = native.duration_s
+        self.warnings = native.warnings
+        self._mixer = _Mixer()
+        self._resampler = Resampler(native.rate)
+        self._blocks = self._run()
+
+    @property
+    def clipped_share(self) -> float:
+        """Share of the file's samples read so far that are at full scale or beyond."""
+        return self._native.clipped_share
+
+    def _run(self) -> Iterator[NDArray[np.float32]]:
+        with self._files:
+            for block in self._native:
+                samples = self._resampler.process(self._mixer.mix(block))
                 if len(samples):
                     yield samples
             tail = self._resampler.flush()
             if len(tail):
                 yield tail
-            monitor.report()
-            self._report_cut(source, monitor.n_frames)
-
-    def _report_cut(self, source: _Source, n_frames: int) -> None:
-        told = source.told_frames
-        if told is not None and told - n_frames > source.slack_frames:
-            warn(
-                f"{self.name}: ends after {n_frames / self.rate:.3f} s, its header tells "
-                f"{told / self.rate:.3f} s; processed as far as it goes"
-            )
+            if self._mixer.cancels:
+                self._native.warn(
+                    "its channels cancel each other, their mean is "
+                    f"{-self._mixer.loss_db:.0f} dB below them; pass --channel 1"
+                )
 
 
-def _channel_index(name: str, channel: int | str, channels: int) -> int | None:
-    """Return the index of the wanted channel, None for the mix of all."""
-    if channel == "mix":
+def _channel_index(name: str, channel: int | str | None, channels: int) -> int | None:
+    """Return the index of the wanted channel, None for all."""
+    if channel is None:
         return None
-    try:
-        number = int(channel)
-    except ValueError:
-        raise Codec2EqError(f"channel {channel!r}: expected 'mix' or a number from 1") from None
+    text = str(channel)
+    if not (text.isascii() and text.lstrip("-").isdecimal() and len(text) < 9):
+        raise Codec2EqError(f"channel {text[:40]!r}: expected 'mix' or a number from 1")
+    number = int(text)
     if not 1 <= number <= channels:
         plural = "channel" if channels == 1 else "channels"
         raise Codec2EqError(
-            f"{name}: channel {number} asked for, has {channels} {plural}; "
-            f"pass --channel 1{f' to {channels}' if channels > 1 else ''}, or mix"
+            name,
+            f"channel {number} asked for, has {channels} {plural}",
+            f"pass --channel 1{f' to {channels}' if channels > 1 else ''}, or mix",
         )
     return number - 1
 
 
-def _mix(block: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the channels of a block (n, channels).
+class _Mixer:
+    """Mean of channels, and how much of their power is left in it."""
 
-    One channel is added after another, so that a sample's value does not depend on where its
-    block begins and ends, as the order within numpy's own sum may.
-    """
-    mixed = block[:, 0].astype(np.float32)
-    for index in range(1, block.shape[1]):
-        mixed += block[:, index]
-    if block.shape[1] > 1:
-        mixed /= np.float32(block.shape[1])
-    return mixed
+    def __init__(self) -> None:
+        self._mixed = 0.0
+        self._apart = 0.0
+
+    def mix(self, block: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the mean of the channels of a block (n, channels).
+
+        One channel is added after another, so that a sample's value does not depend on where its
+        block begins and ends, as the order within numpy's own sum may.
+        """
+        mixed = block[:, 0].astype(np.float32)
+        n_channels = block.shape[1]
+        if n_channels == 1:
+            return mixed
+        apart = np.dot(mixed, mixed)
+        for index in range(1, n_channels):
+            channel = block[:, index].astype(np.float32)
+            apart += np.dot(channel, channel)
+            mixed += channel
+        mixed /= np.float32(n_channels)
+        self._apart += float(apart) / n_channels
+        self._mixed += float(np.dot(mixed, mixed))
+        return mixed
+
+    @property
+    def loss_db(self) -> float:
+        """Power of the mean over that of the channels, dB."""
+        return 10 * float(np.log10(max(self._mixed / self._apart, 1e-10)))
+
+    @property
+    def cancels(self) -> bool:
+        """Whether hardly anything is left."""
+        return self._mixed < CANCELLED_SHARE * self._apart
 
 
 class _LevelMonitor:
@@ -232,25 +330,23 @@ class _LevelMonitor:
         what = f"over {MOST_FULL_SCALES:,} times full scale" if finite else "NaN or infinite"
         frame = self.n_frames + first
         raise Codec2EqError(
-            f"{self.name}: sample {frame} (at {frame / self.rate:.3f} s) is {what}; "
-            "only finite samples can be processed, repair or cut the recording"
+            self.name,
+            f"sample {frame} (at {frame / self.rate:.3f} s) is {what}",
+            "only finite samples can be processed, repair or cut the recording",
         )
 
-    def report(self) -> None:
-        """Log a warning if the recording seems clipped or wrongly scaled."""
+    def warnings(self) -> Iterator[str]:
+        """Tell if the recording seems clipped or wrongly scaled."""
         if self.peak > 16 * FULL_SCALE:
-            warn(
-                f"{self.name}: float samples reach {self.peak / FULL_SCALE:.0f} times full scale; "
+            yield (
+                f"float samples reach {self.peak / FULL_SCALE:.0f} times full scale; "
                 "1.0 is full scale, scale them down if they were made from integers"
             )
         elif self.n_clipped > CLIPPED_SHARE * self.n_samples:
-            warn(
-                f"{self.name}: {self.n_clipped / self.n_samples:.1%} of the samples are at full "
+            yield (
+                f"{self.n_clipped / self.n_samples:.1%} of the samples are at full "
                 "scale or beyond; the recording seems clipped, which distorts its spectra"
             )
-
-
-# Sources: where samples come from.
 
 
 class _Source(Protocol):
@@ -258,6 +354,7 @@ class _Source(Protocol):
 
     told_frames : the length that the header tells, None if it does not
     slack_frames : how many of these may be missing from a whole file
+    warnings : complete when the blocks are at their end
     """
 
     rate: int
@@ -265,141 +362,31 @@ class _Source(Protocol):
     duration_s: float | None
     told_frames: int | None
     slack_frames: int
+    sample_format: str
+    warnings: list[str]
 
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]: ...
 
 
 def _open_source(path: PathLike, name: str, raw: bool, files: contextlib.ExitStack) -> _Source:
     handle = files.enter_context(open_input(path))
-    file_bytes = None if is_pipe(path) else os.fstat(handle.fileno()).st_size
+    file_bytes = _file_bytes(handle)
     if raw or os.fspath(path).lower().endswith(RAW_SUFFIXES):
         return PcmSource(handle, name, Wav("int", 1, RATE_HZ, 2, file_bytes, 0), file_bytes)
     header = HeaderReader(handle, name)
     wav = read_wav_header(header, file_bytes)
     if wav is not None:
         return PcmSource(handle, name, wav, file_bytes)
-    if file_bytes is not None:
-        return _DecodedSource(os.fsencode(path), name, files)  # a name may be no UTF-8
-    if not header.seen.startswith(_SPOOLED_MAGIC) and not _is_mpeg(header.seen):
-        raise Codec2EqError(
-            f"{name}: not WAV, FLAC, OGG, MP3 or other audio with a header; "
-            "pass --raw for headerless 16-bit 8 kHz samples"
-        )
-    return _DecodedSource(_spool(header, files), name, files)
+    from codec2_eq.audio.decoded import open_decoded
+
+    return open_decoded(handle, header, file_bytes, files)
 
 
-def _spool(header: HeaderReader, files: contextlib.ExitStack) -> int:
-    """Copy a pipe to an unnamed temporary file; return its descriptor, at the beginning."""
-    import shutil
-    import tempfile
-
-    spool = files.enter_context(tempfile.TemporaryFile())
+def _file_bytes(handle: IO[bytes]) -> int | None:
+    """Return the length of a regular file that is at its beginning, None for all that streams."""
     try:
-        spool.write(header.seen)
-        shutil.copyfileobj(header.handle, spool, READ_BYTES)
-        spool.seek(0)
-    except OSError as error:
-        raise Codec2EqError(
-            f"{header.name}: cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
-            "set TMPDIR to a folder with room, or pipe WAV, which needs none"
-        ) from error
-    return spool.fileno()
-
-
-# All other formats, through libsndfile.
-
-_SPOOLED_MAGIC = (
-    b"RIFF",
-    b"RIFX",
-    b"RF64",
-    b"riff",
-    b"fLaC",
-    b"OggS",
-    b"ID3",
-    b"FORM",
-    b".snd",
-    b"caff",
-    b"NIST_1A",
-    b"Creative Voi",
-)
-
-_INT16_SUBTYPES = frozenset(
-    "PCM_S8 PCM_U8 PCM_16 ULAW ALAW IMA_ADPCM MS_ADPCM GSM610 G721_32 G723_24 G723_40 VOX_ADPCM "
-    "NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32 DWVW_12 DWVW_16 DPCM_8 DPCM_16 ALAC_16".split()
-)
-"""What libsndfile decodes to 16 bits or fewer: read as int16, exactly as it is."""
-
-
-def _is_mpeg(head: bytes | bytearray) -> bool:
-    """Whether an MPEG audio frame starts here: eleven bits set, layer and version not reserved."""
-    return (
-        len(head) >= 2
-        and head[0] == 0xFF
-        and head[1] & 0xE0 == 0xE0
-        and head[1] & 0x18 != 0x08
-        and head[1] & 0x06 != 0
-    )
-
-
-class _DecodedSource:
-    """Samples that libsndfile decodes, from a path or the descriptor of a regular file."""
-
-    def __init__(self, file: bytes | int, name: str, files: contextlib.ExitStack) -> None:
-        self._name = name
-        try:
-            import soundfile
-
-            self._file = files.enter_context(_open_forward(file, soundfile))
-        except soundfile.LibsndfileError as error:
-            raise Codec2EqError(
-                f"{name}: not audio that libsndfile reads ({error.error_string.rstrip('.')}); "
-                "convert it to WAV or FLAC; if it is headerless 16-bit 8 kHz samples, name it .raw "
-                "or pass --raw"
-            ) from error
-        self.rate = self._file.samplerate
-        self.channels = self._file.channels
-        # A FLAC made on a pipe tells no length, for which libsndfile has the largest number.
-        told = self._file.frames
-        self.told_frames = told if told < MOST_FRAMES else None
-        # MP3 may but estimate its length.
-        self.slack_frames = 0 if self._file.format != "MP3" else self.rate // 10
-        self.duration_s = None if self.told_frames is None else told / self.rate
-
-    def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
-        """Yield blocks of at most block_frames until the decoder gives no more."""
-        exact = self._file.subtype in _INT16_SUBTYPES
-        limit = max(1, min(block_frames, READ_BYTES // (4 * self.channels)))
-        n_read = 0
-        while True:
-            block = self._read(limit, "int16" if exact else "float32", n_read)
-            if not len(block):
-                break
-            n_read += len(block)
-            yield block if exact else to_scale(block, FULL_SCALE)
-
-    def _read(self, n_frames: int, dtype: str, n_read: int) -> NDArray[Any]:
-        import soundfile
-
-        try:
-            return self._file.read(n_frames, dtype=dtype, always_2d=True)
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string.removeprefix("Error : ").rstrip(".")
-            raise Codec2EqError(
-                f"{self._name}: cannot be decoded between {n_read / self.rate:.1f} and "
-                f"{(n_read + n_frames) / self.rate:.1f} s ({reason}): cut or damaged; "
-                "fetch or record it again"
-            ) from error
-
-
-def _open_forward(file: bytes | int, soundfile_module: Any) -> soundfile.SoundFile:
-    """Open a file to be read from beginning to end.
-
-    soundfile seeks to where it is after each read of a file that can seek. In MP3 that loses the
-    decoder's memory, and with it the sound of the next frames; it is wasted time anywhere.
-    """
-
-    class Forward(soundfile_module.SoundFile):
-        def seekable(self) -> bool:
-            return False
-
-    return Forward(file, closefd=False)
+        found = os.fstat(handle.fileno())
+        whole = stat.S_ISREG(found.st_mode) and handle.tell() == 0
+    except (OSError, ValueError):  # an object in memory
+        return None
+    return found.st_size if whole else None

@@ -1,101 +1,125 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""WAV headers and the samples behind them, from files and pipes alike.
+"""WAV: headers and the samples behind them, read and written, in files and pipes alike.
 
 Read here and not by a library, for the sake of pipes: their headers tell no true length, each
-sample is wanted as it arrives, and a recording that is cut should be noticed.
+sample is wanted as it arrives, and a recording that is cut should be noticed. Lengths in headers
+are often wrong, so what follows the samples is looked at: further samples are read, not lost.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio import pcm
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import read_error
-
-FULL_SCALE = 32768.0
-"""What a sample of 1.0 in a float file becomes: the scale of int16, which Codec 2 works in."""
+from codec2_eq.files import read_bytes, read_error
 
 READ_BYTES = 1 << 20
 """Most bytes read at once."""
 
-_HEADER_CHUNK_BYTES = 64 << 20  # no real chunk before the samples comes near it
+_HEADER_BYTES = 64 << 20  # no real header comes near it
+_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
+_WRAP = 1 << 32  # where lengths of 32 bits begin again
+_CHUNK_TAG = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_ ]{3}")
 
 
 class HeaderReader:
-    """Reads the head of a file and keeps what it read, for a second reader."""
+    """Reads the head of a file and keeps what it read, for a second reader.
 
-    def __init__(self, handle: IO[bytes], name: str) -> None:
+    held : bytes that were read already and come first
+    """
+
+    def __init__(self, handle: IO[bytes], name: str, held: bytes = b"") -> None:
         self.handle = handle
         self.name = name
         self.seen = bytearray()
+        self._held = held
 
     def take(self, n_bytes: int) -> bytes:
         """Return the next n_bytes, fewer at the end of the file."""
-        try:
-            data = self.handle.read(n_bytes)
-        except OSError as error:
-            raise read_error(self.name, error) from error
+        data, self._held = self._held[:n_bytes], self._held[n_bytes:]
+        if len(data) < n_bytes:
+            data += read_bytes(self.handle, self.name, n_bytes - len(data))
         self.seen += data
         return data
 
     def take_all(self, n_bytes: int) -> bytes:
         """Return the next n_bytes; raise Codec2EqError if the file ends before."""
+        if len(self.seen) + n_bytes > _HEADER_BYTES:
+            raise _header_too_long(self.name, f"{len(self.seen) + n_bytes}")
         data = self.take(n_bytes)
         if len(data) < n_bytes:
             raise Codec2EqError(
-                f"{self.name}: ends within its WAV header, after {len(self.seen)} bytes; "
-                "fetch or record it again"
+                self.name,
+                f"ends within its WAV header, after {len(self.seen)} bytes",
+                "fetch or record it again",
             )
         return data
+
+
+def _header_too_long(name: str, what: str) -> Codec2EqError:
+    return Codec2EqError(
+        name,
+        f"its WAV header has {what} bytes, more than {_HEADER_BYTES}: damaged",
+        "fetch or record it again",
+    )
 
 
 @dataclass(frozen=True)
 class Wav:
     """What a WAV header tells about its samples."""
 
-    encoding: str  # "int", "float", "alaw" or "ulaw"
+    encoding: str  # "int", "float", "alaw", "ulaw" or "int24"
     channels: int
     rate: int
     width: int  # bytes of a sample
     data_bytes: int | None  # None: unknown, up to the end
     data_start: int
 
+    @property
+    def layout(self) -> tuple[str, int, int, int]:
+        """All that samples must have in common to follow each other."""
+        return self.encoding, self.channels, self.rate, self.width
 
-_WAV_ENCODINGS = {1: "int", 3: "float", 6: "alaw", 7: "ulaw"}
-_WAV_WIDTHS = {"int": (1, 2, 3, 4), "float": (4, 8), "alaw": (1,), "ulaw": (1,)}
-_WAV_EXTENSIBLE = 0xFFFE
+    @property
+    def sample_format(self) -> str:
+        """Encoding to write the samples in without losing any of their bits."""
+        if self.encoding == "float":
+            return "f32"
+        return "s16" if self.width <= 2 else "s24" if self.width == 3 else "f32"
+
+
+_ENCODINGS = {1: "int", 3: "float", 6: "alaw", 7: "ulaw"}
+_WIDTHS = {"int": (1, 2, 3, 4), "float": (4, 8), "alaw": (1,), "ulaw": (1,)}
+_EXTENSIBLE = 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # after the two bytes of the tag
+_RIFF_MAGICS = (b"RIFF", b"RF64", b"BW64")
 
 
 def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
     """Read up to the first sample; None if it is no WAV or of an encoding for libsndfile."""
     magic = header.take(12)
     if not magic:
-        raise Codec2EqError(
-            f"{header.name}: is empty (0 bytes); a recording with a header expected"
-        )
-    if magic[:4] not in (b"RIFF", b"RF64") or not b"WAVE".startswith(magic[8:]):
+        raise Codec2EqError(header.name, "is empty (0 bytes)", "a recording with a header expected")
+    if magic[:4] not in _RIFF_MAGICS or not b"WAVE".startswith(magic[8:]):
         return None
     if len(magic) < 12:
         header.take_all(1)
-    riff_bytes = int.from_bytes(magic[4:8], "little")
     wide_bytes = None
     wav = None
     while True:
         tag, size = struct.unpack("<4sI", header.take_all(8))
         if tag == b"data":
             break
-        if size > _HEADER_CHUNK_BYTES:
-            raise Codec2EqError(
-                f"{header.name}: its WAV header has a chunk of {size} bytes, more than "
-                f"{_HEADER_CHUNK_BYTES}: damaged; fetch or record it again"
-            )
+        if size > _HEADER_BYTES:
+            raise _header_too_long(header.name, f"a chunk of {size}")
         chunk = header.take_all(size + size % 2)
         if tag == b"fmt ":
             wav = _parse_format(header.name, chunk)
@@ -105,14 +129,50 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
             wide_bytes = int.from_bytes(chunk[8:16], "little")
     if wav is None:
         raise Codec2EqError(
-            f"{header.name}: its WAV header does not tell the sample format (no 'fmt ' chunk "
-            "before 'data'); fetch or record it again"
+            header.name,
+            "its WAV header does not tell the sample format (no 'fmt ' chunk before 'data')",
+            "fetch or record it again",
         )
-    if size == 0xFFFFFFFF and wide_bytes:
+    if size == _UNKNOWN and wide_bytes:
         size = wide_bytes
     start = len(header.seen)
-    known = _is_length(size, riff_bytes, start, file_bytes)
-    return Wav(wav[0], *wav[1:], size if known else None, start)
+    n_bytes = _true_length(size, start, header.handle, file_bytes)
+    return Wav(wav[0], *wav[1:], n_bytes, start)
+
+
+def _true_length(size: int, start: int, handle: IO[bytes], file_bytes: int | None) -> int | None:
+    """Return the length of the samples; None where a header only tells that it did not know it.
+
+    Who writes WAV to a pipe puts about 2^31 (sox, arecord) or 2^32-1 (ffmpeg); who writes more
+    than 4 GiB often puts what is left of the length beyond it.
+    """
+    if file_bytes is None:
+        return None if _is_placeholder(size) else size
+    behind = file_bytes - start - size
+    if behind < 0:
+        return None if _is_placeholder(size) else size
+    if (_is_placeholder(size) and behind) or behind >= _WRAP:
+        handle.seek(start + size)
+        next_bytes = handle.read(9)
+        handle.seek(start)
+        if not _is_chunk(next_bytes[:8]) and not _is_chunk(next_bytes[size % 2 :]):
+            return size + behind // _WRAP * _WRAP if behind >= _WRAP else None
+    return size
+
+
+def _is_placeholder(size: int) -> bool:
+    return 0x7FFE0000 <= size <= 0x80010000 or 0xFFFE0000 <= size <= 0xFFFFFFFF
+
+
+def _is_chunk(head: bytes) -> bool:
+    """Whether 8 bytes are the head of a chunk; of samples that are not, one of 10^5 seems so."""
+    return len(head) == 8 and (
+        head[:4] in (*_RIFF_MAGICS, b"data")
+        or (
+            _CHUNK_TAG.fullmatch(head[:4]) is not None
+            and int.from_bytes(head[4:], "little") <= _HEADER_BYTES
+        )
+    )
 
 
 _PLAIN_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
@@ -143,76 +203,91 @@ def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
 
 
 def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
-    """Return encoding, channels, rate [Hz] and bytes a sample; None if it is for libsndfile."""
+    """Return encoding, channels, rate [Hz] and bytes a sample; None if it is for libsndfile.
+
+    Where the bytes of a frame contradict bits and channels, these win, as with other readers.
+    """
     if len(chunk) < 16:
         raise Codec2EqError(
-            f"{name}: its WAV format chunk has {len(chunk)} bytes, at least 16 needed: damaged; "
-            "fetch or record it again"
+            name,
+            f"its WAV format chunk has {len(chunk)} bytes, at least 16 needed: damaged",
+            "fetch or record it again",
         )
     tag, channels, rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", chunk[:16])
-    if tag == _WAV_EXTENSIBLE and len(chunk) >= 40 and chunk[26:40] == _GUID_TAIL:
+    if tag == _EXTENSIBLE and len(chunk) >= 40 and chunk[26:40] == _GUID_TAIL:
         (tag,) = struct.unpack("<H", chunk[24:26])
-    encoding = _WAV_ENCODINGS.get(tag)
+    encoding = _ENCODINGS.get(tag)
     if encoding is None:
         return None
-    width = frame_bytes // channels if channels else 0
-    if (
-        width not in _WAV_WIDTHS[encoding]
-        or width != (bits + 7) // 8
-        or width * channels != frame_bytes
-    ):
+    if encoding == "int" and bits == 24 and frame_bytes == 4 * channels > 0:
+        return "int24", channels, rate, 4
+    width = 1 if encoding in ("alaw", "ulaw") else (bits + 7) // 8
+    if not channels or width not in _WIDTHS[encoding]:
         raise Codec2EqError(
-            f"{name}: its WAV header tells {channels} channels of {bits} bits in {frame_bytes} "
-            "bytes, which do not fit: damaged; fetch or record it again"
+            name,
+            f"its WAV header tells {channels} channels of {bits} bits in {frame_bytes} bytes, "
+            "which cannot be: damaged",
+            "fetch or record it again",
         )
     return encoding, channels, rate, width
 
 
-def _is_length(size: int, riff_bytes: int, start: int, file_bytes: int | None) -> bool:
-    """Whether the size of a data chunk is a real one, and not what is written before it is known.
+class PcmSource:
+    """Samples as they lie in a WAV or headerless file or pipe; blocks (n, channels).
 
-    Who writes WAV to a pipe puts 0 (GStreamer), about 2^31 (sox, arecord) or 2^32-1 (ffmpeg).
+    told_frames : length that the headers so far tell, None if they do not
+    warnings : what was odd, one line each
     """
 
-    def placeholder(value: int) -> bool:
-        return 0x7FFE0000 <= value <= 0x80010000 or 0xFFFE0000 <= value <= 0xFFFFFFFF
-
-    if size == 0:
-        # No samples for sure if the header tells of further chunks behind the empty one.
-        return riff_bytes > start - 8 and not placeholder(riff_bytes)
-    fits = file_bytes is not None and start + size <= file_bytes
-    return fits or not placeholder(size)
-
-
-class PcmSource:
-    """Samples as they lie in a WAV or headerless file or pipe."""
+    slack_frames = 0
 
     def __init__(self, handle: IO[bytes], name: str, wav: Wav, file_bytes: int | None) -> None:
         self.rate = wav.rate
         self.channels = wav.channels
+        self.sample_format = wav.sample_format
+        self.warnings: list[str] = []
         # A file gives all that is asked for at once, a pipe what has arrived.
         self._take = handle.read1 if file_bytes is None else handle.read  # type: ignore[attr-defined]
+        self._handle = handle
         self._name = name
-        self._decode = _decoder(wav.encoding, wav.width)
+        self._wav = wav
+        self._decode = pcm.decoder(wav.encoding, wav.width)
         self._frame_bytes = wav.width * wav.channels
-        self._data_bytes = wav.data_bytes
         self.told_frames = None if wav.data_bytes is None else wav.data_bytes // self._frame_bytes
-        self.slack_frames = 0
         self.duration_s = None
         if file_bytes is not None:
             n_bytes = file_bytes - wav.data_start
-            if wav.data_bytes is not None:
+            if wav.data_bytes:
                 n_bytes = min(n_bytes, wav.data_bytes)
             self.duration_s = n_bytes // self._frame_bytes / max(1, wav.rate)
 
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
         """Yield block_frames at a time from a file, from a pipe what has arrived of them."""
+        block_bytes = max(1, min(block_frames, READ_BYTES // self._frame_bytes)) * self._frame_bytes
+        head, size = b"", self._wav.data_bytes
+        while True:
+            n_read = yield from self._run(head, size, block_bytes)
+            if size is None or n_read < size:
+                return
+            following = self._following(size)
+            if following is None:
+                return
+            head, size = following
+
+    def _run(
+        self, head: bytes, size: int | None, block_bytes: int
+    ) -> Generator[NDArray[Any], None, int]:
+        """Yield the samples of `size` bytes, of all that comes if it is None; `head` is first.
+
+        Returns the number of bytes read.
+        """
         frame_bytes = self._frame_bytes
-        block_bytes = max(1, min(block_frames, READ_BYTES // frame_bytes)) * frame_bytes
         n_read = 0
         rest = b""
-        while self._data_bytes is None or n_read < self._data_bytes:
-            data = self._read(block_bytes - len(rest), n_read)
+        while size is None or n_read < size:
+            wanted = block_bytes - len(rest)
+            data, head = head, b""
+            data = data or self._read(wanted if size is None else min(wanted, size - n_read))
             if not data:
                 break
             n_read += len(data)
@@ -220,64 +295,123 @@ class PcmSource:
             whole = len(data) - len(data) % frame_bytes
             rest = data[whole:]
             if whole:
-                samples = self._decode(memoryview(data)[:whole])
-                yield samples.reshape(-1, self.channels)
+                yield self._samples(memoryview(data)[:whole])
+        return n_read
 
-    def _read(self, n_bytes: int, n_read: int) -> bytes:
-        if self._data_bytes is not None:
-            n_bytes = min(n_bytes, self._data_bytes - n_read)
+    def _samples(self, data: memoryview) -> NDArray[Any]:
+        try:
+            return self._decode(data).reshape(-1, self.channels)
+        except Codec2EqError as error:
+            raise Codec2EqError(self._name, error.problem, error.remedy) from error
+
+    def _read(self, n_bytes: int) -> bytes:
         try:
             return self._take(n_bytes)
         except OSError as error:
             raise read_error(self._name, error) from error
 
+    def _following(self, size: int) -> tuple[bytes, int | None] | None:
+        """Look behind `size` bytes of samples: return first bytes and length of more, or None."""
+        pad = size % 2
+        while True:
+            head = read_bytes(self._handle, self._name, 8 + pad)
+            if len(head) < 8 and size:
+                return None
+            if len(head) > pad and _is_chunk(head[pad:]):
+                head = head[pad:]
+            elif pad and _is_chunk(head[:8]):  # some writers leave the padding out
+                pad = 0
+            if not _is_chunk(head[:8]):
+                return self._more_samples(head, size)
+            tag, n_bytes = head[:4], int.from_bytes(head[4:8], "little")
+            extra = head[8:]
+            if tag == b"data":
+                length = None if _is_placeholder(n_bytes) else n_bytes
+                self._tell_more(length)
+                return extra, length
+            if tag in _RIFF_MAGICS:
+                return self._next_recording(head)
+            pad = n_bytes % 2
+            self._skip(n_bytes - len(extra))
 
-Decoder = Callable[[memoryview], NDArray[Any]]
+    def _more_samples(self, head: bytes, size: int) -> tuple[bytes, None] | None:
+        """Go on with what is no chunk: the length was wrong, if it was not simply left at 0."""
+        if not head or head[:3] == b"TAG":  # a title in the manner of MP3
+            return None
+        if size:
+            seconds = size // self._frame_bytes / self.rate
+            self.warnings.append(
+                f"goes on behind the {seconds:.3f} s that its header tells; read to its end"
+            )
+        self.told_frames = None
+        return head, None
+
+    def _next_recording(self, head: bytes) -> tuple[bytes, int | None] | None:
+        """Go on with a second WAV in the same file; only warn if it is of another kind."""
+        try:
+            wav = read_wav_header(HeaderReader(self._handle, self._name, head), None)
+        except Codec2EqError as error:
+            self.warnings.append(f"a second recording in it cannot be read: {error.problem}")
+            return None
+        if wav is None or wav.layout != self._wav.layout:
+            self.warnings.append(
+                "a second recording in it, of another rate or encoding, is left out; split the file"
+            )
+            return None
+        self._tell_more(wav.data_bytes)
+        return b"", wav.data_bytes
+
+    def _tell_more(self, n_bytes: int | None) -> None:
+        known = n_bytes is not None and self.told_frames is not None
+        self.told_frames = self.told_frames + n_bytes // self._frame_bytes if known else None  # type: ignore[operator]
+
+    def _skip(self, n_bytes: int) -> None:
+        while n_bytes > 0:
+            n_read = len(self._read(min(n_bytes, READ_BYTES)))
+            if not n_read:
+                return
+            n_bytes -= n_read
 
 
-def _decoder(encoding: str, width: int) -> Decoder:
-    """Return the function that turns bytes into samples, int16 or float32 in its scale."""
-    if encoding in ("alaw", "ulaw"):
-        table = _alaw_table() if encoding == "alaw" else _ulaw_table()
-        return lambda data: table[np.frombuffer(data, np.uint8)]
-    return {
-        ("int", 1): _decode_u8,
-        ("int", 2): lambda data: np.frombuffer(data, "<i2"),
-        ("int", 3): _decode_s24,
-        ("int", 4): lambda data: to_scale(np.frombuffer(data, "<i4"), 2.0**-16),
-        ("float", 4): lambda data: to_scale(np.frombuffer(data, "<f4"), FULL_SCALE),
-        ("float", 8): lambda data: to_scale(np.frombuffer(data, "<f8"), FULL_SCALE),
-    }[encoding, width]
+class WavWriter:
+    """Writes samples to a binary output as WAV, be it a file or a pipe; not closed here.
 
+    rate : Hz;  channels : of the blocks;  sample_format : "s16", "s24" or "f32"
 
-def to_scale(samples: NDArray[Any], factor: float) -> NDArray[np.float32]:
-    """Return samples times a power of two, in float32; what overflows becomes infinite."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return samples.astype(np.float32) * np.float32(factor)
+    Where the output can seek, `finish` puts the true length into the header; on a pipe, and beyond
+    4 GiB, it stays the largest number, which readers take for unknown.
+    """
 
+    def __init__(
+        self, out: IO[bytes], *, rate: int, channels: int = 1, sample_format: str = "s16"
+    ) -> None:
+        self._out = out
+        self._rate = rate
+        self._channels = channels
+        self._sample_format = sample_format
+        self._n_bytes = 0
+        out.write(self._header(_UNKNOWN))
 
-def _decode_u8(data: memoryview) -> NDArray[np.int16]:
-    return (np.frombuffer(data, np.uint8).astype(np.int16) - 128) * np.int16(256)
+    def write(self, samples: NDArray[Any]) -> None:
+        """Write samples (n,) or (n, channels) in the scale of int16."""
+        data = pcm.encode(samples, self._sample_format)
+        self._n_bytes += len(data)
+        self._out.write(data)
 
+    def finish(self) -> None:
+        """Complete the header."""
+        if self._n_bytes % 2:
+            self._out.write(b"\0")
+        if self._out.seekable():
+            self._out.seek(0)
+            self._out.write(self._header(self._n_bytes))
 
-def _decode_s24(data: memoryview) -> NDArray[np.float32]:
-    wide = np.zeros((len(data) // 3, 4), np.uint8)
-    wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-    return to_scale(wide.view("<i4")[:, 0], 2.0**-16)
-
-
-def _ulaw_table() -> NDArray[np.int16]:
-    """Return the 256 values of ITU-T G.711 mu-law in the scale of int16."""
-    code = ~np.arange(256, dtype=np.uint8)
-    exponent, mantissa = (code >> 4 & 7).astype(np.int16), (code & 15).astype(np.int16)
-    magnitude = ((2 * mantissa + 33) << exponent) - 33  # 14 bits
-    return (np.where(code & 0x80, -magnitude, magnitude) * 4).astype(np.int16)
-
-
-def _alaw_table() -> NDArray[np.int16]:
-    """Return the 256 values of ITU-T G.711 A-law in the scale of int16."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent, mantissa = (code >> 4 & 7).astype(np.int16), (code & 15).astype(np.int16)
-    linear = 2 * mantissa + 1  # the first segment has no leading one
-    magnitude = np.where(exponent == 0, linear, (linear + 32) << np.maximum(exponent - 1, 0))
-    return (np.where(code & 0x80, magnitude, -magnitude) * 8).astype(np.int16)  # of 13 bits
+    def _header(self, n_bytes: int) -> bytes:
+        encoding, width = pcm.WRITTEN[self._sample_format]
+        frame_bytes = width * self._channels
+        riff_bytes = min(n_bytes + n_bytes % 2 + 36, _UNKNOWN)
+        form = (16, 1 if encoding == "int" else 3, self._channels)
+        rates = (self._rate, self._rate * frame_bytes, frame_bytes, 8 * width)
+        return _PLAIN_HEADER.pack(
+            b"RIFF", riff_bytes, b"WAVEfmt ", *form, *rates, b"data", min(n_bytes, _UNKNOWN)
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.wav import FULL_SCALE
+from codec2_eq.audio.pcm import FULL_SCALE
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import MovingFilter

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.wav import FULL_SCALE
+from codec2_eq.audio.pcm import FULL_SCALE
 
 CEILING = np.float32(0.98 * FULL_SCALE)
 """No sample comes out larger."""

@@ -11,12 +11,10 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
 import os
 import pickle
 import stat
 import struct
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -100,7 +98,6 @@ def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskRe
     """
     job = _load_job(file)
     store = job.store
-    _capture.install()
     records = {r.name: r for r in store.read_records(store.piece(task.number, ".jsonl")) or ()}
     entries = store.read_task(task)
     n_bytes = sum(entry.size for entry in entries)
@@ -179,7 +176,6 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     path = os.path.join(job.options.base, entry.name)
     stamp = ABSENT
     counter = _Counter()
-    warnings = _capture.begin()
     try:
         stamp = _stamp_of(path)
         _require_file(path)
@@ -196,17 +192,16 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
         return Record(entry.name, *stamp, 0, 0, *_failure(path, error))
-    finally:
-        _capture.end()
-    warning = "; ".join(message.removeprefix(f"{path}: ") for message in warnings) or None
+    warning = "; ".join(counter.warnings) or None
     return Record(entry.name, *stamp, counter.n_samples, sink.n_frames, warning=warning)
 
 
 class _Counter:
-    """Counts samples on their way."""
+    """Counts samples on their way, and keeps what was odd about them."""
 
     def __init__(self) -> None:
         self.n_samples = 0
+        self.warnings: list[str] = []
 
 
 def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
@@ -226,7 +221,8 @@ def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.floa
             counter.n_samples = len(plain)
             yield plain
             return
-    with stream_audio(path, channel=options.channel, raw=options.raw) as blocks:
+    with stream_audio(path, channel=options.channel, raw=options.raw, log=False) as blocks:
+        counter.warnings = blocks.warnings
         for block in blocks:
             counter.n_samples += len(block)
             yield block
@@ -276,42 +272,6 @@ def _failure(path: str, error: Exception) -> tuple[str, str]:
         return error.problem, error.remedy
     problem, _, remedy = error.subject.removeprefix(f"{path}: ").partition("; ")
     return problem, remedy
-
-
-# Warnings of the reading, which belong to the recording and not on the screen
-
-
-class _WarningCapture(logging.Filter):
-    """Keeps the library's warnings from this thread while a recording is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._held = threading.local()
-
-    def install(self) -> None:
-        """Stand in the way of the library's logger; standing there twice makes no difference."""
-        logging.getLogger("codec2_eq").addFilter(self)
-
-    def begin(self) -> list[str]:
-        """Collect the warnings of this thread from now on, in the list returned."""
-        messages: list[str] = []
-        self._held.messages = messages
-        return messages
-
-    def end(self) -> None:
-        """Let them pass again."""
-        self._held.messages = None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Take a record, or let it pass."""
-        messages = getattr(self._held, "messages", None)
-        if messages is None:
-            return True
-        messages.append(record.getMessage())
-        return False
-
-
-_capture = _WarningCapture()
 
 
 # Where a worker is, should it die

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import wave
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.stream import CLIPPED_SHARE, FULL_SCALE, stream_audio
+from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.stream import CLIPPED_SHARE, stream_audio
+from codec2_eq.audio.wav import WavWriter
 from codec2_eq.bench.measures import speech_activity
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
@@ -190,7 +191,7 @@ def write_report(
                     path, equalisers, seconds=seconds, channel=channel, raw=raw
                 )
             except Codec2EqError as error:
-                entry = _failure(path, str(error))
+                entry = _failure(path, error)
                 on_failure(entry)
             entries.append(entry)
         page = _render(entries, equalisers, seconds)
@@ -206,10 +207,10 @@ def default_models() -> list[str]:
     return [name for name in DEFAULT_MODELS if name in there]
 
 
-def _failure(path: PathLike, reason: str) -> Failure:
+def _failure(path: PathLike, error: Codec2EqError) -> Failure:
     """Keep a failure by the name of its file, which need not be said twice."""
     name = display_name(path)
-    return Failure(_printable(name), _printable(reason.removeprefix(f"{name}: ")))
+    return Failure(_printable(name), _printable(error.about(name)))
 
 
 # ------------------------------------------------------------------------- one recording
@@ -234,13 +235,14 @@ def examine(
         frames = extract(audio[:limit], frame_ms=FRAME_MS, full_scale=FULL_SCALE)
         if not len(frames):
             raise Codec2EqError(
-                f"{stream.name}: {len(audio) / RATE_HZ:.3f} s long, at least {FRAME_MS} ms needed"
+                stream.name, f"{len(audio) / RATE_HZ:.3f} s long, at least {FRAME_MS} ms needed"
             )
         active = speech_activity(frames.mean_db)
         if not active.any():
             raise Codec2EqError(
-                f"{stream.name}: silence in its first {len(samples) / RATE_HZ:.2f} s; "
-                "show a recording of speech"
+                stream.name,
+                f"silence in its first {len(samples) / RATE_HZ:.2f} s",
+                "show a recording of speech",
             )
         outcomes = tuple(_outcome(*item, frames, active) for item in equalisers.items())
         return Recording(
@@ -385,9 +387,9 @@ def _players(recording: Recording) -> list[_Player]:
 def _wav_uri(samples: NDArray[np.int16]) -> str:
     """Return speech at 8 kHz as a data URI."""
     content = io.BytesIO()
-    with wave.open(content, "wb") as out:
-        out.setparams((1, 2, RATE_HZ, len(samples), "NONE", ""))
-        out.writeframes(samples.astype("<i2").tobytes())
+    wav = WavWriter(content, rate=RATE_HZ)
+    wav.write(samples)
+    wav.finish()
     return "data:audio/wav;base64," + b64encode(content.getvalue()).decode()
 
 

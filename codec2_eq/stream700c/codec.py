@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import encode as encode_pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
+from codec2_eq.audio.wav import WavWriter
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.equalisers.equaliser import DEFAULT, Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
@@ -35,7 +36,6 @@ from codec2_eq.stream700c.level import Block, energy_chooser
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 
 _READ_BYTES = 1 << 16
-_WAV_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 
 
 class FrameEncoder:
@@ -258,7 +258,7 @@ def decode_file(
 
 
 @contextmanager
-def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], None]]:
+def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], object]]:
     """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in (".wav", *RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
@@ -267,42 +267,12 @@ def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.i
             f" use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples"
         )
     with open_output(path, force=force) as out:
-        n_bytes = 0
-
-        def write(samples: NDArray[np.int16]) -> None:
-            nonlocal n_bytes
-            data = samples.astype("<i2").tobytes()
-            n_bytes += len(data)
-            out.write(data)
-
         if suffix != ".wav":
-            yield write
+            yield lambda samples: out.write(encode_pcm(samples, "s16"))
             return
-        out.write(_wav_header(_WAV_UNKNOWN))
-        yield write
-        if out.seekable():
-            out.seek(0)
-            out.write(_wav_header(n_bytes))
-
-
-def _wav_header(n_bytes: int) -> bytes:
-    """Return the header of a 16-bit mono WAV file at 8 kHz with n_bytes of samples."""
-    riff_bytes, data_bytes = (min(n, _WAV_UNKNOWN) for n in (n_bytes + 36, n_bytes))
-    return struct.pack(
-        "<4sI8sIHHIIHH4sI",
-        b"RIFF",
-        riff_bytes,
-        b"WAVEfmt ",
-        16,
-        1,
-        1,
-        RATE_HZ,
-        2 * RATE_HZ,
-        2,
-        16,
-        b"data",
-        data_bytes,
-    )
+        wav = WavWriter(out, rate=RATE_HZ)
+        yield wav.write
+        wav.finish()
 
 
 def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndarray]:

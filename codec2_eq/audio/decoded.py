@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""All formats but WAV and headerless samples, through libsndfile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from codec2_eq.audio.containers import find_extent, is_mpeg
+from codec2_eq.audio.pcm import FULL_SCALE, to_scale
+from codec2_eq.audio.wav import READ_BYTES, HeaderReader
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.system import flush_c_streams
+
+if TYPE_CHECKING:
+    import soundfile
+
+MOST_FRAMES = 1 << 62
+"""No file has as many."""
+
+_SPOOLED_MAGIC = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"BW64",
+    b"riff",
+    b"fLaC",
+    b"OggS",
+    b"ID3",
+    b"FORM",
+    b".snd",
+    b"caff",
+    b"NIST_1A",
+    b"Creative Voi",
+)
+
+_INT16_SUBTYPES = frozenset(
+    "PCM_S8 PCM_U8 PCM_16 ULAW ALAW IMA_ADPCM MS_ADPCM GSM610 G721_32 G723_24 G723_40 VOX_ADPCM "
+    "NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32 DWVW_12 DWVW_16 DPCM_8 DPCM_16 ALAC_16".split()
+)
+"""What libsndfile decodes to 16 bits or fewer: read as int16, exactly as it is."""
+
+_FOREIGN = (
+    (b"ftyp", 4, "MP4 (.m4a)"),
+    (b"\x1a\x45\xdf\xa3", 0, "Matroska or WebM"),
+    (b"\x30\x26\xb2\x75", 0, "Windows Media (.wma)"),
+    (b"#!AMR", 0, "AMR"),
+)
+"""Magic, its offset and name of formats that libsndfile does not read and ffmpeg does."""
+
+_SAID_CHARS = 200  # of what a decoder prints
+
+
+def open_decoded(
+    handle: IO[bytes], header: HeaderReader, file_bytes: int | None, files: contextlib.ExitStack
+) -> DecodedSource:
+    """Open audio of which `header` has read the beginning; a pipe is first spooled to a file.
+
+    Raises Codec2EqError if it is none that libsndfile reads.
+    """
+    for magic, offset, kind in _FOREIGN:
+        if header.seen[offset:].startswith(magic):
+            raise _foreign(header.name, kind)
+    if file_bytes is not None:
+        return DecodedSource(handle.fileno(), header.name, files)
+    if not header.seen.startswith(_SPOOLED_MAGIC) and not is_mpeg(header.seen):
+        raise Codec2EqError(
+            header.name,
+            "not WAV, FLAC, OGG, MP3 or other audio with a header",
+            "pass --raw for headerless 16-bit 8 kHz samples",
+        )
+    return DecodedSource(_spool(header, files), header.name, files)
+
+
+def _foreign(name: str, kind: str) -> Codec2EqError:
+    source = "-" if name == "stdin" else f"'{name}'"
+    return Codec2EqError(
+        name,
+        f"is {kind}, which is not read here",
+        f"let ffmpeg decode it: ffmpeg -i {source} -f wav - | codec2-eq run - -o OUT",
+    )
+
+
+def _spool(header: HeaderReader, files: contextlib.ExitStack) -> int:
+    """Copy a pipe to an unnamed temporary file; return its descriptor."""
+    spool = files.enter_context(tempfile.TemporaryFile())
+    try:
+        spool.write(header.seen)
+        shutil.copyfileobj(header.handle, spool, READ_BYTES)
+        spool.flush()
+    except OSError as error:
+        raise Codec2EqError(
+            header.name,
+            f"cannot be kept in {tempfile.gettempdir()}: {error.strerror}",
+            "set TMPDIR to a folder with room, or pipe WAV, which needs none",
+        ) from error
+    return spool.fileno()
+
+
+class DecodedSource:
+    """Samples that libsndfile decodes from a regular file, of all recordings joined in it."""
+
+    def __init__(self, descriptor: int, name: str, files: contextlib.ExitStack) -> None:
+        self._name = name
+        self._descriptor = descriptor
+        self._files = files
+        self.warnings: list[str] = []
+        try:
+            extent = find_extent(descriptor)
+        except (OSError, ValueError) as error:
+            raise Codec2EqError(name, f"cannot be read ({error})", "fetch it again") from error
+        if extent.problem:
+            self.warnings.append(f"{extent.problem}; processed as far as it goes")
+        self._parts = extent.parts
+        self._file = self._open(0)
+        self.rate = self._file.samplerate
+        self.channels = self._file.channels
+        subtype = self._file.subtype
+        self._exact = subtype in _INT16_SUBTYPES
+        compressed = subtype.startswith("MPEG") or subtype in ("VORBIS", "OPUS")
+        self.sample_format = "s16" if self._exact or compressed else "s24"
+        if subtype in ("FLOAT", "DOUBLE", "PCM_32", "ALAC_32"):
+            self.sample_format = "f32"
+        # A FLAC made on a pipe tells no length, for which libsndfile has the largest number.
+        told = self._file.frames
+        self.told_frames = told if told < MOST_FRAMES and not self._parts else None
+        # MP3 may but estimate its length, and has silence of its own at both ends.
+        self.slack_frames = self.rate // 5 if subtype.startswith("MPEG") else 0
+        self.duration_s = None if self.told_frames is None else told / self.rate
+
+    def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
+        """Yield blocks of at most block_frames until the decoder gives no more."""
+        limit = max(1, min(block_frames, READ_BYTES // (4 * self.channels)))
+        n_read = 0
+        for part in range(max(1, len(self._parts))):
+            if part:
+                self._file = self._open(part)
+                self._require_alike(n_read)
+            while len(block := self._read(limit, "int16" if self._exact else "float32", n_read)):
+                n_read += len(block)
+                yield block if self._exact else to_scale(block, FULL_SCALE)
+
+    def _open(self, part: int) -> soundfile.SoundFile:
+        import soundfile
+
+        descriptor = self._descriptor
+        if self._parts:
+            descriptor = self._copy(*self._parts[part])
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            with self._overheard():
+                return self._files.enter_context(_open_forward(descriptor, soundfile))
+        except soundfile.LibsndfileError as error:
+            raise Codec2EqError(
+                self._name,
+                f"not audio that libsndfile reads ({error.error_string.rstrip('.')})",
+                "convert it to WAV or FLAC; if it is headerless 16-bit 8 kHz samples, name it .raw "
+                "or pass --raw",
+            ) from error
+
+    def _copy(self, start: int, end: int) -> int:
+        """Copy a part of the file to a temporary one: libsndfile reads a whole file only."""
+        copy = self._files.enter_context(tempfile.TemporaryFile())
+        os.lseek(self._descriptor, start, os.SEEK_SET)
+        while start < end:
+            data = os.read(self._descriptor, min(READ_BYTES, end - start))
+            if not data:
+                break
+            copy.write(data)
+            start += len(data)
+        copy.flush()
+        return copy.fileno()
+
+    def _require_alike(self, n_read: int) -> None:
+        if (self._file.samplerate, self._file.channels) != (self.rate, self.channels):
+            raise Codec2EqError(
+                self._name,
+                f"after {n_read / self.rate:.1f} s a recording of another rate or number of "
+                f"channels follows ({self._file.samplerate} Hz, {self._file.channels})",
+                "split it into files",
+            )
+
+    def _read(self, n_frames: int, dtype: str, n_read: int) -> NDArray[Any]:
+        import soundfile
+
+        try:
+            with self._overheard():
+                return self._file.read(n_frames, dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.removeprefix("Error : ").rstrip(".")
+            raise Codec2EqError(
+                self._name,
+                f"cannot be decoded between {n_read / self.rate:.1f} and "
+                f"{(n_read + n_frames) / self.rate:.1f} s ({reason}): cut or damaged",
+                "fetch or record it again",
+            ) from error
+
+    @contextlib.contextmanager
+    def _overheard(self) -> Iterator[None]:
+        """Turn what the decoder prints meanwhile into one warning."""
+        with _captured_output() as said:
+            yield
+        text = " ".join(line for line in said if "seeking" not in line)  # which is not done here
+        if text and not any(told.startswith("its decoder says") for told in self.warnings):
+            self.warnings.append(f"its decoder says: {text[:_SAID_CHARS]}")
+
+
+_capture_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _captured_output() -> Iterator[list[str]]:
+    """Catch what C code prints to the standard streams; the list of lines is filled at the end.
+
+    Decoders print where they please, standard output included, which may carry our data.
+    """
+    said: list[str] = []
+    with _capture_lock, contextlib.ExitStack() as undo:
+        flush_c_streams()
+        sink = undo.enter_context(tempfile.TemporaryFile(buffering=0))
+        for descriptor, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
+            if stream is None:  # closed when we began: the number may be any file's by now
+                continue
+            kept = os.dup(descriptor)
+            os.dup2(sink.fileno(), descriptor)
+            undo.callback(os.close, kept)
+            undo.callback(os.dup2, kept, descriptor)
+        try:
+            yield said
+        finally:
+            flush_c_streams()
+            sink.seek(0)
+            if text := sink.read(4096).decode("utf-8", "replace"):
+                said += [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def _open_forward(descriptor: int, soundfile_module: Any) -> soundfile.SoundFile:
+    """Open a file to be read from beginning to end.
+
+    soundfile seeks to where it is after each read of a file that can seek. In MP3 that loses the
+    decoder's memory, and with it the sound of the next frames; it is wasted time anywhere.
+    """
+
+    class Forward(soundfile_module.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Forward(descriptor, closefd=False)
