@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make demo: set up and run the main job on a sample. make test: set up and pass all tests.
+# make quick: the tests that need neither TensorFlow nor fetched speech, in a minute.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ OUT ?= build/demo
 SPEECH ?= .speech
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
-.PHONY: demo test check speech bench clean
+.PHONY: demo test quick check speech bench arm64 clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
@@ -19,8 +20,12 @@ demo: $(VENV)/ready
 test: $(VENV)/ready-for-tests speech
 	CODEC2_EQ_SPEECH=$(abspath $(SPEECH)) $(BIN)/python -m pytest --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
 
+quick: $(VENV)/ready-for-quick-tests
+	CODEC2_EQ_SPEECH=none $(BIN)/python -m pytest -q -n auto -m "not oracle and not train and not slow and not network"
+
 check: $(VENV)/ready-for-tests
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Real recordings and Codec 2's own encoder, to compare with; needs no root.
@@ -31,6 +36,10 @@ speech: $(VENV)/ready
 bench: $(VENV)/ready-for-tests speech
 	$(BIN)/python scripts/bench.py --speech $(SPEECH)
 
+# The package on ARM64, emulated: needs Debian's gcc-aarch64-linux-gnu and qemu-user.
+arm64: $(VENV)/ready
+	scripts/check_arm64.sh samples/*.wav
+
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "No virtual environment: apt install python3-venv python3-dev build-essential" >&2; \
@@ -39,6 +48,10 @@ $(BIN)/python:
 $(VENV)/ready: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet -e .
 	@$(BIN)/python -m compileall -q codec2_eq  # what pip does for packages, so that commands start at once
+	@touch $@
+
+$(VENV)/ready-for-quick-tests: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[quick]"
 	@touch $@
 
 $(VENV)/ready-for-tests: $(VENV)/ready

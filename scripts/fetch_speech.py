@@ -9,10 +9,8 @@
 The recordings belong to their authors and have licences of their own (GPL, CC-BY-SA, CC-BY,
 BSD-like, ...), so they are fetched by this script and never kept in the repository. Each package
 is downloaded with ``apt-get download``, unpacked with ``dpkg -x`` and converted to mono int16 WAV
-at its native rate. ``manifest.jsonl`` in the destination has one object a recording: path
-(relative to the manifest), package, version, source (path in the package), speaker,
-single_speaker, language, licence, use, duration [s], rate [Hz], sha256 (of the samples as
-little-endian int16).
+at its native rate. The packages are in ``fetch_speech.toml`` beside this script; the lines of
+``manifest.jsonl`` in the destination are `codec2_eq.bench.speech.ManifestEntry`.
 
 The use of a recording is one of
 
@@ -39,6 +37,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,13 +72,7 @@ class FetchError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What the files of a package that match a pattern are.
-
-    pattern : regular expression that the whole path in the package must match; its named groups
-        may be used in `speaker` as ``{name}``; a group called ``language`` sets the language.
-    use : one of USES, RESERVED, "" for what is no speech, or "by language" (see LANGUAGE_SIDE).
-    single_speaker : False where the files mix several people.
-    """
+    """What the files of a package that match a pattern are; fetch_speech.toml explains."""
 
     pattern: str
     use: str = ""
@@ -91,203 +84,23 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A Debian package and what is in it; the first rule that matches a file decides.
-
-    archives : zip files inside the package that are unpacked beside themselves as ``NAME.d``.
-    """
+    """A Debian package and what is in it; the first rule that matches a file decides."""
 
     package: str
     licence: str
     rules: tuple[Rule, ...]
-    archives: tuple[str, ...] = ()
+    archives: Sequence[str] = ()
 
 
 BY_LANGUAGE = "by language"
 
-# One volunteer may have spoken several amateur packs of a language, so a language stays on one
-# side in all of them. All that are not named here are for training.
-LANGUAGE_SIDE = {
-    "da": "validate",
-    "lt": "validate",
-    "el": RESERVED,
-    "fr": RESERVED,
-    "nl": RESERVED,
-    "ru": RESERVED,
-    "uk": RESERVED,
-}
+_TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
-# Held out so that finished models can be judged on speech that nobody has tuned on.
-RESERVED_PACKAGES = (
-    "asterisk-core-sounds-en-wav",
-    "asterisk-core-sounds-es-wav",
-    "fillets-ng-data-nl",
-    "pocketsphinx-testdata",
-)
-
-_CLASSIC = (
-    "hts1a|hts2a|cq_ref|ve9qrp_10s|vk5qi|big_dog|kristoff|mmt1|forig|morig|g3plx|cross|f2400|m2400"
-)
-
-# Pauses, tones and monkeys: not speech, yet an analysis must agree on them too.
-_ASTERISK_NOISES = Rule(
-    r".*/(silence/.*|beep\w*|\w+-2tone|tt-monkeys|confbridge-(join|leave))\.(wav|gsm)",
-    "parity",
-    "asterisk-noises",
-)
-
-
-def _asterisk(package: str, use: str, speaker: str, language: str, licence: str) -> Source:
-    """Give one voice of the Asterisk telephone exchange: a folder per language and voice."""
-    prompts = Rule(r"usr/share/asterisk/sounds/.*\.(wav|gsm)", use, speaker, language)
-    return Source(package, licence, (_ASTERISK_NOISES, prompts))
-
-
-SOURCES: tuple[Source, ...] = (
-    Source(
-        "codec2-examples",
-        "LGPL-2.1",
-        (
-            Rule(r".*/raw/(sine1k|test_|testframes_|700d_).*\.raw"),
-            Rule(rf".*/raw/(?P<name>{_CLASSIC})\.raw", "classic", "codec2-{name}", "en"),
-            Rule(
-                r".*/raw/(?P<name>hts1|hts2|ve9qrp)\.raw",
-                "parity",
-                "codec2-{name}",
-                "en",
-            ),
-            Rule(r".*/wav/all\.wav", "parity", "codec2-all", "en", single_speaker=False),
-            Rule(
-                r".*/(raw|wav)/(?P<name>\w+)\.(raw|wav)",
-                "parity",
-                "codec2-{name}",
-                "en",
-                single_speaker=False,
-            ),
-        ),
-    ),
-    _asterisk("asterisk-core-sounds-it-wav", "train", "asterisk-it-carlo", "it", "CC-BY-3.0"),
-    _asterisk("asterisk-core-sounds-ru-wav", "train", "asterisk-ru-ivrvoice", "ru", "CC-BY-3.0"),
-    _asterisk("asterisk-core-sounds-fr-wav", "validate", "asterisk-fr-june", "fr", "CC-BY-SA-3.0"),
-    _asterisk(
-        "asterisk-prompt-it-menardi-wav", "train", "asterisk-it-menardi", "it", "CC-BY-SA-3.0"
-    ),
-    _asterisk("asterisk-prompt-es-co", "train", "asterisk-es-co", "es", "GPL-2"),
-    _asterisk("asterisk-prompt-fr-armelle", "train", "asterisk-fr-armelle", "fr", "BSD-like"),
-    Source(
-        "festvox-ru",
-        "BSD-like",
-        (Rule(r".*/msu_ru_nsh_clunits/wav/.*\.wav", "train", "festvox-ru-nsh", "ru"),),
-    ),
-    Source(
-        "fillets-ng-data-cs",
-        "GPL-2",
-        # The two fish are named in the files; the others are creatures, effects and crowds.
-        (
-            Rule(r".*/cs/[^/]+-m-[^/]+\.ogg", "train", "fillets-cs-small", "cs"),
-            Rule(r".*/cs/[^/]+-v-[^/]+\.ogg", "train", "fillets-cs-big", "cs"),
-        ),
-    ),
-    Source(
-        "gcin-voice",
-        "per file",
-        (
-            Rule(r".*/3\.ogg", "train", "gcin-liu", "zh_TW", "GPL-3 or LGPL-3"),
-            Rule(r".*/5\.ogg", "train", "gcin-chulo", "zh_TW", "CC-BY-3.0"),
-        ),
-    ),
-    Source(
-        "hedgewars-data",
-        "GFDL-1.3",
-        (
-            # Grunts and coughs carry no speech, Robot went through an effect.
-            Rule(r".*/voices/[^/]+/(Ow\d|Ooff\d|Jump\d|Poison\w+|Laugh|Nooo|Firepunch\d)\.ogg"),
-            Rule(r".*/voices/Robot/.*"),
-            *(
-                Rule(
-                    rf".*/voices/(?P<voice>\w+)_(?P<language>{languages})/.*\.ogg",
-                    use,
-                    "hedgewars-{voice}-{language}",
-                )
-                for languages, use in (("ru|uk", RESERVED), ("es|pl", "train"))
-            ),
-            Rule(r".*/voices/(?P<voice>\w+)/.*\.ogg", "train", "hedgewars-{voice}", "en"),
-        ),
-    ),
-    *(
-        Source(
-            f"drascula-{name}",
-            "Drascula (freely distributable)",
-            # S*.ALS are sound effects; the letters before the number stand for the character.
-            (
-                Rule(r".*/S\d+\.ALS"),
-                Rule(r".*/(?P<who>[A-Z]*)\d+\.ALS", "train", f"drascula-{code}-{{who}}", code),
-            ),
-        )
-        for name, code in (("spanish", "es"), ("italian", "it"))
-    ),
-    Source(
-        "klettres-data",
-        "GPL-2+",
-        (
-            Rule(
-                r".*/klettres/(?P<language>\w+)/(alpha|syllab)/.*\.ogg",
-                BY_LANGUAGE,
-                "klettres-{language}",
-            ),
-        ),
-    ),
-    Source(
-        "ktuberling-data",
-        "GPL-2+",
-        (
-            Rule(
-                r".*/sounds/(?P<language>[\w@]+)/.*\.(wav|ogg|opus)",
-                BY_LANGUAGE,
-                "ktuberling-{language}",
-            ),
-        ),
-    ),
-    Source(
-        "tuxpaint-stamps-default",
-        "GPL-2",
-        (
-            Rule(
-                r".*_desc_(?P<language>be|bg|ca|da|el|es|fr|lt|ml|nl|pt_BR|ro|ru|uk)\.ogg",
-                BY_LANGUAGE,
-                "tuxpaint-{language}",
-            ),
-            Rule(
-                r".*/symbols/.*_(?P<language>be|bg|ca|da|el|es|fr|lt|ml|nl|pt_BR|ro|ru|uk)\.ogg",
-                BY_LANGUAGE,
-                "tuxpaint-{language}",
-            ),
-            Rule(r".*_(?P<language>en_GB)\.ogg", BY_LANGUAGE, "tuxpaint-{language}"),
-            Rule(r".*_desc\.ogg", "train", "tuxpaint-en", "en"),
-            Rule(r".*/symbols/math/\d\.ogg", "train", "tuxpaint-en", "en"),
-        ),
-    ),
-    Source(
-        "warzone2100-data",
-        "GPL-2+",
-        (
-            Rule(r".*/taunts/taunt\d/(haha)+\d\.ogg"),
-            Rule(r".*/taunts/(?P<who>taunt\d)/.*\.ogg", "validate", "warzone-{who}", "en"),
-            Rule(r".*/memressp/(?P<who>cmndrvoc)/.*\.ogg", "validate", "warzone-{who}", "en"),
-            Rule(
-                r".*/audio/(memressp|extra|countdown|multi)/.*\.ogg",
-                "validate",
-                "warzone-computer",
-                "en",
-            ),
-            Rule(
-                r".*/audio/(?P<who>tutorial|vtoltalk|trnsppil)/.*\.ogg",
-                "validate",
-                "warzone-{who}",
-                "en",
-            ),
-        ),
-        archives=("usr/share/games/warzone2100/base.wz",),
-    ),
+LANGUAGE_SIDE: dict[str, str] = _TABLE["language_side"]
+RESERVED_PACKAGES = tuple(_TABLE["reserved_packages"])
+SOURCES = tuple(
+    Source(**{**row, "rules": tuple(Rule(**rule) for rule in row["rules"])})
+    for row in _TABLE["source"]
 )
 
 TOOLS_PACKAGE = "codec2"

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from codec2_eq.bench.speech import ManifestEntry
+
 ROOT = Path(__file__).resolve().parent.parent
 CLASSIC = (
     "hts1a hts2a cq_ref ve9qrp_10s vk5qi big_dog kristoff mmt1 forig morig g3plx cross f2400 m2400"
@@ -323,6 +325,7 @@ def test_convert_package(klettres, tmp_path):
     converted = fetch.convert_package(source_of("klettres-data"), "1.2-3", klettres, out)
     by_path = {r["path"]: r for r in converted.records if r["path"]}
     assert set(by_path) == {"hu/alpha/a.wav", "da/alpha/a.wav"}
+    assert all(set(r) == set(ManifestEntry.__annotations__) for r in converted.records)
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.wav")) == sorted(by_path)
     samples, rate_hz = sf.read(out / "hu/alpha/a.wav", dtype="int16")
     np.testing.assert_array_equal(samples, tone(1))

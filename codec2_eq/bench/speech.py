@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,30 @@ SHORTEST_FILE = RATE_HZ // 5  # samples
 MANIFEST = "manifest.jsonl"
 
 Analyse = Callable[[Any], Floats]
+
+
+class ManifestEntry(TypedDict):
+    """A line of the `manifest.jsonl` that scripts/fetch_speech.py writes: one recording.
+
+    path : relative to the manifest, empty for one that is not kept
+    package, version, source : where it is from, the last as a path in the package
+    use : what it may be used for: "train", "validate", "classic" or "parity"
+    single_speaker : whether one person alone speaks. duration : s. rate : Hz
+    sha256 : of the samples as little-endian int16, whatever file they came in
+    """
+
+    path: str
+    package: str
+    version: str
+    source: str
+    use: str
+    speaker: str
+    language: str
+    licence: str
+    single_speaker: bool
+    duration: float
+    rate: int
+    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +98,7 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
 
 
 def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
-    """Entries of the `manifest.jsonl` that fetch_speech.py writes: "path", "speaker", "use", ….
+    """Entries of a manifest, each a `ManifestEntry` whose path is a Path.
 
     use : "train", "validate" or "classic"; all without.
     Raises Codec2EqError if there is none, none of that use, or a line is damaged.
