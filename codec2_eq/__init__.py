@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from codec2_eq.extraction import Extractor, extract, extract_file
     from codec2_eq.records import RateK
     from codec2_eq.stream700c.codec import StreamDecoder, StreamEncoder, decode, encode
-<<<<<<< HEAD
-    from codec2_eq.vectors.reader import VectorWriter, read_vectors
-=======
     from codec2_eq.vectors import VectorWriter, read_vectors
->>>>>>> 0f9ea1e (The document's table of rooms is what the tests hold; ARM64 by emulation; packages of speech as TOML; make quick)
     from codec2_eq.vq import Quantiser, load_codebooks
 
 __version__ = "0.1.0"
