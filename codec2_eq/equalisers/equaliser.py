@@ -136,10 +136,14 @@ def _load(name: str) -> Network:
         return load_network(shipped)
     if name.endswith(".npz"):
         return load_network(name)
-    if name.endswith(".keras"):
+    if name.endswith(".keras") or (Path(name) / "saved_model.pb").is_file():
         from codec2_eq.equalisers.keras_import import load_keras
 
         return load_keras(name)
+    if name.endswith((".h5", ".hdf5")):
+        from codec2_eq.equalisers.keras_import import old_format
+
+        raise old_format(name)
     raise Codec2EqError(
         f"no equaliser {name!r}; there are {', '.join(model_names())}, "
         "or give the path of a .keras or .npz file"
