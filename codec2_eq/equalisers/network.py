@@ -204,6 +204,7 @@ class NetworkStream(EqualiserStream):
         self._network = network
         self._states = [network.initial_state() for _ in range(phases)]
         self._phase = 0  # whose turn the next frame is
+        self.aims_at_codebook = self.curve_db is not None
 
     @property
     def curve_db(self) -> Floats | None:

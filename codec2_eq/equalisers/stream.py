@@ -19,6 +19,9 @@ State = Mapping[str, NDArray[Any]]
 class EqualiserStream:
     """An equaliser at work on one utterance; holds nothing but its memory."""
 
+    aims_at_codebook = False
+    """Whether it takes speech to what the quantiser's codebook has on average."""
+
     def process(self, block: NDArray[Any]) -> Floats:
         """Equalise the next frames.
 
