@@ -24,7 +24,11 @@ DIRECTIVES = {
 }
 
 # Sources that one kind of machine alone can run, and what the compiler must know for it.
-VARIANTS = {"x86_64_v3": (("x86_64", "amd64"), ["-march=x86-64-v3"])}
+X86 = ("x86_64", "amd64")
+VARIANTS = {
+    "x86_64_v3": (X86, ["-march=x86-64-v3"]),
+    "x86_64_v4": (X86, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
+}
 
 MACHINE = sysconfig.get_platform().rsplit("-", 1)[-1]  # the one built for
 

@@ -13,7 +13,9 @@ cdef extern from *:
     """
     typedef float *__restrict row_t;
     typedef const float *__restrict const_row_t;
-    #ifdef __AVX__
+    #if defined(__AVX512F__)
+    #define VEC 16
+    #elif defined(__AVX__)
     #define VEC 8
     #else
     #define VEC 4
