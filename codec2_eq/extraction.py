@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +16,11 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
 from codec2_eq.analysis.knots import KnotFitter
-from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.arrays import ArrayReader
+from codec2_eq.audio.pool import Pool
 from codec2_eq.audio.resample import Resampler
-from codec2_eq.audio.stream import MOST_FULL_SCALES, stream_audio
-from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ
+from codec2_eq.audio.stream import stream_audio
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
 from codec2_eq.records import RateK, remove_mean
@@ -50,7 +54,8 @@ class Extractor:
         vectors whose straight lines come closest to all 10 ms frames, with 80 ms of look-ahead;
         "exact" for those with a look-ahead of 480 ms, beyond which nothing changes. Both need
         frame_ms 20 or 40; pitch and voicing are those of the picked frames.
-    full_scale : value of a float sample at full scale; integer samples are taken as int16
+    channel, full_scale : which channel, and the value of a float sample at full scale; int16, int32
+        and uint8 have their own. See `codec2_eq.audio.arrays.ArrayReader`.
 
     Raises Codec2EqError for a rate or a frame interval that cannot be.
     """
@@ -61,6 +66,7 @@ class Extractor:
         *,
         frame_ms: int = FRAME_MS,
         knots: str = "pick",
+        channel: int | str = "mix",
         full_scale: float = 1.0,
     ) -> None:
         self.frame_ms = frame_ms
@@ -69,19 +75,37 @@ class Extractor:
         self._analysed_ms = HOP_MS if fits else frame_ms
         self._analyser = Analyser(self._analysed_ms // HOP_MS)
         self._resampler = Resampler(rate)
-        self._gain = _gain(full_scale)
+        self._reader = ArrayReader(channel=channel, full_scale=full_scale)
+        self._busy = threading.Lock()
 
     def process(self, samples: NDArray[Any]) -> RateK:
-        """Analyse the next samples (n,), n >= 0; return the frames that they complete.
+        """Analyse the next samples; return the frames that they complete.
 
-        Raises Codec2EqError if samples are not one channel or not finite.
+        samples : (n,), (n, channels) or (channels, n), n >= 0
+        Raises Codec2EqError for other shapes and types, samples that are not finite, and a second
+        thread.
         """
-        return self._analyse(self._resampler.process(_as_int16_scale(samples, self._gain)))
+        with self._alone():
+            return self._analyse(self._resampler.process(self._reader.read(samples)))
 
     def flush(self) -> RateK:
         """Return the frames still held at the end of the input; a partial frame is dropped."""
-        frames = self._analyse(self._resampler.flush())
-        return RateK.join([frames, self._fitter.flush()]) if self._fitter else frames
+        with self._alone():
+            self._reader.flush()
+            frames = self._analyse(self._resampler.flush())
+            return RateK.join([frames, self._fitter.flush()]) if self._fitter else frames
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out, which would mix their samples with ours."""
+        if not self._busy.acquire(blocking=False):
+            raise Codec2EqError(
+                "Extractor", "is in use by another thread", "give each thread one of its own"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     def _analyse(self, samples: NDArray[np.float32]) -> RateK:
         frames = _record(self._analyser.process(samples), self._analysed_ms)
@@ -94,21 +118,38 @@ def extract(
     *,
     frame_ms: int = FRAME_MS,
     knots: str = "pick",
+    channel: int | str = "mix",
     full_scale: float = 1.0,
+    pad: bool = False,
     jobs: int = 1,
 ) -> RateK:
     """Analyse a whole recording, bit for bit as libcodec2 does.
 
-    samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
+    samples : (n,), (n, channels) or (channels, n); rate in Hz
     frame_ms, knots : time between two vectors, and how they are made: see `Extractor`
+    channel, full_scale : which channel, and the value of a float sample at full scale: see there
+    pad : fill a partial last frame with zeros, so that there is one for each frame_ms begun
     jobs : threads that share a long recording; the result does not depend on it
     Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
     """
     resampler = Resampler(rate)
-    audio = resampler.process(_as_int16_scale(samples, _gain(full_scale)))
-    blocks = [audio, resampler.flush()]
+    reader = ArrayReader(channel=channel, full_scale=full_scale)
+    mono = reader.read(samples)
+    reader.flush()
+    blocks = [resampler.process(mono), resampler.flush()]
+    if pad:
+        blocks = [_padded(np.concatenate(blocks), len(mono), rate, frame_ms)]
     records = extract_blocks(blocks, frame_ms=frame_ms, knots=knots, jobs=jobs)
     return RateK.join([_nothing(frame_ms), *records])
+
+
+def _padded(
+    audio: NDArray[np.float32], n_samples: int, rate: float, frame_ms: int
+) -> NDArray[np.float32]:
+    """Return n_samples at `rate`, resampled, as long as the frames that they begin."""
+    per_frame = Fraction(float(rate)) * _check_frame_ms(frame_ms) / 1000
+    n_padded = math.ceil(n_samples / per_frame) * frame_ms * HOP // HOP_MS
+    return np.pad(audio[:n_padded], (0, max(0, n_padded - len(audio))))
 
 
 def extract_file(
@@ -209,27 +250,24 @@ def _analyse_blocks(
     yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
 
 
-_idle_analysers: dict[int, list[tuple[Any, bytes]]] = {1: [], 2: [], 4: []}
-
-IDLE_ANALYSERS = 4
-"""Analysers of one step that are kept: a new one's memory costs as much as 0.4 s of speech."""
+_idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)
+"""Analysers and the state that all begin with, by their step: the memory of a new one costs as much
+as 0.4 s of speech."""
 
 
 @contextlib.contextmanager
 def _idle_analyser(step: int) -> Iterator[Any]:
     """Lend an analyser in the state that all begin with."""
-    idle = _idle_analysers[step]
-    try:
-        analyser, start = idle.pop()
-    except IndexError:
-        analyser = Analyser(step)
-        start = analyser.state
+    idle = _idle_analysers.take(step)
+    if idle is None:
+        new = Analyser(step)
+        idle = new, new.state
+    analyser, start = idle
     try:
         yield analyser
     finally:
-        if len(idle) < IDLE_ANALYSERS:
-            analyser.state = start
-            idle.append((analyser, start))
+        analyser.state = start
+        _idle_analysers.give(step, idle)
 
 
 def _in_parallel(
@@ -297,32 +335,6 @@ def _regroup(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArr
         yield np.concatenate(held)
 
 
-def _gain(full_scale: float) -> np.float32:
-    if not 0 < full_scale < np.inf:
-        raise Codec2EqError(f"full scale {full_scale}: expected a positive number")
-    return np.float32(FULL_SCALE / full_scale)
-
-
-def _as_int16_scale(samples: NDArray[Any], gain: np.float32) -> NDArray[np.float32]:
-    array = np.asarray(samples)
-    if array.ndim != 1:
-        raise Codec2EqError(f"samples of shape {array.shape}: expected one channel, (n_samples,)")
-    if array.dtype.kind in "iu":
-        if array.size and not -32768 <= int(array.min()) <= int(array.max()) <= 32767:
-            raise Codec2EqError(f"samples of type {array.dtype} beyond 16 bits; pass floats")
-        return array.astype(np.float32)
-    if array.dtype.kind != "f":
-        raise Codec2EqError(f"samples of type {array.dtype}: expected int16 or float")
-    sane = np.abs(array) * np.float64(gain) <= MOST_FULL_SCALES * FULL_SCALE  # NaN is not
-    if not sane.all():
-        first = int(np.argmin(sane))
-        what = f"over {MOST_FULL_SCALES:,} times full scale"
-        raise Codec2EqError(
-            f"sample {first} is {what if np.isfinite(array[first]) else 'NaN or infinite'}"
-        )
-    return array.astype(np.float32) * gain
-
-
 def _check_frame_ms(frame_ms: int) -> int:
     if frame_ms not in FRAME_MS_CHOICES:
         raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
@@ -350,6 +362,6 @@ def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:
 
 def _nothing(frame_ms: int) -> RateK:
     """Return the record of no audio, so that there is always something to join."""
-    return _record(
-        Analyser(_check_frame_ms(frame_ms) // HOP_MS).process(np.empty(0, np.float32)), frame_ms
-    )
+    none = np.empty(0, np.float32)
+    arrays = np.empty((0, K), np.float32), none, none, none.astype(np.int32), none.astype(bool)
+    return _record(arrays, _check_frame_ms(frame_ms))

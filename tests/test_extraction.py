@@ -41,8 +41,9 @@ def test_frame_intervals_pick_the_last_frame_of_each(speech, frame_ms):
 
 def test_sample_types_agree(speech):
     expected = ce.extract(speech)
-    assert_same(expected, ce.extract(speech.astype(np.int64)))
     assert_same(expected, ce.extract(speech / 32768))
+    assert_same(expected, ce.extract(speech.astype(">i2")))
+    assert_same(expected, ce.extract(speech.astype(np.int32) * 65536))
     assert_same(expected, ce.extract(speech.astype(np.float32), full_scale=32768))
 
 
@@ -105,10 +106,10 @@ def test_no_audio_gives_no_frames(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "options", "message"),
     [
-        (np.zeros((80, 2)), {}, r"shape \(80, 2\): expected one channel"),
         (np.array([0.0, np.nan]), {}, "sample 1 is NaN or infinite"),
-        (np.array([40_000]), {}, "beyond 16 bits; pass floats"),
-        (np.array(["a"]), {}, "type <U1: expected int16 or float"),
+        (np.zeros((80, 2, 1)), {}, r"shape \(80, 2, 1\): expected \(n,\) or \(n, channels\)"),
+        (np.array([40_000]), {}, r"type int64: expected int16, .*; convert them, say with .astype"),
+        (np.array(["a"]), {}, "type <U1: expected int16, int32, uint8 or float"),
         (np.zeros(80), {"rate": 4000}, "4000 Hz: at least 8000 Hz"),
         (np.zeros(80), {"frame_ms": 30}, "30 ms; choose 10, 20 or 40"),
         (np.zeros(80), {"jobs": 0}, "jobs 0: at least one"),

@@ -14,7 +14,7 @@ from types import ModuleType
 from codec2_eq.analysis.cpu import supports
 from codec2_eq.errors import Codec2EqError
 
-VARIANTS = ("x86_64_v3", "baseline")
+VARIANTS = ("x86_64_v4", "x86_64_v3", "baseline")
 """Compiled variants, best first."""
 
 

@@ -225,6 +225,7 @@ cdef class Analyser:
     cdef Memory memory
     cdef float rest[HOP]
     cdef int n_rest
+    cdef bint busy                             # in another thread
     cdef readonly int step
 
     def __cinit__(self, int step, *, bint timed=False):
@@ -256,16 +257,27 @@ cdef class Analyser:
 
         Samples of an incomplete hop are not part of it: it may be read and set between whole hops.
         """
+        self._require_idle()
         if self.n_rest:
             raise ValueError(f"{self.n_rest} samples of an incomplete hop: state is between hops")
         return (<char *>&self.memory)[:sizeof(Memory)]
 
     @state.setter
-    def state(self, bytes state not None):
-        if len(state) != sizeof(Memory):
-            raise ValueError(f"state of {len(state)} bytes: expected {sizeof(Memory)}")
-        memcpy(&self.memory, <const char *>state, sizeof(Memory))
+    def state(self, state):
+        cdef Memory memory
+        self._require_idle()
+        if not isinstance(state, bytes) or len(state) != sizeof(Memory):
+            raise ValueError(f"state: expected {sizeof(Memory)} bytes, as read from an analyser")
+        memcpy(&memory, <const char *>state, sizeof(Memory))
+        if not (0 <= memory.phase < self.step and BIN_MIN <= memory.pitch_bin <= BIN_MAX):
+            raise ValueError(f"state: not of an analyser with a step of {self.step} hops")
+        self.memory = memory
         self.n_rest = 0
+
+    cdef int _require_idle(self) except -1:
+        if self.busy:
+            raise RuntimeError("analyser in use by another thread; give each thread its own")
+        return 0
 
     def process(self, const float[::1] samples not None):
         """Analyse what is complete of the samples so far.
@@ -274,6 +286,7 @@ cdef class Analyser:
         Returns vectors (f, 20) float32 dB, mean_db (f,) float32, wo (f,) float32 rad/sample,
         n_harm (f,) int32, voiced (f,) bool: the frames that these samples completed.
         """
+        self._require_idle()
         cdef Py_ssize_t n_hops = (self.n_rest + samples.shape[0]) // HOP
         cdef Py_ssize_t n_frames = (self.memory.phase + n_hops) // self.step
         vectors = np.empty((n_frames, BANDS), np.float32)
@@ -296,8 +309,10 @@ cdef class Analyser:
             out.voiced = &voiced_view[0]
         if samples.shape[0]:
             source = &samples[0]
+        self.busy = True
         with nogil:
             self._run(source, samples.shape[0], n_hops, out)
+        self.busy = False
         return vectors, mean_db, wo, n_harm, voiced.view(np.bool_)
 
     cdef void _run(self, const float *source, Py_ssize_t n_samples, Py_ssize_t n_hops, Output out) noexcept nogil:

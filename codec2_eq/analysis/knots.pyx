@@ -94,12 +94,11 @@ cdef class KnotFitter:
         knots = np.empty((max(n_whole - self.look_ahead - self.n_out, 0), BANDS), np.float32)
         cdef float[:, ::1] out = knots
         cdef Py_ssize_t n_out = 0
-        with nogil:
-            for i in range(n):
-                self._take(&vectors[i, 0], mean_db[i])
-                if self.phase == 0 and self.n_begun - self.n_out > self.look_ahead:
-                    self._solve(&out[n_out, 0], 1)
-                    n_out += 1
+        for i in range(n):
+            self._take(&vectors[i, 0], mean_db[i])
+            if self.phase == 0 and self.n_begun - self.n_out > self.look_ahead:
+                self._solve(&out[n_out, 0], 1)
+                n_out += 1
         return knots
 
     def flush(self):

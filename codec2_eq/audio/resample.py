@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pool import Pool
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
 
@@ -39,7 +40,7 @@ class Resampler:
         if self.rate == RATE_HZ:
             return chunk
         if self._stream is None:
-            self._stream = _take_stream(self.rate)
+            self._stream = _idle_streams.take(self.rate) or _soxr_stream(self.rate)
         return self._stream.resample_chunk(chunk)
 
     def flush(self) -> NDArray[np.float32]:
@@ -48,7 +49,8 @@ class Resampler:
         if self._stream is None:
             return nothing
         tail = self._stream.resample_chunk(nothing, last=True)
-        _give_back(self.rate, self._stream)
+        self._stream.clear()
+        _idle_streams.give(self.rate, self._stream)
         self._stream = None
         return tail
 
@@ -77,25 +79,8 @@ def check_rate(rate: float, name: str = "") -> None:
 
 _soxr_lock = threading.Lock()
 
-_idle_streams: dict[float, list[Any]] = {}
-
-IDLE_STREAMS = 4
-"""soxr streams of one rate that are kept: a new one costs as much as resampling 0.4 s."""
-
-
-def _take_stream(rate: float) -> Any:
-    """Return a soxr stream to 8 kHz that has seen nothing yet."""
-    try:
-        return _idle_streams[rate].pop()
-    except (KeyError, IndexError):
-        return _soxr_stream(rate)
-
-
-def _give_back(rate: float, stream: Any) -> None:
-    idle = _idle_streams.setdefault(rate, [])
-    if len(idle) < IDLE_STREAMS:
-        stream.clear()
-        idle.append(stream)
+_idle_streams: Pool[Any] = Pool(4)
+"""soxr streams, by their rate: a new one costs as much as resampling 0.4 s."""
 
 
 def _soxr_stream(rate: float) -> Any:

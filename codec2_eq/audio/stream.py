@@ -221,7 +221,7 @@ class AudioStream(_Stream):
         self.channels = native.channels
         self.duration_s = native.duration_s
         self.warnings = native.warnings
-        self._mixer = _Mixer()
+        self._mixer = Mixer()
         self._resampler = Resampler(native.rate)
         self._blocks = self._run()
 
@@ -264,7 +264,7 @@ def _channel_index(name: str, channel: int | str | None, channels: int) -> int |
     return number - 1
 
 
-class _Mixer:
+class Mixer:
     """Mean of channels, and how much of their power is left in it."""
 
     def __init__(self) -> None:
