@@ -8,6 +8,7 @@ whoever reads them never waits for us.
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import errno
 import io
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from codec2_eq import system
+from codec2_eq.durable import sync_path
 from codec2_eq.errors import Codec2EqError
 
 STANDARD = "-"
@@ -142,13 +144,15 @@ def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
 
 
 @contextlib.contextmanager
-def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
+def open_output(
+    path: PathLike, *, force: bool = False, durable: bool = True
+) -> Iterator[IO[bytes]]:
     """Open a file or stdout (`-`) for binary writing; a file appears only when it is whole.
 
     Raises Codec2EqError as `atomic_output` does, and if stdout is a terminal.
     """
     if not is_stdout(path):
-        with atomic_output(path, force=force) as handle:
+        with atomic_output(path, force=force, durable=durable) as handle:
             yield handle
         return
     if sys.stdout is None or sys.stdout.closed:
@@ -170,8 +174,12 @@ def open_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]:
+def atomic_output(
+    path: PathLike, *, force: bool = False, durable: bool = True
+) -> Iterator[IO[bytes]]:
     """Write a binary file under a temporary name beside its target; rename it on success.
+
+    durable : the file outlives a power loss once it is there
 
     On any exception the temporary file is removed and the target is as before. A device, fifo or
     own descriptor (/dev/null, /dev/fd/3) is written directly. A symbolic link is followed.
@@ -186,23 +194,66 @@ def atomic_output(path: PathLike, *, force: bool = False) -> Iterator[IO[bytes]]
         return
     target = os.path.realpath(name)
     mode = _check_target(name, target, force)
-    temporary = os.path.join(
-        os.path.dirname(target), f".codec2-eq-{os.getpid()}-{os.urandom(6).hex()}.part"
-    )
+    part, handle = _open_part(target, name)
     try:
-        with _create(temporary, name, opener=_open_new) as handle:
-            if mode is not None:
-                system.set_mode(handle.fileno(), mode)
-            yield handle
+        if mode is not None:
+            system.set_mode(handle.fileno(), mode)
+        yield handle
         _check_target(name, target, force)  # it may have appeared meanwhile
         try:
-            system.replace_file(temporary, target)
+            if durable:
+                os.fsync(handle.fileno())
+            handle.close()
+            system.replace_file(part, target)
+            if durable:
+                sync_path(os.path.dirname(target))
         except OSError as error:
             raise write_error(name, error) from error
     except BaseException:
+        with contextlib.suppress(OSError):
+            handle.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            os.unlink(part)
         raise
+
+
+def _open_part(target: str, name: str) -> tuple[str, OutputFile]:
+    """Open a new file beside a target, locked; remove those that killed runs have left there."""
+    found: tuple[str, OutputFile] | None = None
+    folder, base = os.path.split(target)
+    number = -1
+    while True:
+        number += 1
+        tag = f"{binascii.crc32(os.fsencode(base)):08x}-{number}"
+        path = os.path.join(folder, f".codec2-eq-{tag}.part")
+        there = os.path.lexists(path)
+        if there and _is_left_behind(path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            there = os.path.lexists(path)
+        if there:
+            continue
+        if found is not None:
+            return found
+        with contextlib.suppress(FileExistsError):
+            handle = _create(path, name, opener=_open_new)
+            if system.lock(handle.fileno()) is not False and os.fstat(handle.fileno()).st_nlink:
+                found = path, handle
+            else:  # another run took it for left behind
+                handle.close()
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether nobody writes to a temporary file any more."""
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and system.lock(descriptor) is True
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: PathLike, text: str, *, force: bool = False) -> None:

@@ -51,7 +51,38 @@ def _spooled(path: PathLike) -> Iterator[str]:
         yield spool.name
 
 
+def _describe_corpus(name: str) -> Facts:
+    from codec2_eq.corpus import open_corpus
+
+    corpus = open_corpus(name)
+    options = corpus.options
+    facts: Facts = {
+        "kind": "corpus",
+        "utterances": len(corpus),
+        "failures": len(corpus.failures),
+        "warnings": sum(utterance.warning is not None for utterance in corpus),
+        "hours": round(sum(utterance.duration for utterance in corpus) / 3600, 3),
+        "frames": corpus.n_frames,
+        "bands": K,
+        "frame_ms": options.frame_ms,
+        "knots": options.knots,
+        "model": options.model,
+        "passes": options.passes,
+        "layout": options.layout,
+        "format": options.format,
+        "version": options.version,
+    }
+    speakers = {utterance.speaker for utterance in corpus} - {None}
+    if speakers:
+        facts["speakers"] = len(speakers)
+    if options.model_sha256:
+        facts["model_sha256"] = options.model_sha256
+    return facts
+
+
 def _describe(name: str, format: str | None) -> Facts:
+    if os.path.isdir(name):
+        return _describe_corpus(name)
     with open_input(name) as handle:
         head = handle.read(16)
     suffix = os.path.splitext(name)[1].lower()

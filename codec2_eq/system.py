@@ -81,8 +81,27 @@ def make_binary(stream: IO[str]) -> None:
 
 def open_new(path: str) -> int:
     """Open a file for writing, made anew, for this process and its forks alone."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     return os.open(path, flags, 0o666)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file without waiting: whether it is ours now, None where nothing can be locked.
+
+    The lock ends with the last descriptor of the file, however a process ends.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def set_mode(descriptor: int, mode: int) -> None:

@@ -440,7 +440,7 @@ def test_no_permission(audio, tmp_path):
 
 
 def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
-    from codec2_eq.corpus import worker
+    from codec2_eq.corpus import recording
 
     def growing(job, path, counter):
         yield from samples(job, path, counter)
@@ -448,9 +448,9 @@ def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
             with open(path, "ab") as handle:
                 handle.write(b"\0\0")
 
-    samples = worker._samples
+    samples = recording._samples
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "_samples", growing)
+        patch.setattr(recording, "_samples", growing)
         summary = batch(audio, tmp_path / "out")
     assert summary.failures_by_reason == {"changed while it was read": 1}
     assert batch(audio, tmp_path / "out").failures == 0
@@ -583,16 +583,16 @@ def test_failures_are_tried_again(audio, tmp_path, small_tasks, speech, layout):
 
 def test_a_failure_that_was_of_the_moment_is_noticed(audio, tmp_path, small_tasks, monkeypatch):
     """In shards, where one recording cannot be done alone, although it did not change."""
-    from codec2_eq.corpus import worker
+    from codec2_eq.corpus import recording
 
     def failing(job, path, counter):
         if path.endswith("a b.wav"):
             raise OSError(5, "Input/output error")
         return samples(job, path, counter)
 
-    samples = worker._samples
+    samples = recording._samples
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "_samples", failing)
+        patch.setattr(recording, "_samples", failing)
         assert batch(audio, tmp_path / "out", layout="shards").failures == 1
         assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 0
     assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 9

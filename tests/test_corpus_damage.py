@@ -13,7 +13,7 @@ import soundfile
 
 import codec2_eq as ce
 from codec2_eq import cli
-from codec2_eq.corpus import plan, store
+from codec2_eq.corpus import plan, review, store
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -100,15 +100,14 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_damaged_plan_is_told_and_made_anew_by_force(audio, tmp_path, layout):
+@pytest.mark.parametrize("name", ["corpus.json", f"{store.HIDDEN_FOLDER}/plan.jsonl"])
+@pytest.mark.parametrize("keep", [0, 150])
+def test_state_that_is_cut_is_made_again(audio, tmp_path, layout, name, keep):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     whole = files(out)
-    path = out / store.HIDDEN_FOLDER / "plan.jsonl"
-    path.write_bytes(path.read_bytes()[:150])
-    with pytest.raises(Codec2EqError, match=r"plan\.jsonl: damaged .*anew with -f"):
-        batch(audio, out, layout=layout)
-    batch(audio, out, layout=layout, force=True)
+    os.truncate(out / name, keep)
+    batch(audio, out, layout=layout)
     assert files(out) == whole
 
 
@@ -177,7 +176,7 @@ def test_the_manifest_is_the_first_to_go(audio, tmp_path, monkeypatch, layout):
         left[0] -= 1
         remove(path)
 
-    monkeypatch.setattr(store, "remove", killed)
+    monkeypatch.setattr(review, "remove", killed)
     monkeypatch.setattr(plan, "remove", killed)
     for step in range(12):
         for force in (True, False):

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import codec2_eq as ce
-from codec2_eq.corpus import plan, worker
+from codec2_eq.corpus import plan, recording, worker
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -129,7 +129,7 @@ def test_workers_follow_the_run_that_is_killed(clips, tmp_path, monkeypatch):
         time.sleep(60)
 
     def run():
-        monkeypatch.setattr(worker, "_samples", stall_and_tell)
+        monkeypatch.setattr(recording, "_samples", stall_and_tell)
         batch(clips, tmp_path / "out")
 
     child = in_child(run)
@@ -200,10 +200,10 @@ def test_a_recording_that_kills_its_worker_is_a_failure(clips, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGKILL)
         return samples(job, path, counter)
 
-    samples = worker._samples
+    samples = recording._samples
 
     def run():
-        monkeypatch.setattr(worker, "_samples", deadly)
+        monkeypatch.setattr(recording, "_samples", deadly)
         summary = batch(clips, tmp_path / "out", layout=layout)
         os._exit(summary.failures)
 
@@ -288,13 +288,13 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
 
 def work_slowly():
     """Slow the workers down, that the kill may hit them at work."""
-    original = worker._samples
+    original = recording._samples
 
     def slow(job, path, counter):
         time.sleep(0.005)
         return original(job, path, counter)
 
-    worker._samples = slow
+    recording._samples = slow
 
 
 def test_scheduler_that_is_not_there(clips, tmp_path):

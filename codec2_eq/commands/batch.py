@@ -25,10 +25,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         metavar="IN",
         help="audio files, folders that are searched for them, or @LIST, a file of these, "
         "one a line",
+    )
+    parser.add_argument(
+        "--scp",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="recordings by Kaldi's wav.scp: ID PATH on each line, without pipes",
+    )
+    parser.add_argument(
+        "--manifest",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="recordings by JSON lines: NeMo's manifests, or Lhotse's recordings.jsonl[.gz]",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the corpus")
     parser.add_argument(
@@ -41,18 +55,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_frame_ms(parser)
     options.add_knots(parser)
     options.add_audio(parser)
+    options.add_passes(parser)
+    parser.add_argument(
+        "--speakers",
+        metavar="FILE|folder",
+        help="with --passes 2, learn from all recordings of a speaker: FILE has lines "
+        "`utterance-or-path speaker`, as Kaldi's utt2spk; folder: each folder is one",
+    )
     parser.add_argument(
         "--layout",
-        choices=("tree", "shards"),
+        choices=("tree", "shards", "kaldi", "webdataset"),
         default="tree",
         help="tree: a vector file for each recording, as the folders are; shards: few large .f32 "
-        "files, for very many recordings (default: %(default)s)",
+        "files, for very many recordings; kaldi: archives and feats.scp; webdataset: tars "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--with",
+        dest="extras",
+        choices=("records",),
+        help="records: keep level, pitch and voicing beside the vectors in layout shards",
     )
     parser.add_argument(
         "--format",
         choices=("f32", "npy", "npz"),
         default="f32",
         help="of the files in layout tree (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check-content",
+        action="store_true",
+        help="compare what recordings and outputs hold, not only their sizes and times",
     )
     options.add_jobs(parser)
     parser.add_argument(
@@ -71,22 +104,32 @@ def run(args: argparse.Namespace) -> int:
     from codec2_eq.files import require_writable
 
     options.check_knots(args)
+    if not (args.inputs or args.scp or args.manifest):
+        args.refuse("no recordings: name files, folders or lists")
+    if args.speakers is not None and args.passes == 1:
+        args.refuse("--speakers: needs --passes 2")
     if args.summary is not None:
         require_writable(args.summary, force=True)
     with _executor(args.scheduler) as executor, _Display() as display:
         summary = batch(
             args.inputs,
             args.output,
+            scp=args.scp,
+            manifest=args.manifest,
             model=args.model,
             frame_ms=args.frame_ms,
             knots=args.knots,
+            passes=args.passes,
+            speakers=args.speakers,
             layout=args.layout,
             format=args.format,
+            records=args.extras == "records",
             channel=args.channel,
             raw=args.raw,
             jobs=args.jobs,
             executor=executor,
             force=args.force,
+            check_content=args.check_content,
             progress=display.show,
         )
     _print_summary(summary)
@@ -170,7 +213,21 @@ def _print_summary(summary: Summary) -> None:
     else:
         lines.append("nothing was left to do")
     if summary.warnings:
-        lines.append(f'{summary.warnings} with a "warning" in the manifest: cut or clipped')
+        lines.append(f'{summary.warnings} with a "warning" in the manifest')
+    if summary.empty:
+        lines.append(f"{summary.empty} empty")
+    if summary.passed_over:
+        suffixes = ", ".join(
+            suffix if n == 1 else f"{suffix} ({n})" for suffix, n in summary.passed_over.items()
+        )
+        lines.append(f"{sum(summary.passed_over.values())} passed over: {suffixes}")
+    if summary.late:
+        lines.append(
+            f"{summary.late} came after the first pass of their speakers, and start from it; "
+            "-f makes all anew"
+        )
+    if summary.unused_speaker_lines:
+        lines.append(f"{summary.unused_speaker_lines} lines of --speakers name no recording here")
     if summary.failures:
         lines.append(f"{summary.failures} failed, see the manifest:")
         reasons = list(summary.failures_by_reason.items())

@@ -10,7 +10,11 @@ from codec2_eq.commands import options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("input", metavar="FILE", help="vectors, network, codebook, .c2 or audio")
+    parser.add_argument(
+        "input",
+        metavar="FILE",
+        help="vectors, network, codebook, .c2, audio, or the folder of a corpus",
+    )
     options.add_format(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
 

@@ -95,9 +95,16 @@ class Pool:
                     "scheduler: has dropped the work; run again to go on where it was"
                 ) from error
             except Exception as error:
-                if type(error).__name__ != "KilledWorker":  # Dask's, after several deaths
+                if type(error).__name__ == "KilledWorker":  # Dask's, after several deaths
+                    self._again(call, error)
+                elif self._restartable or isinstance(error, (Codec2EqError, OSError)):
                     raise
-                self._again(call, error)
+                else:  # most likely it does not know what it is asked for
+                    raise Codec2EqError(
+                        "workers",
+                        f"one failed with {type(error).__name__}: {error}",
+                        "install the same codec2_eq on all machines",
+                    ) from error
             else:
                 self._suspects = max(0, self._suspects - 1)
                 call.done(result)

@@ -4,20 +4,20 @@
 Folders are searched by suffix, in the order of their names, through symbolic links; a link to a
 folder that is being searched already is passed over, and so are hidden files and folders. What is
 named but cannot be read (a missing file, a folder without permission) is listed all the same: it
-fails where it would be read, and so appears among the failures.
+fails where it would be read, and so appears among the failures. Files of other suffixes are only
+counted.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from codec2_eq.audio.stream import RAW_SUFFIXES
+from codec2_eq.corpus.lists import Item, read_list
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import read_error
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -56,15 +56,41 @@ ABSENT = Stamp(0, 0)
 """The stamp of what cannot be looked at."""
 
 
+class Origin(NamedTuple):
+    """What a list says of an utterance, beyond the recording's path.
+
+    path : of the recording relative to the base, empty if that is the utterance's name
+    offset, duration : the part of it that the utterance is, s; without a duration to its end
+    """
+
+    path: str = ""
+    offset: float = 0.0
+    duration: float | None = None
+    id: str | None = None
+    speaker: str | None = None
+
+
+WHOLE = Origin()
+"""Of a recording that is an utterance, of which no list says more."""
+
+
 class Listing(NamedTuple):
-    """Recordings by name, in order; names are paths relative to `base`."""
+    """Utterances by name, in order; names are paths relative to `base`.
+
+    origins : of those of which a list says more than a path
+    passed_over : how many files of each other suffix the folders hold
+    """
 
     base: str
     stamps: dict[str, Stamp]
+    origins: Mapping[str, Origin] = {}
+    passed_over: Mapping[str, int] = {}
 
 
-def list_recordings(inputs: Iterable[str], base: str | None = None) -> Listing:
-    """Find the recordings in files, folders and ``@lists``, each once.
+def list_recordings(
+    inputs: Iterable[str], base: str | None = None, *, items: Iterable[Item] = ()
+) -> Listing:
+    """Find the recordings in files, folders and ``@lists``, and of other lists, each once.
 
     base : folder that names are relative to; by default the deepest that holds all inputs
     A list holds one path a line, or separated by zero bytes; ``@-`` is stdin.
@@ -73,21 +99,47 @@ def list_recordings(inputs: Iterable[str], base: str | None = None) -> Listing:
     none at all.
     """
     roots = [os.path.abspath(path) for path in _expand(inputs)]
-    found = {path: state for root in roots for path, state in _search(root)}
-    if not found:
+    named = [item._replace(path=os.path.abspath(item.path)) for item in items]
+    search = _Search()
+    found = {path: stamp for root in roots for path, stamp in search.root(root)}
+    of_items = {item.path: _stamp(item.path) for item in named}
+    if not found and not of_items:
         raise Codec2EqError(
             f"{' '.join(roots) or 'inputs'}: no recordings there; name audio files, or folders "
             "with files of audio suffixes (.wav, .flac, .ogg, .mp3, .raw…)"
         )
-    base = _common_folder(roots) if base is None else base
+    base = _common_folder([*roots, *of_items]) if base is None else base
     prefix = os.path.join(base, "")
-    for path in found:
+    for path in (*found, *of_items):
         if not path.startswith(prefix):
             raise Codec2EqError(
                 f"{path}: lies outside {base}, relative to which this corpus is laid out; choose "
                 "another output folder for it"
             )
-    return Listing(base, {path[len(prefix) :]: state for path, state in found.items()})
+    stamps = {path[len(prefix) :]: stamp for path, stamp in found.items()}
+    origins: dict[str, Origin] = {}
+    for item in named:
+        name, origin = _utterance(item, item.path[len(prefix) :], origins)
+        origins[name] = origin
+        stamps[name] = of_items[item.path]
+    return Listing(base, stamps, origins, search.passed_over)
+
+
+def _utterance(item: Item, name: str, taken: Mapping[str, Origin]) -> tuple[str, Origin]:
+    """Name an utterance of a list: a recording, or a part of one as if it had its own file."""
+    origin = Origin("", 0.0, None, item.id, item.speaker)
+    stem, suffix = os.path.splitext(name)
+    if item.duration is not None or item.offset:
+        end = "end" if item.duration is None else f"{item.offset + item.duration:010.3f}"
+        part = f"{stem}-{item.offset:010.3f}-{end}".replace(".", "_")
+        origin = origin._replace(path=name, offset=item.offset, duration=item.duration)
+        stem, name = part, part + suffix
+    if taken.get(name, origin) != origin:
+        if item.id is None or os.sep in item.id or taken.get(f"{stem}-{item.id}{suffix}"):
+            raise Codec2EqError(name, "is listed twice with different facts", "remove one")
+        origin = origin._replace(path=origin.path or name)
+        name = f"{stem}-{item.id}{suffix}"
+    return name, origin
 
 
 def _expand(inputs: Iterable[str]) -> Iterator[str]:
@@ -95,24 +147,9 @@ def _expand(inputs: Iterable[str]) -> Iterator[str]:
         if not given:
             raise Codec2EqError("an input has an empty name; is a variable not set?")
         if given.startswith("@"):
-            yield from _read_list(given[1:])
+            yield from read_list(given[1:])
         else:
             yield given
-
-
-def _read_list(path: str) -> list[str]:
-    try:
-        if path == "-":
-            if sys.stdin is None:
-                raise Codec2EqError("stdin: is closed; give it the list, or name a file as @FILE")
-            data = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as handle:
-                data = handle.read()
-    except OSError as error:
-        raise read_error(path, error) from error
-    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 def _common_folder(roots: Iterable[str]) -> str:
@@ -121,41 +158,54 @@ def _common_folder(roots: Iterable[str]) -> str:
     )
 
 
-def _search(root: str) -> Iterator[tuple[str, Stamp]]:
+def _stamp(path: str) -> Stamp:
     try:
-        found = os.stat(root)
-    except OSError:
-        yield root, ABSENT
-        return
-    if stat.S_ISDIR(found.st_mode):
-        yield from _search_folder(root, ((found.st_dev, found.st_ino),))
-    else:
-        yield root, Stamp(found.st_size, found.st_mtime_ns)
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ABSENT
+    return Stamp(found.st_size, found.st_mtime_ns)
 
 
-def _search_folder(
-    folder: str, ancestors: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[str, Stamp]]:
-    """Yield the recordings below a folder; ancestors are the folders on the way to it."""
-    try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError:
-        yield folder, ABSENT
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        is_audio = os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES
+class _Search:
+    """Looks for recordings, and counts what it passes over by suffix."""
+
+    def __init__(self) -> None:
+        self.passed_over: Counter[str] = Counter()
+
+    def root(self, root: str) -> Iterator[tuple[str, Stamp]]:
+        """Yield a file, or the recordings below a folder."""
+        if os.path.isdir(root):
+            found = os.stat(root)
+            yield from self._folder(root, ((found.st_dev, found.st_ino),))
+        else:
+            yield root, _stamp(root)
+
+    def _folder(
+        self, folder: str, ancestors: tuple[tuple[int, int], ...]
+    ) -> Iterator[tuple[str, Stamp]]:
+        """Yield the recordings below a folder; ancestors are the folders on the way to it."""
         try:
-            if entry.is_dir():
-                found = entry.stat()
-                here = (found.st_dev, found.st_ino)
-                if here not in ancestors:
-                    yield from _search_folder(entry.path, (*ancestors, here))
-            elif is_audio:
-                found = entry.stat()
-                yield entry.path, Stamp(found.st_size, found.st_mtime_ns)
-        except OSError:  # a link to nothing or to itself, or gone since
-            if is_audio:
-                yield entry.path, ABSENT
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            yield folder, ABSENT
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            suffix = os.path.splitext(entry.name)[1].lower()
+            is_audio = suffix in AUDIO_SUFFIXES
+            try:
+                if entry.is_dir():
+                    found = entry.stat()
+                    here = (found.st_dev, found.st_ino)
+                    if here not in ancestors:
+                        yield from self._folder(entry.path, (*ancestors, here))
+                elif is_audio:
+                    found = entry.stat()
+                    yield entry.path, Stamp(found.st_size, found.st_mtime_ns)
+                else:
+                    self.passed_over[suffix or "no suffix"] += 1
+            except OSError:  # a link to nothing or to itself, or gone since
+                if is_audio:
+                    yield entry.path, ABSENT

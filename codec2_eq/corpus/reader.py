@@ -8,16 +8,18 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
-from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
+from codec2_eq.corpus.digests import LEVEL_ROW_BYTES
+from codec2_eq.corpus.plan import levels_name
+from codec2_eq.corpus.store import HIDDEN_FOLDER, MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
-from codec2_eq.vectors.reader import BLOCK_ROWS, read_vectors
+from codec2_eq.vectors.reader import BLOCK_ROWS, read_record, read_vectors
 
 OPEN_FILES = 64
 """Vector files that stay open: all shards of most corpora, few of the files of a tree."""
@@ -33,6 +35,9 @@ class Utterance:
     audio_filepath : the recording; duration : its length in s
     frames : number of vectors; path, offset : file and first row that they are in
     warning : what is amiss with the recording, if anything
+    id, speaker, audio_offset : what the list told that named it; audio_offset is where it begins in
+        the recording, s
+    key, byte : in archives, its key and where its first row begins
     """
 
     audio_filepath: str
@@ -42,6 +47,19 @@ class Utterance:
     offset: int
     model: str
     warning: str | None = None
+    id: str | None = None
+    speaker: str | None = None
+    audio_offset: float = 0.0
+    key: str | None = None
+    byte: int | None = None
+
+
+class Levels(NamedTuple):
+    """What the analysis told of an utterance's frames: level in dB, pitch in Hz, voicing."""
+
+    mean_db: NDArray[np.float32]
+    f0_hz: NDArray[np.float32]
+    voiced: NDArray[np.bool_]
 
 
 def open_corpus(folder: PathLike) -> Corpus:
@@ -58,7 +76,7 @@ def open_corpus(folder: PathLike) -> Corpus:
         )
     try:
         with open(manifest, "rb") as handle:
-            lines = [json.loads(line) for line in handle]
+            lines = [_parse_line(line) for line in handle]
         return Corpus(store.root, options, lines)
     except FileNotFoundError:
         raise Codec2EqError(
@@ -67,7 +85,7 @@ def open_corpus(folder: PathLike) -> Corpus:
         ) from None
     except OSError as error:
         raise read_error(manifest, error) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise Codec2EqError(
             f"{manifest}: damaged ({error}); run codec2-eq batch again to make it"
         ) from error
@@ -88,6 +106,15 @@ class Corpus(Sequence[Utterance]):
         self._utterances = [Utterance(**line) for line in lines if "error" not in line]
         frames = [utterance.frames for utterance in self._utterances]
         self._ends = np.cumsum(frames, dtype=np.int64)
+        self._open = functools.lru_cache(OPEN_FILES)(self._map)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the files that are open here: each process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "_open"}
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        """Be as the corpus that was pickled."""
+        vars(self).update(fields)
         self._open = functools.lru_cache(OPEN_FILES)(self._map)
 
     # Utterances
@@ -117,7 +144,46 @@ class Corpus(Sequence[Utterance]):
     def vectors(self, utterance: int | Utterance) -> NDArray[np.float32]:
         """Return the vectors (frames, K) of an utterance, mapped into memory and read-only."""
         found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
+        if found.byte is not None:
+            return self._archived(found.path, found.byte, found.frames)
         return self._rows(found.path, found.offset, found.offset + found.frames)
+
+    def levels(self, utterance: int | Utterance) -> Levels:
+        """Return level, pitch and voicing of an utterance's frames, if the corpus keeps them.
+
+        It does in format npz, and in layout shards if it was made with records.
+        Raises Codec2EqError if it does not.
+        """
+        found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
+        full = os.path.join(self.folder, found.path)
+        if self.options.records:
+            number = int(found.path.removeprefix("part-").split(".")[0])
+            full = os.path.join(self.folder, levels_name(number))
+            start = found.offset * LEVEL_ROW_BYTES
+            try:
+                rows = np.fromfile(full, "<f4", found.frames * 3, offset=start).reshape(-1, 3)
+            except (OSError, ValueError) as error:
+                raise _unreadable(full, str(error)) from error
+            if len(rows) < found.frames:
+                raise _unreadable(full, f"ends after {len(rows)} of {found.frames} frames")
+            return Levels(rows[:, 0], rows[:, 1], rows[:, 2] > 0)
+        if self.options.format != "npz":
+            raise Codec2EqError(
+                self.folder, "keeps vectors alone", "make it with --with records, or --format npz"
+            )
+        record = read_record(full)
+        if record.mean_db is None or record.f0_hz is None or record.voiced is None:
+            raise _unreadable(full, "holds vectors alone")
+        return Levels(record.mean_db, record.f0_hz, record.voiced)
+
+    def _archived(self, path: str, start: int, n_frames: int) -> NDArray[np.float32]:
+        """Return rows that begin at a byte of an archive."""
+        full = os.path.join(self.folder, path)
+        try:
+            data = self._open(path)
+            return np.frombuffer(data, "<f4", n_frames * K, start).reshape(-1, K)
+        except ValueError as error:
+            raise _unreadable(full, f"ends before row {n_frames} of an utterance") from error
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """Yield the vectors of each utterance: a generator for ``tf.data.Dataset``."""
@@ -128,24 +194,26 @@ class Corpus(Sequence[Utterance]):
         """Return rows of a vector file; raise Codec2EqError if it ends before them."""
         rows = self._open(path)
         if len(rows) < last:
-            raise Codec2EqError(
-                f"{os.path.join(self.folder, path)}: cannot be read as vectors (has {len(rows)} "
-                f"rows, the manifest tells of {last}); run codec2-eq batch again to make it"
+            raise _unreadable(
+                os.path.join(self.folder, path),
+                f"has {len(rows)} rows, the manifest tells of {last}",
             )
         return rows[first:last]
 
     def _map(self, path: str) -> NDArray[np.float32]:
         full = os.path.join(self.folder, path)
-        if not path.endswith(".f32"):
-            return read_vectors(full)
         try:
+            if path.endswith((".ark", ".tar")):
+                return np.memmap(full, np.uint8, "r")  # type: ignore[return-value]  # rows lie anywhere
+            if not path.endswith(".f32"):
+                return read_vectors(full)
             if os.path.getsize(full) < MAP_BYTES:
                 return np.fromfile(full, "<f4").reshape(-1, K)
             return np.memmap(full, "<f4", "r").reshape(-1, K)
+        except Codec2EqError:
+            raise
         except (OSError, ValueError) as error:
-            raise Codec2EqError(
-                f"{full}: cannot be read as vectors ({error}); run codec2-eq batch again to make it"
-            ) from error
+            raise _unreadable(full, str(error)) from error
 
     # One array
 
@@ -195,6 +263,14 @@ class Corpus(Sequence[Utterance]):
         path, first, last = "", 0, 0
         while start < stop:
             utterance = self._utterances[index]
+            if utterance.byte is not None:
+                begin = start - (int(self._ends[index]) - utterance.frames)
+                rows = self.vectors(utterance)[begin : begin + stop - start]
+                if len(rows):
+                    yield rows
+                start += len(rows)
+                index += 1
+                continue
             skipped = start - (int(self._ends[index]) - utterance.frames)
             n_rows = min(utterance.frames - skipped, stop - start)
             row = utterance.offset + skipped
@@ -207,3 +283,49 @@ class Corpus(Sequence[Utterance]):
             index += 1
         if last > first:
             yield self._rows(path, first, last)
+
+
+def _unreadable(path: str, why: str) -> Codec2EqError:
+    return Codec2EqError(
+        path, f"cannot be read as vectors ({why})", "run codec2-eq batch again to make it"
+    )
+
+
+_LINE_KINDS: dict[str, Any] = {
+    "audio_filepath": str,
+    "duration": (int, float),
+    "frames": int,
+    "path": (str, type(None)),
+    "offset": (int, type(None)),
+    "model": str,
+    "error": str,
+    "warning": str,
+    "id": str,
+    "speaker": str,
+    "audio_offset": (int, float),
+    "key": str,
+    "byte": int,
+}
+
+
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """Parse a line of the manifest; raise ValueError if it is none, or leads out of the folder."""
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("a line that is no object")
+    for name, value in fields.items():
+        kind = _LINE_KINDS.get(name)
+        if kind is None or not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} {value!r}")
+        if isinstance(value, int) and not 0 <= value < 1 << 62:
+            raise ValueError(f"{name} {value!r}")
+    missing = {"audio_filepath", "duration", "frames", "path", "offset", "model"} - fields.keys()
+    if missing:
+        raise ValueError(f"a line without {min(missing)}")
+    if "error" not in fields:
+        path = fields["path"]
+        if path is None or fields["offset"] is None:
+            raise ValueError("an utterance without vectors")
+        if os.path.isabs(path) or not {"..", HIDDEN_FOLDER}.isdisjoint(path.split("/")):
+            raise ValueError(f"path {path!r} leads elsewhere")
+    return fields

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A corpus from its recordings to its manifest: plan, work, join, tell."""
+"""A corpus from its recordings to its manifest: plan, work, join, list."""
 
 from __future__ import annotations
 
@@ -15,12 +15,25 @@ from typing import Any, NamedTuple
 
 from codec2_eq import __version__
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
+from codec2_eq.corpus import speakers as first_pass
+from codec2_eq.corpus.containers import LAYOUTS
 from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
-from codec2_eq.corpus.listing import list_recordings
-from codec2_eq.corpus.manifest import Manifest, Summary
-from codec2_eq.corpus.plan import Part, Plan, make_plan
+from codec2_eq.corpus.listing import Listing, list_recordings
+from codec2_eq.corpus.lists import read_manifest, read_scp
+from codec2_eq.corpus.manifest import Manifest, Summary, script_names
+from codec2_eq.corpus.plan import (
+    Part,
+    Plan,
+    clear_hidden,
+    discard,
+    read_plan,
+    refuse_existing,
+)
+from codec2_eq.corpus.review import make_plan
 from codec2_eq.corpus.store import (
+    MANIFEST_FILE,
     OPTIONS_FILE,
+    Entry,
     Options,
     Store,
     TaskLine,
@@ -32,18 +45,22 @@ from codec2_eq.corpus.worker import (
     TaskResult,
     Whereabouts,
     do_task,
+    hear_speakers,
     join_part,
     try_recording,
     write_job,
 )
-from codec2_eq.equalisers.equaliser import DEFAULT, load_equaliser
+from codec2_eq.equalisers.equaliser import DEFAULT, check_passes, load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
-from codec2_eq.files import PathLike
+from codec2_eq.files import PathLike, write_error
 from codec2_eq.system import core_count
 from codec2_eq.vectors.reader import FORMATS
 
-LAYOUTS = ("tree", "shards")
+Paths = PathLike | Iterable[PathLike]
+
+HEARD_AT_ONCE = 64
+"""Recordings whose first pass is one call, at least."""
 
 
 class Progress(NamedTuple):
@@ -56,39 +73,62 @@ class Progress(NamedTuple):
     new_failures: list[tuple[str, str]]
 
 
+class Source(NamedTuple):
+    """What the recordings are asked for by: see `batch`."""
+
+    inputs: list[str]
+    scp: list[str]
+    manifest: list[str]
+    speakers: str
+
+
 def batch(
-    inputs: PathLike | Iterable[PathLike],
+    inputs: Paths,
     output: PathLike,
     *,
+    scp: Paths = (),
+    manifest: Paths = (),
     model: str = DEFAULT,
     frame_ms: int = FRAME_MS,
     knots: str = "pick",
+    passes: int = 1,
+    speakers: PathLike | None = None,
     layout: str = "tree",
     format: str = "f32",
+    records: bool = False,
     channel: int | str = "mix",
     raw: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
     force: bool = False,
+    check_content: bool = False,
     progress: Callable[[Progress], object] | None = None,
 ) -> Summary:
     """Extract and equalise recordings into a folder; do what is missing if that was begun before.
 
     inputs : files, folders, and ``@lists`` of these
+    scp : files like Kaldi's wav.scp; manifest : JSON lines of NeMo or Lhotse
     frame_ms, knots : time between two vectors, and how they are made: see `codec2_eq.Extractor`
-    layout : "tree", a vector file for each recording; "shards", few large ``.f32`` files
+    passes : 2 to equalise each recording from what a first pass over it has taught
+    speakers : pool the first passes by speaker: a file of lines ``utterance-or-path speaker``, or
+        "folder", where each folder is one
+    layout : "tree", a vector file for each recording; "shards", few large ``.f32`` files; "kaldi",
+        few large archives; "webdataset", few large tars
     format : of the files in layout tree: "f32", "npy" or "npz"
+    records : keep level, pitch and voicing beside the vectors in layout shards
     jobs : local processes, by default all cores; executor : any other workers, such as those of
         Dask's ``Client.get_executor()``, which see inputs and output under the same paths
     force : make the corpus anew if there is one
+    check_content : compare what recordings and outputs hold, not only their sizes and times
     progress : called now and then
 
     A recording that cannot be read is a failure in the manifest; the others go on.
     Raises Codec2EqError if the output is in use by another run, was made with other options or of
     other inputs, or cannot be written. What is done then stays; a further run goes on there.
     """
-    named = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    names = [os.fspath(path) for path in named]
+    source = Source(_paths(inputs), _paths(scp), _paths(manifest), os.fspath(speakers or ""))
+    if speakers and check_passes(passes) == 1:
+        raise Codec2EqError("speakers", "are pooled in a first pass", "pass passes=2 (--passes 2)")
     equaliser = load_equaliser(model, frame_ms=frame_ms)
     store = Store(os.fspath(output))
     options = Options(
@@ -102,39 +142,80 @@ def batch(
         raw=raw,
         version=__version__,
         knots=check_knots(knots, frame_ms),
+        passes=check_passes(passes),
+        speakers="" if not speakers else first_pass.kind_of(source.speakers),
+        records=_check_records(layout, records),
     )
     if jobs is not None and jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one is needed")
     store.create()
-    with store.locked():
-        job, plan = _prepare(Job(store, options, equaliser), names, force=force)
-        choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
-        with choice as pool, _job_on_disk(job) as file:
-            return _Run(job, file, plan, pool, progress or (lambda _: None)).run()
+    try:
+        with store.locked():
+            job = Job(store, options, equaliser, check_content)
+            job, plan, listing, unused = _prepare(job, source, force=force)
+            choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
+            with choice as pool, _job_on_disk(job) as file:
+                summary = _Run(job, file, plan, pool, progress or (lambda _: None)).run()
+    except OSError as error:  # of the folder's own files: recordings' are told with them
+        raise write_error(error.filename or store.root, error) from error
+    summary.passed_over = dict(listing.passed_over)
+    summary.unused_speaker_lines = unused
+    return summary
 
 
-def _prepare(job: Job, inputs: list[str], *, force: bool) -> tuple[Job, Plan]:
+def _paths(given: Paths) -> list[str]:
+    named = [given] if isinstance(given, (str, os.PathLike)) else given
+    return [os.fspath(path) for path in named]
+
+
+def _prepare(job: Job, source: Source, *, force: bool) -> tuple[Job, Plan, Listing, int]:
     """Find the recordings and what is left to do; the job returned has its base.
 
     With force what was there before is discarded, once the recordings are found.
     """
     store = job.store
-    before = None if force else store.read_options()
-    listing = list_recordings(inputs, before.base if before else None)
-    if force:
-        store.discard()
+    before = None
+    with contextlib.suppress(Codec2EqError) if force else contextlib.nullcontext():
+        before = store.read_options()
+    items = [item for path in source.scp for item in read_scp(path)]
+    items += [item for path in source.manifest for item in read_manifest(path)]
+    base = before.base if before and not force else None
+    listing = list_recordings(source.inputs, base, items=items)
+    unused = 0
+    if source.speakers:
+        listing, unused = first_pass.with_speakers(listing, source.speakers)
     job = replace(job, options=replace(job.options, base=listing.base))
+    if force:
+        discard(store, before)
+        before = None
+    elif before is None:
+        for name in (MANIFEST_FILE, *script_names(job.options)):
+            refuse_existing(store.path(name))
     if before is None:
+        clear_hidden(store)
         store.write_options(job.options)
     else:
         _refuse_changes(store, before, job.options)
     try:
         retry = functools.partial(try_recording, job)
-        return job, make_plan(store, job.options, listing, retry, force=force)
+        plan = make_plan(
+            store, job.options, listing, retry, own=force, check_content=job.check_content
+        )
     except Codec2EqError:
         if before is None:  # there is no corpus yet, and its options may be others
             remove(store.path(OPTIONS_FILE))
         raise
+    if before is not None and not store.has_options(job.options):  # it was cut
+        store.write_options(job.options)
+    return job, plan, listing, unused
+
+
+def _check_records(layout: str, records: bool) -> bool:
+    if records and layout != "shards":
+        raise Codec2EqError(
+            f"records in layout {layout}", "are kept beside shards", "in a tree, choose format npz"
+        )
+    return records
 
 
 def _check_format(layout: str, format: str) -> str:
@@ -142,8 +223,8 @@ def _check_format(layout: str, format: str) -> str:
         raise Codec2EqError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
     if format not in FORMATS:
         raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-    if layout == "shards" and format != "f32":
-        raise Codec2EqError(f"format {format}: shards are .f32; choose layout tree for {format}")
+    if layout != "tree" and format != "f32":
+        raise Codec2EqError(f"format {format}: {layout} are .f32; choose layout tree for {format}")
     return format
 
 
@@ -195,6 +276,7 @@ class _Run:
         pool: Pool,
         progress: Callable[[Progress], object],
     ) -> None:
+        self._job = job
         self._store = job.store
         self._manifest = Manifest(job.store, job.options)
         self._file = file
@@ -215,11 +297,28 @@ class _Run:
         self._tell([])
         with self._manifest:
             self._list_joined()
+            late = self._hear_speakers()
             self._pool.calls.extend(self._calls())
             self._pool.run()
             summary = self._manifest.finish()
+        summary.late = late
         elapsed_s = time.monotonic() - started
+        first_pass.forget_frames(self._store)
         return self._complete(summary, elapsed_s)
+
+    def _hear_speakers(self) -> int:
+        """Make the first passes that are missing; return how many recordings came after theirs."""
+        if not self._job.options.speakers or not self._job.equaliser.stateful:
+            return 0
+        to_hear, late = first_pass.first_passes(self._store, read_plan(self._store) or [])
+        group: list[tuple[str, list[Entry]]] = []
+        for speaker in to_hear:
+            group.append(speaker)
+            if sum(len(entries) for _, entries in group) >= HEARD_AT_ONCE or speaker is to_hear[-1]:
+                self._pool.calls.append(Call(hear_speakers, (self._file, group), lambda _: None))
+                group = []
+        self._pool.run()
+        return late
 
     def _calls(self) -> Iterator[Call]:
         for part in self._plan.parts:

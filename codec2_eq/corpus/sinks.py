@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where the vectors of a corpus go: files of their own, or one behind another in a shard."""
+"""Where the vectors of a corpus go: files of their own, or one behind another in a large one."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.corpus.store import Options, Store, TaskLine, remove
+from codec2_eq.corpus.containers import CONTAINERS
+from codec2_eq.corpus.digests import add_span, new_digest
+from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Store, TaskLine, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK
-from codec2_eq.system import open_new, replace_file
+from codec2_eq.system import open_new
 from codec2_eq.vectors.reader import VectorWriter
 
 
@@ -43,100 +46,175 @@ class Writing:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             told = write_error(self._path, error)
-            raise (told if error.errno in _NAME_ERRORS else OutputError(str(told))) from error
+            raise told if error.errno in _NAME_ERRORS else as_output_error(told) from error
+
+
+def as_output_error(error: Codec2EqError) -> OutputError:
+    """Return an error as one of the output."""
+    return OutputError(error.subject, error.problem, error.remedy)
+
+
+class Written(NamedTuple):
+    """What lies in the output of one utterance."""
+
+    n_bytes: int
+    digest: str
 
 
 class Sink(Protocol):
-    """Takes the vectors of one recording after another; after an abort all is as before."""
+    """Takes the vectors of one utterance after another; after an abort all is as before.
+
+    What is committed appears when the drafts are renamed to their targets.
+    """
 
     n_frames: int
+    drafts: list[tuple[str, str]]
 
-    def begin(self) -> None:
-        """Expect a recording."""
+    def begin(self, entry: Entry) -> None:
+        """Expect an utterance."""
 
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
+    def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         """Take its next vectors, and what the analysis told of them."""
 
-    def commit(self, output: str) -> None:
-        """Let the recording appear, in layout tree under its name in the corpus."""
+    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
+        """Keep the utterance; facts are what its manifest line tells."""
 
     def abort(self) -> None:
-        """Drop the recording."""
+        """Drop the utterance."""
+
+    def close(self) -> None:
+        """Have all files complete, before they are renamed."""
 
 
 @contextlib.contextmanager
 def open_sink(store: Store, options: Options, task: TaskLine) -> Iterator[Sink]:
-    """Take the vectors of a task; what it wrote appears at the end, or file by file."""
-    if options.layout == "shards":
-        shard = _ShardSink(store, task)
-        with contextlib.closing(shard):
-            yield shard
-            shard.finish()
+    """Take the vectors of a task; drafts that have not been renamed at the end are removed."""
+    sink: Sink
+    if not options.is_tree:
+        sink = _PartSink(store, options, task)
+    elif options.format == "f32":
+        sink = _PlainSink(store, options)
     else:
-        plain = options.format == "f32"
-        sink = _PlainSink(store, options) if plain else _WriterSink(store, options)
-        try:
-            yield sink
-        except BaseException:
+        sink = _WriterSink(store, options)
+    try:
+        yield sink
+    finally:
+        with contextlib.suppress(Codec2EqError):
             sink.abort()
-            raise
+            sink.close()
+        for draft, _ in sink.drafts:
+            with contextlib.suppress(Codec2EqError):
+                remove(draft)
 
 
-class _ShardSink:
-    """One recording after another in one file, the piece of a shard."""
+class _PartSink:
+    """One utterance after another in one file, the piece of a part."""
 
-    def __init__(self, store: Store, task: TaskLine) -> None:
+    def __init__(self, store: Store, options: Options, task: TaskLine) -> None:
         self.n_frames = 0
-        self._path = store.piece(task.number, ".f32")
-        self._draft = store.draft(".f32")
-        self._end = 0  # of the recordings committed
+        self._container = CONTAINERS[options.layout]
+        targets = [store.piece(task.number, self._container.suffix)]
+        if options.records:
+            targets.append(store.piece(task.number, ".levels"))
+        self.drafts = [(store.draft(os.path.splitext(path)[1]), path) for path in targets]
+        self._path = targets[0]
+        self._ends = [0, 0]  # of the utterances committed
+        self._head = b""
+        self._files: list[IO[bytes]] = []
         with Writing(self._path):
-            self._file = open(self._draft, "wb", buffering=0)
+            for draft, _ in self.drafts:
+                self._files.append(open(draft, "x+b", buffering=0))
 
-    def begin(self) -> None:
+    def begin(self, entry: Entry) -> None:
         self.n_frames = 0
+        self._head = self._container.head(entry.output, 0)
+        if self._head:  # written again when the number of frames is known
+            with Writing(self._path):
+                _write_all(self._files[0], self._head)
 
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
+    def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         with Writing(self._path):
-            _write_all(self._file.fileno(), vectors)
+            _write_all(self._files[0], _bytes_of(vectors))
+            if len(self._files) > 1:
+                _write_all(self._files[1], _bytes_of(_levels(frames)))
         self.n_frames += len(vectors)
 
-    def commit(self, output: str) -> None:
-        self._end = self._file.tell()
+    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
+        main = self._files[0]
+        with Writing(self._path):
+            start, rows_end = self._ends[0], main.tell()
+            if self._head:
+                main.seek(start)
+                _write_all(main, self._container.head(entry.output, self.n_frames))
+                main.seek(rows_end)
+            n_bytes = rows_end - start - len(self._head)
+            _write_all(main, self._container.tail(entry.output, n_bytes, facts))
+            digest = new_digest()
+            for index, file in enumerate(self._files):
+                end = file.tell()
+                add_span(digest, file, self._ends[index], end - self._ends[index])
+                self._ends[index] = end
+        return Written(self._ends[0] - start, digest.hexdigest())
 
     def abort(self) -> None:
         with Writing(self._path):
-            self._file.truncate(self._end)
-            self._file.seek(self._end)
-
-    def finish(self) -> None:
-        """Let the piece appear."""
-        with Writing(self._path):
-            replace_file(self._draft, self._path)
+            for file, end in zip(self._files, self._ends, strict=False):
+                if not file.closed:
+                    file.truncate(end)
+                    file.seek(end)
 
     def close(self) -> None:
-        """Close the file; remove it if it has not become the piece."""
-        self._file.close()
-        remove(self._draft)
+        with Writing(self._path):
+            for file in self._files:
+                file.close()
+
+
+def _levels(frames: RateK) -> NDArray[np.float32]:
+    """Return level [dB], pitch [Hz] and voicing of frames as rows."""
+    return np.stack([frames.mean_db, frames.f0_hz, frames.voiced.astype(np.float32)], axis=1)
 
 
 class _TreeSink:
-    """A file for each recording, which appears where it belongs when it is whole."""
+    """A file for each utterance."""
 
     def __init__(self, store: Store, options: Options) -> None:
         self.n_frames = 0
+        self.drafts: list[tuple[str, str]] = []
         self._store = store
         self._options = options
-        self._draft = store.draft(f".{options.format}")
+        self._draft = ""
+        self._folders: set[str] = set()
 
-    def _place(self, output: str) -> None:
+    def _new_draft(self) -> str:
+        self.n_frames = 0
+        self._draft = self._store.draft(f".{self._options.format}")
+        return self._draft
+
+    def _keep(self, output: str) -> None:
+        """Have the draft appear under its name at the end, which is to be possible."""
         target = self._store.path(output)
-        with Writing(target):
+        folder = os.path.dirname(target)
+        if folder not in self._folders:
             try:
-                replace_file(self._draft, target)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                replace_file(self._draft, target)
+                self._store.confined(output)
+            except Codec2EqError as error:
+                raise as_output_error(error) from error
+            with Writing(target):
+                os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+        with Writing(target), contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.lstat(target).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "")
+        self.drafts.append((self._draft, target))
+        self._draft = ""
+
+    def abort(self) -> None:
+        if self._draft:
+            remove(self._draft)
+            self._draft = ""
+
+    def close(self) -> None:
+        """Do nothing: each file is complete."""
 
 
 class _PlainSink(_TreeSink):
@@ -144,23 +222,27 @@ class _PlainSink(_TreeSink):
 
     _descriptor = -1
 
-    def begin(self) -> None:
-        self.n_frames = 0
-        with Writing(self._draft):
+    def begin(self, entry: Entry) -> None:
+        self._digest = new_digest()
+        with Writing(self._new_draft()):
             self._descriptor = open_new(self._draft)
 
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
+    def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
+        view = _bytes_of(vectors)
+        self._digest.update(view)
         with Writing(self._draft):
-            _write_all(self._descriptor, vectors)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
         self.n_frames += len(vectors)
 
-    def commit(self, output: str) -> None:
+    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
         self._close()
-        self._place(output)
+        self._keep(entry.output)
+        return Written(self.n_frames * ROW_BYTES, self._digest.hexdigest())
 
     def abort(self) -> None:
         self._close()
-        remove(self._draft)
+        super().abort()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -176,47 +258,60 @@ class _WriterSink(_TreeSink):
         super().__init__(store, options)
         self._open = contextlib.ExitStack()
 
-    def begin(self) -> None:
+    def begin(self, entry: Entry) -> None:
         options = self._options
         self._writer = VectorWriter(
-            self._draft,
+            self._new_draft(),
             format=options.format,
             force=True,
             model=options.model,
             frame_ms=options.frame_ms,
+            durable=False,
         )
         with self._telling():
             self._open.enter_context(self._writer)
 
-    def write(self, block: RateK, vectors: NDArray[np.float32]) -> None:
+    def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         with self._telling():
-            self._writer.write(replace(block, vectors=vectors))
+            self._writer.write(replace(frames, vectors=vectors))
 
-    def commit(self, output: str) -> None:
+    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
         with self._telling():
             self._open.close()
-        self.n_frames = self._writer.n_frames
-        self._place(output)
+            self.n_frames = self._writer.n_frames
+            digest = new_digest()
+            with open(self._draft, "rb", buffering=0) as file:
+                n_bytes = os.fstat(file.fileno()).st_size
+                add_span(digest, file, 0, n_bytes)
+        self._keep(entry.output)
+        return Written(n_bytes, digest.hexdigest())
 
     def abort(self) -> None:
         with contextlib.suppress(_Abandoned), self._open.pop_all():
             raise _Abandoned
-        remove(self._draft)
+        super().abort()
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
         try:
-            yield
+            with Writing(self._draft):
+                yield
+        except OutputError:
+            raise
         except Codec2EqError as error:
-            raise OutputError(str(error)) from error
+            raise as_output_error(error) from error
 
 
 class _Abandoned(Exception):
     """Makes a VectorWriter drop its file."""
 
 
-def _write_all(descriptor: int, vectors: NDArray[np.float32]) -> None:
-    """Write vectors as little-endian float32."""
-    view = np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8).data
+def _bytes_of(rows: NDArray[np.float32]) -> memoryview:
+    """Return rows as little-endian float32."""
+    return np.ascontiguousarray(rows, "<f4").reshape(-1).view(np.uint8).data
+
+
+def _write_all(file: IO[bytes], data: bytes | memoryview) -> None:
+    view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[file.write(view) :]

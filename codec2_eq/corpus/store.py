@@ -6,10 +6,11 @@ are, one object an utterance). The manifest is there if and only if the corpus i
 
 For the next run, in the folder ``.codec2-eq``: ``plan.jsonl``, a line for each task; ``tasks/``,
 the pieces that finished tasks have left; ``parts/``, the records of parts whose tasks are all done
-and whose pieces are joined; ``new/``, files in the making, of no use to anyone else; ``lock``.
+and whose pieces are joined; ``speakers/``, what first passes have learnt; ``new/``, files in the
+making, of no use to anyone else; ``lock``. What else lies there is not ours and is left alone.
 
-All files appear by renaming. A piece's records appear after its vectors, a part's records after its
-shard: records tell that all is there.
+All files appear by renaming, once their data are on the disk. A piece's records appear after its
+vectors, a part's records after its shard: records tell that all is there.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from codec2_eq.codec2 import K
-from codec2_eq.corpus.listing import Stamp
+from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
+from codec2_eq.durable import sync_path, sync_together
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
-from codec2_eq.system import host_name, replace_file
+from codec2_eq.system import BINARY, host_name, replace_file
 
 FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"
@@ -37,6 +39,12 @@ ROW_BYTES = 4 * K
 
 LOCK_PATIENCE_S = 2.0
 """How long the workers of a run that was killed may take to follow it."""
+
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+_FOLDERS = ("new", "tasks", "parts", "speakers")
+_DRAFT_NAME = re.compile(r"[0-9a-f]{16}(\.\w+)?|\d{8}\.at|holder")
+_PIECE_NAME = re.compile(r"(\d{8})\.\w+")
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,28 @@ class Options:
     raw: bool
     version: str
     knots: str = "pick"
+    passes: int = 1
+    speakers: str = ""
+    records: bool = False
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether each utterance has a file of its own."""
+        return self.layout == "tree"
 
 
 class Entry(NamedTuple):
-    """A recording in the plan: name relative to the base, bytes, and its file in layout tree."""
+    """An utterance in the plan: its name, bytes, and its file in layout tree or its key."""
 
     name: str
     size: int
     output: str = ""
+    origin: Origin = WHOLE
+
+    @property
+    def path(self) -> str:
+        """Path of the recording relative to the base."""
+        return self.origin.path or self.name
 
 
 class TaskLine(NamedTuple):
@@ -72,7 +94,11 @@ class TaskLine(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What has become of a recording, and the stamp that the recording had."""
+    """What has become of an utterance, and the stamp that the recording had.
+
+    n_bytes, digest : of what lies in its file, or in its part's
+    content : digest of the recording, if it was asked for
+    """
 
     name: str
     size: int
@@ -82,6 +108,9 @@ class Record(NamedTuple):
     problem: str | None = None
     remedy: str = ""
     warning: str | None = None
+    n_bytes: int = 0
+    digest: str = ""
+    content: str = ""
 
     @property
     def stamp(self) -> Stamp:
@@ -108,24 +137,30 @@ class Store:
         """Path of a file for the user."""
         return os.path.join(self.root, name)
 
-    def shard(self, part: int) -> str:
-        """Path of the vectors of a part in layout shards."""
-        return self.path(shard_name(part))
+    def confined(self, name: str) -> str:
+        """Path of a file for the user; raise Codec2EqError if a link leads it out of the folder."""
+        path = os.path.join(self.root, name)
+        root = os.path.realpath(self.root)
+        folder = os.path.realpath(os.path.dirname(path))
+        if folder != root and not folder.startswith(os.path.join(root, "")):
+            raise Codec2EqError(
+                os.path.dirname(path), "leads out of the output folder by a link", "remove the link"
+            )
+        return path
 
     def plan(self) -> str:
         """Path of the plan."""
         return os.path.join(self.hidden, "plan.jsonl")
 
     def piece(self, task: int, suffix: str) -> str:
-        """Path of what a finished task has left: ``.jsonl`` records, ``.f32`` vectors."""
+        """Path of what a finished task has left: ``.jsonl`` records, and in parts its vectors."""
         return os.path.join(self.hidden, "tasks", f"{task:08d}{suffix}")
 
     def pieces(self) -> list[tuple[int, str]]:
         """Task numbers and paths of all pieces that are there."""
         folder = os.path.join(self.hidden, "tasks")
-        return [
-            (int(name.split(".")[0]), os.path.join(folder, name)) for name in os.listdir(folder)
-        ]
+        names = [_PIECE_NAME.fullmatch(name) for name in os.listdir(folder)]
+        return [(int(name[1]), os.path.join(folder, name[0])) for name in names if name]
 
     def part(self, part: int) -> str:
         """Path of the records of a finished part."""
@@ -138,10 +173,12 @@ class Store:
     # The folder as a whole
 
     def create(self) -> None:
-        """Make the folders; raise Codec2EqError if that cannot be."""
+        """Make the folders; raise Codec2EqError if that cannot be, or a link is in their place."""
         try:
-            for name in ("new", "tasks", "parts"):
-                os.makedirs(os.path.join(self.hidden, name), exist_ok=True)
+            for folder in (self.hidden, *(os.path.join(self.hidden, name) for name in _FOLDERS)):
+                os.makedirs(folder, exist_ok=True)
+                if os.path.islink(folder):
+                    raise Codec2EqError(folder, "is a link and no folder of ours", "remove it")
         except OSError as error:
             raise write_error(self.root, error) from error
 
@@ -153,20 +190,20 @@ class Store:
         """
         import filelock
 
-        lock = filelock.FileLock(os.path.join(self.hidden, "lock"))
+        path = os.path.join(self.hidden, "lock")
+        if os.path.islink(path):
+            raise Codec2EqError(path, "is a link and no lock of ours", "remove it")
+        lock = filelock.FileLock(path)
         holder = os.path.join(self.new, "holder")
         try:
             held = lock.acquire(timeout=LOCK_PATIENCE_S)
         except filelock.Timeout as error:
-            with contextlib.suppress(FileNotFoundError), open(holder) as handle:
-                raise self._in_use(handle.read()) from error
-            raise self._in_use("just ending") from error
+            raise self._in_use((self.read(holder) or b"just ending").decode()) from error
         except OSError as error:
-            raise write_error(lock.lock_file, error) from error
+            raise write_error(path, error) from error
         with held:
             self.clear_drafts()
-            with open(holder, "w") as handle:
-                handle.write(f"process {os.getpid()} on {host_name()}")
+            self.write(holder, f"process {os.getpid()} on {host_name()}".encode(), durable=False)
             try:
                 yield
             finally:
@@ -181,113 +218,174 @@ class Store:
     def clear_drafts(self) -> None:
         """Remove what those who were killed had in the making."""
         for name in os.listdir(self.new):
-            remove(os.path.join(self.new, name))
+            path = os.path.join(self.new, name)
+            if _DRAFT_NAME.fullmatch(name) and (os.path.islink(path) or not os.path.isdir(path)):
+                remove(path)
 
-    def discard(self) -> None:
-        """Remove the corpus: what its plan and its shards hold, no other file.
+    # Files
 
-        The manifest goes first: while it is there, so are the vectors.
-        """
-        remove(self.path(MANIFEST_FILE))
-        parts = {int(name.split(".")[0]) for name in os.listdir(os.path.join(self.hidden, "parts"))}
-        with contextlib.suppress(Codec2EqError):  # what a damaged plan told of is left
-            for task, entries in self.read_plan():
-                parts.add(task.part)
-                for entry in entries:
-                    if entry.output:
-                        remove(self.path(entry.output))
-        for part in parts:
-            remove(self.shard(part))
-            remove(self.part(part))
-        remove(self.path(OPTIONS_FILE))
-        remove(self.plan())
-        shutil.rmtree(os.path.join(self.hidden, "tasks"), ignore_errors=True)
-        self.create()
-
-    # Options
-
-    def read_options(self) -> Options | None:
-        """Read how the corpus was made; None if there is none."""
-        path = self.path(OPTIONS_FILE)
+    def read(self, path: str) -> bytes | None:
+        """Read a file of ours; None if there is none, or a link is in its place."""
         try:
-            with open(path, encoding="utf-8") as handle:
-                fields = json.load(handle)
-            if fields.pop("kind") != FORMAT:
-                raise ValueError("of another kind")
-            return Options(**fields)
-        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDONLY | NO_LINK | BINARY)
+        except OSError:
             return None
-        except OSError as error:
-            raise read_error(path, error) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Codec2EqError(
-                f"{path}: does not describe a corpus of this version ({error}); choose another "
-                "folder, or remove this one"
-            ) from error
+        with open(descriptor, "rb") as handle:
+            return handle.read()
 
-    def write_options(self, options: Options) -> None:
-        """Write how the corpus is made."""
-        text = json.dumps({"kind": FORMAT, **asdict(options)}, indent=1) + "\n"
-        self.write(self.path(OPTIONS_FILE), text.encode())
+    def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file that appears whole; raise Codec2EqError if it cannot be.
 
-    # Plan and records
-
-    def read_plan(self) -> Iterator[tuple[TaskLine, list[Entry]]]:
-        """Yield the tasks in order, with their recordings; none if there is no plan.
-
-        Raises Codec2EqError if it is damaged.
+        durable : it outlives a power loss from now on
         """
+        draft = self.write_draft(path, data)
         try:
-            with open(self.plan(), "rb") as handle:
-                position = 0
-                for line in handle:
-                    try:
-                        yield parse_task(line, position)
-                    except (ValueError, TypeError, KeyError) as error:
-                        raise Codec2EqError(
-                            f"{self.plan()}: damaged ({error}); make the corpus anew with -f"
-                        ) from error
-                    position += len(line)
-        except FileNotFoundError:
-            return
-
-    def read_task(self, task: TaskLine) -> list[Entry]:
-        """Read the recordings of one task."""
-        with open(self.plan(), "rb") as handle:
-            handle.seek(task.position)
-            return parse_task(handle.readline(), task.position)[1]
-
-    def read_records(self, path: str) -> list[Record] | None:
-        """Read the records of a piece or a part; None if there are none, or they are damaged."""
-        try:
-            with open(path, "rb") as handle:
-                return [Record(*json.loads(line)) for line in handle]
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-
-    def write_records(self, path: str, records: Iterable[Record]) -> None:
-        """Write the records of a piece or a part."""
-        self.write(path, b"".join(json_line(record) for record in records))
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file that appears whole; raise Codec2EqError if it cannot be."""
-        draft = self.draft()
-        try:
-            with open(draft, "wb", buffering=0) as handle:
-                view = memoryview(data)
-                while view:
-                    view = view[handle.write(view) :]
+            if durable:
+                sync_path(draft)
             replace_file(draft, path)
+            if durable:
+                sync_path(os.path.dirname(path))
         except OSError as error:
             remove(draft)
             raise write_error(path, error) from error
 
+    def write_draft(self, path: str, data: bytes) -> str:
+        """Write what is to become a file; return where it is."""
+        draft = self.draft()
+        try:
+            with open(draft, "xb", buffering=0) as handle:
+                view = memoryview(data)
+                while view:
+                    view = view[handle.write(view) :]
+        except OSError as error:
+            remove(draft)
+            raise write_error(path, error) from error
+        return draft
 
-def parse_task(line: bytes, position: int) -> tuple[TaskLine, list[Entry]]:
-    """Parse a line of the plan."""
-    fields = json.loads(line)
-    entries = [Entry(*entry) for entry in fields["recordings"]]
-    return TaskLine(fields["task"], fields["part"], position), entries
+    def publish(self, drafts: Sequence[tuple[str, str]], *, record: tuple[str, str]) -> None:
+        """Rename drafts to their targets and then a record of them; all of it durable.
+
+        Raises OSError if that cannot be.
+        """
+        sync_together(self.root, (draft for draft, _ in (*drafts, record)))
+        for draft, target in drafts:
+            replace_file(draft, target)
+        if drafts:
+            sync_together(self.root, {os.path.dirname(target) for _, target in drafts})
+        replace_file(*record)
+
+    # Options
+
+    def read_options(self) -> Options | None:
+        """Read how the corpus was made; None if there is none, or what tells of it is cut.
+
+        Raises Codec2EqError if the folder holds a corpus of another kind.
+        """
+        path = self.path(OPTIONS_FILE)
+        try:
+            with open(path, "rb") as handle:
+                data = handle.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise read_error(path, error) from error
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):  # cut: the plan has them, too
+            return self._planned_options()
+        try:
+            return parse_options(fields)
+        except ValueError as error:
+            raise Codec2EqError(
+                path,
+                f"does not describe a corpus of this version ({error})",
+                "choose another folder, or remove this one",
+            ) from error
+
+    def _planned_options(self) -> Options | None:
+        head = (self.read(self.plan()) or b"").partition(b"\n")[0]
+        try:
+            return parse_options(json.loads(head))
+        except (ValueError, RecursionError):
+            return None
+
+    def write_options(self, options: Options) -> None:
+        """Write how the corpus is made."""
+        self.write(self.path(OPTIONS_FILE), _options_text(options))
+
+    def has_options(self, options: Options) -> bool:
+        """Whether these options are there, whole."""
+        return self.read(self.path(OPTIONS_FILE)) == _options_text(options)
+
+    # Records
+
+    def read_records(self, path: str) -> list[Record] | None:
+        """Read the records of a piece or a part; None if there are none, or they are damaged."""
+        data = self.read(path)
+        if data is None or not data.endswith(b"\n"):
+            return None
+        try:
+            return [parse_record(line) for line in data.splitlines() if line]
+        except (ValueError, RecursionError):
+            return None
+
+    def write_records(self, path: str, records: Iterable[Record]) -> None:
+        """Write the records of a piece or a part."""
+        self.write(path, record_lines(records))
+
+
+def _options_text(options: Options) -> bytes:
+    return json.dumps(options_fields(options), indent=1).encode() + b"\n"
+
+
+def options_fields(options: Options) -> dict[str, Any]:
+    """Return options as JSON has them."""
+    return {"kind": FORMAT, **asdict(options)}
+
+
+def parse_options(fields: Any) -> Options:
+    """Return options from JSON; raise ValueError for anything else."""
+    if not isinstance(fields, dict) or fields.get("kind") != FORMAT:
+        raise ValueError("of another kind")
+    own = {name: value for name, value in fields.items() if name != "kind"}
+    kinds = Options.__annotations__
+    for name, value in own.items():
+        if name not in kinds or type(value).__name__ != kinds[name]:
+            raise ValueError(f"{name} {value!r}")
+    try:
+        return Options(**own)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+_RECORD_KINDS: tuple[Any, ...] = (
+    str,
+    int,
+    int,
+    int,
+    int,
+    (str, type(None)),
+    str,
+    (str, type(None)),
+    int,
+    str,
+    str,
+)
+
+
+def parse_record(line: bytes) -> Record:
+    """Parse a record; raise ValueError if it is none."""
+    values = json.loads(line)
+    if not isinstance(values, list) or len(values) != len(_RECORD_KINDS):
+        raise ValueError("no record")
+    if not all(isinstance(v, kind) for v, kind in zip(values, _RECORD_KINDS, strict=True)):
+        raise ValueError("a record with values of other types")
+    return Record(*values)
+
+
+def record_lines(records: Iterable[Record]) -> bytes:
+    """Return records as lines."""
+    return b"".join(json_line(record) for record in records) or b"\n"
 
 
 def json_line(value: Any) -> bytes:
@@ -295,12 +393,11 @@ def json_line(value: Any) -> bytes:
     return json.dumps(value).encode("ascii") + b"\n"
 
 
-def shard_name(part: int) -> str:
-    """Name of a shard's file."""
-    return f"part-{part:05d}.f32"
-
-
 def remove(path: str) -> None:
-    """Remove a file if it is there."""
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a file if it is there; raise Codec2EqError if that cannot be."""
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise write_error(path, error) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a worker does: recordings of a task to vectors and records, pieces of a part to a shard.
+"""What a worker does: recordings of a task to vectors and records, pieces of a part to one file.
 
 A worker is told a few numbers and reads the plan where it writes its results, so that a task costs
 the same to hand over whatever it holds, and a cluster needs nothing but a common folder.
@@ -10,36 +10,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import pickle
-import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
-from codec2_eq.audio.stream import stream_audio
-from codec2_eq.audio.wav import plain_samples
+from codec2_eq import __version__
+from codec2_eq.audio.resample import RATE_HZ
+from codec2_eq.corpus import speakers
+from codec2_eq.corpus.build import code_sha256
+from codec2_eq.corpus.containers import CONTAINERS
+from codec2_eq.corpus.digests import content_of
 from codec2_eq.corpus.listing import ABSENT, Stamp
-from codec2_eq.corpus.plan import CRASHED
+from codec2_eq.corpus.plan import CRASHED, levels_name, part_name, read_task
+from codec2_eq.corpus.recording import Heard, equalised, failure, frames_of, require_file, stamp_of
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
-from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Record, Store, TaskLine, remove
+from codec2_eq.corpus.store import Entry, Options, Record, Store, TaskLine, record_lines, remove
+from codec2_eq.durable import sync_path
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.extraction import extract_blocks
-from codec2_eq.files import read_error
 from codec2_eq.records import RateK
-from codec2_eq.system import BINARY, append_file, open_new, replace_file, write_at_start
+from codec2_eq.system import append_file, host_name, open_new, write_at_start
 
 JOB_FILE = "job.pickle"
-
-SHORT_BYTES = 1 << 20
-"""Recordings below are read at once if they are plain WAV: a minute."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,16 @@ class Job:
     store: Store
     options: Options
     equaliser: Equaliser
+    check_content: bool = False
 
 
 class JobFile(NamedTuple):
-    """Where workers find the job, and the sha256 of it: they run no other."""
+    """Where workers find the job, its sha256, and whose code it is for: they run no other."""
 
     path: str
     sha256: str
+    version: str
+    code_sha256: str
 
 
 class TaskResult(NamedTuple):
@@ -71,20 +72,26 @@ def write_job(job: Job) -> JobFile:
     """Leave the job where workers find it."""
     data = pickle.dumps(job)
     path = os.path.join(job.store.hidden, JOB_FILE)
-    job.store.write(path, data)
-    return JobFile(path, hashlib.sha256(data).hexdigest())
+    job.store.write(path, data, durable=False)
+    return JobFile(path, hashlib.sha256(data).hexdigest(), __version__, code_sha256())
 
 
 @functools.lru_cache(maxsize=4)
 def _load_job(file: JobFile) -> Job:
-    try:
-        with open(file.path, "rb") as handle:
-            data = handle.read()
-    except OSError as error:
+    if (__version__, code_sha256()) != (file.version, file.code_sha256):
         raise OutputError(
-            f"{file.path}: cannot be read by a worker ({error.strerror}); workers need the "
-            "recordings and the output folder under the same paths"
-        ) from error
+            f"worker {os.getpid()} on {host_name()}",
+            f"runs codec2_eq {__version__} (code {code_sha256()[:8]}), the job is of "
+            f"{file.version} (code {file.code_sha256[:8]})",
+            "install the same on all machines",
+        )
+    data = Store(os.path.dirname(os.path.dirname(file.path))).read(file.path)
+    if data is None:
+        raise OutputError(
+            file.path,
+            "cannot be read by a worker",
+            "workers need the recordings and the output folder under the same paths",
+        )
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise OutputError(f"{file.path}: is not of this run; is another one at work?")
     return pickle.loads(data)
@@ -98,8 +105,9 @@ def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskRe
     """
     job = _load_job(file)
     store = job.store
-    records = {r.name: r for r in store.read_records(store.piece(task.number, ".jsonl")) or ()}
-    entries = store.read_task(task)
+    target = store.piece(task.number, ".jsonl")
+    records = {r.name: r for r in store.read_records(target) or ()}
+    entries = read_task(store, task)
     n_bytes = sum(entry.size for entry in entries)
     if entries and len(records) == len(entries):  # by a worker that died after it was done
         return TaskResult(n_bytes, 0, 0, [])
@@ -109,62 +117,96 @@ def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskRe
             if entry.name not in records:
                 here.tell(index)
                 records[entry.name] = _do(job, entry, sink, skip)
-                fresh.append(records[entry.name])
-    store.write_records(store.piece(task.number, ".jsonl"), [records[e.name] for e in entries])
+                fresh.append((entry, records[entry.name]))
+        sink.close()
+        draft = store.write_draft(target, record_lines(records[e.name] for e in entries))
+        with Writing(target):
+            store.publish(sink.drafts, record=(draft, target))
+    failed = [(entry, record) for entry, record in fresh if record.problem is not None]
     return TaskResult(
         n_bytes,
-        sum(record.n_samples for record in fresh),
+        sum(record.n_samples for _, record in fresh),
         len(fresh),
-        [(os.path.join(job.options.base, r.name), r.error) for r in fresh if r.problem is not None],
+        [(os.path.join(job.options.base, e.path), record.error) for e, record in failed],
     )
 
 
-def join_part(file: JobFile, part: int, tasks: tuple[TaskLine, ...]) -> None:
-    """Join the pieces of a part's tasks to its records and, in layout shards, its shard."""
+def hear_speakers(file: JobFile, drawn: list[tuple[str, list[Entry]]]) -> None:
+    """Make the first passes over some speakers' recordings."""
     job = _load_job(file)
-    store = job.store
-    if os.path.exists(store.part(part)):  # a worker that died after it has done this
+    for speaker, entries in drawn:
+        speakers.hear(job.store, job.options, job.equaliser, speaker, entries)
+
+
+def join_part(file: JobFile, part: int, tasks: tuple[TaskLine, ...]) -> None:
+    """Join the pieces of a part's tasks to its records and, but in layout tree, its file."""
+    job = _load_job(file)
+    store, options = job.store, job.options
+    target = store.part(part)
+    if os.path.exists(target):  # a worker that died after it has done this
         return
-    lines = b"".join(_read(store.piece(task.number, ".jsonl")) for task in tasks)
-    if job.options.layout == "shards":
-        records = (Record(*json.loads(line)) for line in lines.splitlines())
-        _join_shard(store, part, tasks, sum(record.n_frames for record in records))
-    store.write(store.part(part), lines)
+    records = [_records_of(store, task) for task in tasks]
+    drafts = []
+    if not options.is_tree:
+        container = CONTAINERS[options.layout]
+        n_bytes = sum(record.n_bytes for piece in records for record in piece)
+        path = store.path(part_name(options, part))
+        drafts.append((_join(store, tasks, container.suffix, path, n_bytes, container.end), path))
+        if options.records:
+            path = store.path(levels_name(part))
+            drafts.append((_join(store, tasks, ".levels", path, None, b""), path))
+    draft = store.write_draft(target, record_lines(r for piece in records for r in piece))
+    with Writing(target):
+        store.publish(drafts, record=(draft, target))
+        sync_path(os.path.dirname(target))
     for task in tasks:
-        remove(store.piece(task.number, ".jsonl"))
-        remove(store.piece(task.number, ".f32"))
+        for suffix in (".jsonl", ".levels", *(c.suffix for c in CONTAINERS.values())):
+            remove(store.piece(task.number, suffix))
 
 
-def _join_shard(store: Store, part: int, tasks: tuple[TaskLine, ...], n_frames: int) -> None:
-    draft = store.draft(".f32")
-    with Writing(store.shard(part)):
-        with open(draft, "wb", buffering=0) as out:
-            for task in tasks:
-                with open(store.piece(task.number, ".f32"), "rb", buffering=0) as piece:
-                    append_file(piece.fileno(), out.fileno())
-            n_bytes = out.tell()
-        if n_bytes != n_frames * ROW_BYTES:
-            raise OutputError(
-                f"{store.shard(part)}: pieces of {n_bytes} bytes for {n_frames} frames; was the "
-                f"folder {store.hidden} changed meanwhile? run again"
-            )
-        replace_file(draft, store.shard(part))
+def _records_of(store: Store, task: TaskLine) -> list[Record]:
+    path = store.piece(task.number, ".jsonl")
+    records = store.read_records(path)
+    if records is None:
+        raise _changed_meanwhile(store, path)
+    return records
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as handle:
-        return handle.read()
+def _join(
+    store: Store,
+    tasks: tuple[TaskLine, ...],
+    suffix: str,
+    path: str,
+    n_bytes: int | None,
+    end: bytes,
+) -> str:
+    """Join pieces to a draft of a file; return the draft's path."""
+    draft = store.draft(suffix)
+    with Writing(path), open(draft, "xb", buffering=0) as out:
+        for task in tasks:
+            with open(store.piece(task.number, suffix), "rb", buffering=0) as piece:
+                append_file(piece.fileno(), out.fileno())
+        joined = out.seek(0, os.SEEK_END)
+        if n_bytes is not None and joined != n_bytes:
+            raise _changed_meanwhile(store, path)
+        out.write(end)
+    return draft
 
 
-# One recording
+def _changed_meanwhile(store: Store, path: str) -> OutputError:
+    return OutputError(
+        path, "its pieces are not as they were made", f"was {store.hidden} changed? run again"
+    )
 
 
-def try_recording(job: Job, name: str) -> bool:
-    """Whether a recording can be read from beginning to end."""
-    path = os.path.join(job.options.base, name)
+# One utterance
+
+
+def try_recording(job: Job, entry: Entry) -> bool:
+    """Whether an utterance can be read from beginning to end."""
     try:
-        _require_file(path)
-        for _ in _vectors(job, path, _Counter()):
+        require_file(os.path.join(job.options.base, entry.path))
+        for _ in frames_of(job.options, entry, Heard()):
             pass
     except Exception:
         return False
@@ -172,106 +214,86 @@ def try_recording(job: Job, name: str) -> bool:
 
 
 def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
-    """Extract and equalise one recording; return what has become of it."""
-    path = os.path.join(job.options.base, entry.name)
+    """Extract and equalise one utterance; return what has become of it."""
+    path = os.path.join(job.options.base, entry.path)
     stamp = ABSENT
-    counter = _Counter()
     try:
-        stamp = _stamp_of(path)
-        _require_file(path)
+        stamp = stamp_of(path)
+        require_file(path)
         if entry.name in skip:
             raise Codec2EqError(path, CRASHED, "convert it to WAV")
-        sink.begin()
-        for block, vectors in _vectors(job, path, counter):
+        content = content_of(path) if job.check_content else ""
+        heard, frames = _frames(job, entry, stamp)
+        sink.begin(entry)
+        for block, vectors in _vectors(job, entry, frames):
             sink.write(block, vectors)
-        if _stamp_of(path) != stamp:
+        if stamp_of(path) != stamp:
             raise Codec2EqError(path, "changed while it was read", "run again when it is complete")
-        sink.commit(entry.output)
+        warnings = list(heard.warnings)
+        if not sink.n_frames and "is empty" not in " ".join(warnings):
+            warnings.append(f"is empty: no frame of {job.options.frame_ms} ms in it")
+        facts = _facts(job, entry, heard, sink.n_frames)
+        written = sink.commit(entry, facts)
     except OutputError:
         raise
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
-        return Record(entry.name, *stamp, 0, 0, *_failure(path, error))
-    warning = "; ".join(counter.warnings) or None
-    return Record(entry.name, *stamp, counter.n_samples, sink.n_frames, warning=warning)
+        return Record(entry.name, *stamp, 0, 0, *failure(path, error))
+    warning = "; ".join(warnings) or None
+    return Record(
+        entry.name,
+        *stamp,
+        heard.n_samples,
+        sink.n_frames,
+        warning=warning,
+        n_bytes=written.n_bytes,
+        digest=written.digest,
+        content=content,
+    )
 
 
-class _Counter:
-    """Counts samples on their way, and keeps what was odd about them."""
+def _frames(job: Job, entry: Entry, stamp: Stamp) -> tuple[Heard, Iterable[RateK]]:
+    """Return the frames of an utterance, as a first pass has kept them or from its recording."""
+    kept = speakers.frames_kept(job.store, job.options, entry, stamp)
+    if kept is not None:
+        return kept[0], [kept[1]]
+    heard = Heard()
+    return heard, frames_of(job.options, entry, heard)
 
-    def __init__(self) -> None:
-        self.n_samples = 0
-        self.warnings: list[str] = []
 
-
-def _vectors(job: Job, path: str, counter: _Counter) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
+def _vectors(
+    job: Job, entry: Entry, frames: Iterable[RateK]
+) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
-    equaliser = job.equaliser.stream()
-    samples, options = _samples(job, path, counter), job.options
-    for block in extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots):
-        yield block, equaliser.process(block.vectors)
+    if job.options.speakers and entry.origin.speaker is not None:
+        stream = job.equaliser.stream(speakers.state_of(job.store, entry.origin.speaker))
+        for block in frames:
+            yield block, stream.process(block.vectors)
+    else:
+        yield from equalised(job.equaliser, frames, passes=job.options.passes)
 
 
-def _samples(job: Job, path: str, counter: _Counter) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks of a recording; of one that is short and plain, all of it."""
-    options = job.options
-    if options.channel in ("mix", "1") and not options.raw and path.endswith(".wav"):
-        plain = _read_plain(path)
-        if plain is not None:
-            counter.n_samples = len(plain)
-            yield plain
-            return
-    with stream_audio(path, channel=options.channel, raw=options.raw, log=False) as blocks:
-        counter.warnings = blocks.warnings
-        for block in blocks:
-            counter.n_samples += len(block)
-            yield block
+def _facts(job: Job, entry: Entry, heard: Heard, n_frames: int) -> dict[str, Any]:
+    return {
+        "audio_filepath": os.path.join(job.options.base, entry.path),
+        "duration": heard.n_samples / RATE_HZ,
+        "frames": n_frames,
+        "model": job.options.model,
+        **origin_facts(entry),
+    }
 
 
-def _read_plain(path: str) -> NDArray[np.float32] | None:
-    """Read a short and plain WAV file at 8 kHz; None for all else, be it that it cannot be read."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | BINARY)
-        try:
-            n_bytes = os.fstat(descriptor).st_size
-            data = os.read(descriptor, n_bytes + 1) if n_bytes < SHORT_BYTES else b""
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-    plain = plain_samples(data)
-    if plain is None or not RATE_HZ <= plain[1] <= MAX_RATE_HZ:
-        return None
-    samples, rate = plain
-    return samples.astype(np.float32) if rate == RATE_HZ else to_8khz(samples, rate)
-
-
-def _stamp_of(path: str) -> Stamp:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise read_error(path, error) from error
-    if stat.S_ISDIR(found.st_mode):
-        raise Codec2EqError(path, "no permission to list this folder", "check its mode and owner")
-    return Stamp(found.st_size, found.st_mtime_ns)
-
-
-def _require_file(path: str) -> None:
-    """Raise Codec2EqError for what might be read without end, or block."""
-    if not os.path.isfile(path):
-        raise Codec2EqError(
-            path, "is a pipe or device, not a file", "process it with codec2-eq run"
-        )
-
-
-def _failure(path: str, error: Exception) -> tuple[str, str]:
-    """Return why a recording failed and the remedy, both without its path."""
-    if not isinstance(error, Codec2EqError):
-        return f"{type(error).__name__}: {error}", ""
-    if error.problem:
-        return error.problem, error.remedy
-    problem, _, remedy = error.subject.removeprefix(f"{path}: ").partition("; ")
-    return problem, remedy
+def origin_facts(entry: Entry) -> dict[str, Any]:
+    """Return what a list has told of an utterance, as manifests have it."""
+    origin = entry.origin
+    facts: dict[str, Any] = {}
+    if origin.id is not None:
+        facts["id"] = origin.id
+    if origin.speaker is not None:
+        facts["speaker"] = origin.speaker
+    if origin.offset or origin.duration is not None:
+        facts["audio_offset"] = origin.offset
+    return facts
 
 
 # Where a worker is, should it die
@@ -304,11 +326,9 @@ class Whereabouts:
 
     def last_seen(self) -> str | None:
         """Name of the recording on which the worker died; None if it had begun with none."""
-        try:
-            with open(self._path, "rb") as handle:
-                data = handle.read()
-        except FileNotFoundError:
+        data = self._store.read(self._path)
+        if data is None or len(data) < 8:
             return None
-        if len(data) < 8:
-            return None
-        return self._store.read_task(self._task)[struct.unpack("<q", data)[0]].name
+        entries = read_task(self._store, self._task)
+        index = struct.unpack("<q", data[:8])[0]
+        return entries[index].name if 0 <= index < len(entries) else None

@@ -326,6 +326,7 @@ class VectorWriter:
     format : "f32", "npy" or "npz"; by default by the suffix, f32 for a pipe
     model : name of the equaliser that made the vectors, told in .npz
     frame_ms : time between vectors that is told in .npz for blocks that do not tell it, ms
+    durable : the file outlives a power loss once it is there
 
     Raises Codec2EqError if the file exists and `force` is false, or cannot be written.
     """
@@ -338,6 +339,7 @@ class VectorWriter:
         force: bool = False,
         model: str = "none",
         frame_ms: int = FRAME_MS,
+        durable: bool = True,
     ) -> None:
         self.path = path
         self.format = vector_format(path, format)
@@ -345,12 +347,15 @@ class VectorWriter:
         self.n_frames = 0
         self._model = model
         self._frame_ms = frame_ms
+        self._durable = durable
         self._resources = contextlib.ExitStack()
         self._sink: _Sink | None = None
 
     def __enter__(self) -> VectorWriter:
         with contextlib.ExitStack() as files:
-            out = files.enter_context(open_output(self.path, force=self.force))
+            out = files.enter_context(
+                open_output(self.path, force=self.force, durable=self._durable)
+            )
             spools = files.enter_context(contextlib.ExitStack())
             self._sink = sink = self._make_sink(out, spools)
             # Called first of all at the exit; what it raises keeps the file from appearing.

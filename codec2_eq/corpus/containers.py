@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands before and behind an utterance's rows in the files of a corpus of few large files.
+
+Rows are float32 in all of them. A shard of layout `shards` holds nothing else. An archive of Kaldi
+has the key and the size of the matrix before each; a tar of WebDataset has headers, and a member of
+JSON behind it that tells of the utterance.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codec2_eq.codec2 import K
+
+TAR_BLOCK_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file: its suffix, and the bytes that surround rows and end the file.
+
+    head : from the key and the number of rows; its length depends on the key alone
+    tail : from the key, the number of bytes of the rows, and what is to be told of the utterance
+    """
+
+    suffix: str
+    head: Callable[[str, int], bytes]
+    tail: Callable[[str, int, dict[str, Any]], bytes]
+    end: bytes = b""
+
+
+def _kaldi_head(key: str, n_frames: int) -> bytes:
+    """Return the key and a binary header; Kaldi matrix/kaldi-matrix.cc."""
+    return key.encode() + b" \0BFM " + struct.pack("<bibi", 4, n_frames, 4, K)
+
+
+def _npy_header(n_frames: int) -> bytes:
+    """Return an .npy header of fixed length."""
+    rows = np.broadcast_to(np.float32(0), (n_frames, K))
+    header = io.BytesIO()
+    fields = np.lib.format.header_data_from_array_1_0(rows) | {"fortran_order": False}
+    np.lib.format.write_array_header_1_0(header, fields)
+    return header.getvalue()
+
+
+def _tar_header(name: str, n_bytes: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = n_bytes
+    member.mode = 0o644
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _padding(n_bytes: int) -> bytes:
+    return b"\0" * (-n_bytes % TAR_BLOCK_BYTES)
+
+
+def _tar_head(key: str, n_frames: int) -> bytes:
+    header = _npy_header(n_frames)
+    return _tar_header(f"{key}.npy", len(header) + 4 * K * n_frames) + header
+
+
+def _tar_tail(key: str, n_bytes: int, facts: dict[str, Any]) -> bytes:
+    text = json.dumps(facts).encode()
+    member = _tar_header(f"{key}.json", len(text)) + text + _padding(len(text))
+    return _padding(len(_npy_header(0)) + n_bytes) + member
+
+
+def _nothing(*_: Any) -> bytes:
+    return b""
+
+
+CONTAINERS = {
+    "shards": Container(".f32", _nothing, _nothing),
+    "kaldi": Container(".ark", _kaldi_head, _nothing),
+    "webdataset": Container(".tar", _tar_head, _tar_tail, b"\0" * (2 * TAR_BLOCK_BYTES)),
+}
+"""By layout. Layout `tree` has none: each utterance has a file of its own."""
+
+LAYOUTS = ("tree", *CONTAINERS)
+
+
+def key_of(layout: str, stem: str) -> str:
+    """Return the key of an utterance in an archive: its id or name as the format can have it."""
+    key = "_".join(stem.split()) or "_"
+    if layout == "webdataset":  # where a key ends at its first dot
+        key = key.replace(".", "_")
+    return key

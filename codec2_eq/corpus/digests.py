@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Digests of what a corpus holds, by which damage is found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from codec2_eq.corpus.store import Record
+
+DIGEST_BYTES = 16
+
+LEVEL_ROW_BYTES = 12
+"""Bytes of a frame's level, pitch and voicing beside a shard."""
+
+_READ_BYTES = 1 << 20
+
+
+def new_digest() -> hashlib.blake2b:
+    """Return a digest to be updated."""
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+
+def add_span(digest: hashlib.blake2b, file: IO[bytes], start: int, n_bytes: int) -> None:
+    """Add a span of a file to a digest, as far as it is there."""
+    file.seek(start)
+    while n_bytes and (data := file.read(min(n_bytes, _READ_BYTES))):
+        digest.update(data)
+        n_bytes -= len(data)
+
+
+def content_of(path: str) -> str:
+    """Return the digest of a recording; empty if it cannot be read."""
+    digest = new_digest()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            add_span(digest, file, 0, os.fstat(file.fileno()).st_size)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def spans_hold(records: Iterable[Record], path: str, levels: str | None = None) -> bool:
+    """Whether the spans of a file, one behind another, have the digests of their records."""
+    try:
+        files = [open(name, "rb", buffering=0) for name in (path, levels) if name is not None]
+    except OSError:
+        return False
+    try:
+        return all(_next_span_holds(record, files) for record in records if record.problem is None)
+    except OSError:
+        return False
+    finally:
+        for file in files:
+            file.close()
+
+
+def _next_span_holds(record: Record, files: Sequence[IO[bytes]]) -> bool:
+    digest = new_digest()
+    sizes = (record.n_bytes, record.n_frames * LEVEL_ROW_BYTES)
+    for file, n_bytes in zip(files, sizes, strict=False):
+        add_span(digest, file, file.tell(), n_bytes)
+    return digest.hexdigest() == record.digest

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lists of recordings: plain ones, Kaldi's wav.scp, and manifests of NeMo and Lhotse.
+
+What cannot be understood is refused with its line: a list never yields a path that is not in it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import read_error
+
+MOST_BYTES = 1 << 32
+"""No list is larger: 40 million lines of 100 bytes."""
+
+_UTF8_REMEDY = "save it as UTF-8, one path a line"
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+class Item(NamedTuple):
+    """What a list says of an utterance.
+
+    offset, duration : the part of the recording that it is, s; without a duration to its end
+    """
+
+    path: str
+    id: str | None = None
+    offset: float = 0.0
+    duration: float | None = None
+    speaker: str | None = None
+
+
+def read_list(path: str) -> list[str]:
+    """Read a list of paths, separated by line ends or by zero bytes; `-` is stdin.
+
+    Raises Codec2EqError if it cannot be read, or is no UTF-8 nor marked as UTF-16 or UTF-32.
+    """
+    name = "stdin" if path == "-" else path
+    text = _decode(name, _read(path))
+    if "\0" in text:
+        lines = text.removesuffix("\0").split("\0")
+        # Wide characters without their mark would come apart at their zero bytes.
+        if any(len(line) < 2 or line.strip("\r\n") != line for line in lines):
+            raise Codec2EqError(name, "has zero bytes that separate no paths", _UTF8_REMEDY)
+    else:
+        lines = [line.removesuffix("\r") for line in text.split("\n")]
+    for number, line in enumerate(lines, 1):
+        if _CONTROL.search(line):
+            raise Codec2EqError(
+                f"{name}: line {number}", "holds control characters", "name a list of paths"
+            )
+    return [line for line in lines if line.strip()]
+
+
+def read_scp(path: str) -> list[Item]:
+    """Read Kaldi's wav.scp: on each line an id and the path of its recording.
+
+    Raises Codec2EqError, with the line, for a command (`… |`) in place of a path.
+    """
+    items: dict[str, Item] = {}
+    for number, line in numbered_lines(path):
+        where = f"{path}: line {number}"
+        key, _, target = line.strip().partition(" ")
+        target = target.strip()
+        if not target:
+            raise Codec2EqError(where, "has no path behind its id", "write: ID PATH")
+        if target.endswith("|") or target.startswith("|"):
+            raise Codec2EqError(
+                where, "is a pipe", "run its command, and name the file that it writes"
+            )
+        if key in items:
+            raise Codec2EqError(where, f"id {key} is there a second time", "make ids unique")
+        items[key] = Item(target, key)
+    return list(items.values())
+
+
+def read_manifest(path: str) -> list[Item]:
+    """Read a manifest of JSON lines, also compressed (`.gz`): NeMo's or Lhotse's recordings.
+
+    Relative paths are looked for beside the manifest first.
+    Raises Codec2EqError, with the line, for what is no such object.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    items = []
+    for number, line in numbered_lines(path):
+        where = f"{path}: line {number}"
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Codec2EqError(where, "is no JSON", "one object a line") from error
+        if not isinstance(fields, dict):
+            raise Codec2EqError(where, "is no JSON object", "one object a line")
+        items.append(_item(fields, where, folder))
+    return items
+
+
+def _item(fields: dict[str, Any], where: str, folder: str) -> Item:
+    source = fields.get("audio_filepath", fields.get("audio_file"))
+    if source is None and isinstance(fields.get("sources"), list):
+        source = _lhotse_source(fields["sources"], where)
+    if not isinstance(source, str) or not source or _CONTROL.search(source):
+        raise Codec2EqError(where, "names no recording", "give it an audio_filepath")
+    beside = os.path.join(folder, source)
+    offset = _seconds(fields, "offset", where)
+    duration = None
+    if offset is not None:
+        duration = _seconds(fields, "duration", where)
+    return Item(
+        beside if os.path.exists(beside) else source,
+        _text(fields, "id", where),
+        offset or 0.0,
+        duration,
+        _text(fields, "speaker", where),
+    )
+
+
+def _lhotse_source(sources: list[Any], where: str) -> Any:
+    if len(sources) != 1 or not isinstance(sources[0], dict):
+        raise Codec2EqError(where, f"has {len(sources)} sources", "one file a recording, please")
+    if sources[0].get("type") != "file":
+        raise Codec2EqError(
+            where, f"source of type {sources[0].get('type')!r}", "only files can be read"
+        )
+    return sources[0].get("source")
+
+
+def _seconds(fields: dict[str, Any], name: str, where: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1e9:
+        raise Codec2EqError(where, f"{name} {value!r}", "a number of seconds is expected")
+    return float(value)
+
+
+def _text(fields: dict[str, Any], name: str, where: str) -> str | None:
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(value)
+    raise Codec2EqError(where, f"{name} {value!r}", "a text is expected")
+
+
+def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers."""
+    name = "stdin" if path == "-" else path
+    data = _read(path)
+    if path.endswith(".gz"):
+        data = _unpack(name, data)
+    for number, line in enumerate(_decode(name, data).split("\n"), 1):
+        if line.strip():
+            yield number, line
+
+
+def _unpack(name: str, data: bytes) -> bytes:
+    import gzip
+    import io
+    import zlib
+
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
+            text = archive.read(MOST_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Codec2EqError(name, f"damaged ({error})", "make or fetch it again") from error
+    if len(text) == MOST_BYTES:
+        raise Codec2EqError(name, "unpacks to gigabytes", "cut it into parts")
+    return text
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            if sys.stdin is None:
+                raise Codec2EqError("stdin", "is closed", "give it the list, or name a file")
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as handle:
+            found = os.fstat(handle.fileno())
+            if stat.S_ISCHR(found.st_mode) or found.st_size > MOST_BYTES:
+                raise Codec2EqError(path, "is no list, or one of gigabytes", "name a file")
+            return handle.read()
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
+def _decode(name: str, data: bytes) -> str:
+    encoding = next((e for mark, e in _WIDE_MARKS if data.startswith(mark)), "utf-8-sig")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Codec2EqError(f"{name}: line {line}", "is no UTF-8", _UTF8_REMEDY) from error

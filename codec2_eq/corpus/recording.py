@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One utterance: its samples, its frames, its equalised vectors."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
+from codec2_eq.audio.stream import stream_audio
+from codec2_eq.audio.wav import plain_samples
+from codec2_eq.corpus.listing import Origin, Stamp
+from codec2_eq.corpus.store import Entry, Options
+from codec2_eq.equalisers.equaliser import Equaliser
+from codec2_eq.equalisers.passes import begin
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract_blocks
+from codec2_eq.files import read_error
+from codec2_eq.records import RateK
+from codec2_eq.system import BINARY
+
+SHORT_BYTES = 1 << 20
+"""Recordings below are read at once if they are plain WAV: a minute."""
+
+Samples = NDArray[np.float32]
+
+
+@dataclass
+class Heard:
+    """What there was of a recording: samples at 8 kHz, and what was odd about them."""
+
+    n_samples: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
+    """Analyse an utterance block by block.
+
+    Raises Codec2EqError, or what a decoder raises, if it cannot be read.
+    """
+    path = os.path.join(options.base, entry.path)
+    samples = _samples(options, path, heard)
+    if entry.origin.path:
+        samples = _cut(samples, entry.origin)
+    samples = _counted(samples, heard)
+    yield from extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots)
+
+
+def equalised(
+    equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int
+) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
+    """Yield blocks of an utterance with their equalised vectors, from a cold start.
+
+    passes : 2 to hear all of it first
+    """
+    with begin(equaliser, blocks, passes=passes) as (stream, heard):
+        for block in heard:
+            yield block, stream.process(block.vectors)
+
+
+def stamp_of(path: str) -> Stamp:
+    """Return a file's stamp; raise Codec2EqError for a folder, or if it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise read_error(path, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise Codec2EqError(path, "no permission to list this folder", "check its mode and owner")
+    return Stamp(found.st_size, found.st_mtime_ns)
+
+
+def require_file(path: str) -> None:
+    """Raise Codec2EqError for what might be read without end, or block."""
+    if not os.path.isfile(path):
+        raise Codec2EqError(
+            path, "is a pipe or device, not a file", "process it with codec2-eq run"
+        )
+
+
+def failure(path: str, error: Exception) -> tuple[str, str]:
+    """Return why a recording failed and the remedy, both without its path."""
+    if not isinstance(error, Codec2EqError):
+        return f"{type(error).__name__}: {error}", ""
+    if error.problem:
+        return error.problem, error.remedy
+    problem, _, remedy = error.subject.removeprefix(f"{path}: ").partition("; ")
+    return problem, remedy
+
+
+def _samples(options: Options, path: str, heard: Heard) -> Iterator[Samples]:
+    """Yield blocks of a recording; of one that is short and plain, all of it."""
+    if options.channel in ("mix", "1") and not options.raw and path.endswith(".wav"):
+        plain = _read_plain(path)
+        if plain is not None:
+            yield plain
+            return
+    with stream_audio(path, channel=options.channel, raw=options.raw, log=False) as blocks:
+        heard.warnings = blocks.warnings
+        yield from blocks
+
+
+def _counted(blocks: Iterable[Samples], heard: Heard) -> Iterator[Samples]:
+    for block in blocks:
+        heard.n_samples += len(block)
+        yield block
+
+
+def _cut(blocks: Iterable[Samples], origin: Origin) -> Iterator[Samples]:
+    """Yield the samples of a part of a recording, and read no further."""
+    skip = round(origin.offset * RATE_HZ)
+    left = None if origin.duration is None else round(origin.duration * RATE_HZ)
+    for block in blocks:
+        skipped = min(skip, len(block))
+        skip -= skipped
+        part = block[skipped : left if left is None else skipped + left]
+        if len(part):
+            yield part
+        if left is not None:
+            left -= len(part)
+            if not left:
+                return
+
+
+def _read_plain(path: str) -> Samples | None:
+    """Read a short and plain WAV file at 8 kHz; None for all else, be it that it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | BINARY)
+        try:
+            n_bytes = os.fstat(descriptor).st_size
+            data = os.read(descriptor, n_bytes + 1) if n_bytes < SHORT_BYTES else b""
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    plain = plain_samples(data)
+    if plain is None or not RATE_HZ <= plain[1] <= MAX_RATE_HZ:
+        return None
+    samples, rate = plain
+    return samples.astype(np.float32) if rate == RATE_HZ else to_8khz(samples, rate)
