@@ -17,6 +17,7 @@ import soundfile
 
 from codec2_eq import cli
 from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench.heard import heard_error
 from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.commands import report as command
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
@@ -25,8 +26,9 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract, extract_file
 from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import remove_mean
+from codec2_eq.report import examine, pictures
 from codec2_eq.report import page as report_page
-from codec2_eq.report import pictures
+from codec2_eq.report.loudness import active_level_dbfs, at_one_level
 from codec2_eq.stream700c import codec
 from codec2_eq.vq.quantiser import Quantiser
 
@@ -119,7 +121,7 @@ def html(inputs, decoded, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("report") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_page, "decode", decode)
+        patch.setattr(examine, "decode", decode)
         summary = report_page.write_report(inputs, out, models=MODELS, seconds=4)
     assert (summary.recordings, summary.failures, summary.models) == (2, (), MODELS)
     assert summary.n_bytes == out.stat().st_size
@@ -171,41 +173,54 @@ def test_names_are_escaped(page, html, inputs):
     assert not page.all("&")
 
 
-def test_table_has_the_quantisers_figures(page, inputs):
+def test_tables_have_what_is_heard_and_the_quantisers_figures(page, inputs):
     quantiser = Quantiser(codebook_700c())
     table = []
     for path in inputs:
-        record = extract(read_audio(path)[:32000], full_scale=32768)
+        audio = read_audio(path)[:32000]
+        record = extract(audio, full_scale=32768)
         active = speech_activity(record.mean_db)
-        shapes = [remove_mean(load_equaliser(m)(record.vectors))[1] for m in MODELS]
-        table.append([quantiser.distortion(s[active]) for s in shapes])
-        for model, each, d in zip(MODELS, shapes, table[-1], strict=True):
-            off = np.sqrt(np.mean((each[active].mean(axis=0) - CODEBOOK_MEAN_DB) ** 2))
-            row = [model, f"{d:.2f}", f"{quantiser.distortion(each):.2f}", f"{off:.1f}"]
+        own = extract(audio, full_scale=32768, frame_ms=10).vectors
+        heard = [heard_error(codec.encode(audio, model=m, full_scale=32768), own) for m in MODELS]
+        table.append([h.total for h in heard])
+        for model, h in zip(MODELS, heard, strict=True):
+            shapes = remove_mean(load_equaliser(model)(record.vectors))[1]
+            off = np.sqrt(np.mean((shapes[active].mean(axis=0) - CODEBOOK_MEAN_DB) ** 2))
+            d = [f"{quantiser.distortion(each):.2f}" for each in (shapes[active], shapes)]
+            row = [model, *(f"{x:.1f}" for x in (h.total, h.level, h.shape)), *d, f"{off:.1f}"]
             assert row in page.rows()
-    assert len({d for row in table for d in row}) == 6
+    assert len({h for row in table for h in row}) == 6
     means = np.mean(table, axis=0)
     for name, row in [*zip(inputs, table, strict=True), ("mean of the recordings", means)]:
-        assert [name, *(f"{d:.2f}" for d in row)] in page.rows()
+        assert [name, *(f"{h:.1f}" for h in row)] in page.rows()
 
 
 def test_players_have_the_recording_and_what_700c_makes_of_it(page, inputs, decoded):
     streams = list(decoded)
     sounds = [samples_of(e["@src"]) for e in page.all("audio")]
     labels = [e["@aria-label"] for e in page.all("audio")]
+    names = ("none (the stream of c2enc)", "700c (the stream of c2enc --eq)", "cmn")
     for path in inputs:
         audio = read_audio(path)[:32000]
+        active = speech_activity(extract(audio, full_scale=32768).mean_db)
         label, original = labels.pop(0), sounds.pop(0)
         assert label.startswith("original") and label.endswith(path)
-        np.testing.assert_array_equal(original, np.rint(audio).astype(np.int16))
-        for model in MODELS:
+        assert active_level_dbfs(original, active) == pytest.approx(-26, abs=0.05)
+        assert np.corrcoef(original, audio)[0, 1] > 0.999
+        for model, name in zip(MODELS, names, strict=True):
             label, sound = labels.pop(0), sounds.pop(0)
-            assert label == f"700C, {model}: {path}"
-            assert len(sound) == len(audio) // 320 * 320
+            assert label == f"700C, {name}: {path}"
             bits, speech = streams.pop(0)
             assert bits == codec.encode(audio, model=model, full_scale=32768)
-            np.testing.assert_array_equal(sound, speech)
+            assert len(sound) == len(speech)
+            np.testing.assert_array_equal(sound, at_one_level(speech, active))
     assert not sounds and not streams and len(inputs) == 2
+
+
+def test_none_is_louder_than_another(decoded, page):
+    sounds = [samples_of(e["@src"]) for e in page.all("audio")][:4]
+    levels = [np.sqrt(np.mean(np.square(s / 32768))) for s in sounds]
+    assert max(levels) < 1.5 * min(levels)
 
 
 def test_a_cut_is_told(page, inputs):
@@ -219,7 +234,7 @@ def test_heat_map_shows_the_vectors(long_wav):
     from matplotlib import colormaps
     from PIL import Image
 
-    recording = report_page.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
+    recording = examine.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
     svg = svg_of(pictures.heat_maps(recording).uri)
     assert len(recording.frames) == 75
     pngs = re.findall(r"data:image/png;base64,([^\"]*)", svg)
@@ -241,7 +256,7 @@ def drawn(draw, recording, monkeypatch):
 
 
 def test_taken_away_is_before_less_after(long_wav, monkeypatch):
-    recording = report_page.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
+    recording = examine.examine(long_wav, {"cmn": load_equaliser("cmn")}, seconds=3)
     axes, words = drawn(pictures.heat_maps, recording, monkeypatch)
     vectors = extract_file(long_wav).vectors[:75]
     before = vectors - vectors.mean(axis=1, keepdims=True)
@@ -260,7 +275,7 @@ def test_taken_away_is_before_less_after(long_wav, monkeypatch):
 
 def test_spectra_are_those_of_the_speech(long_wav, monkeypatch):
     models = {name: load_equaliser(name) for name in ("none", "cmn")}
-    recording = report_page.examine(long_wav, models, seconds=3)
+    recording = examine.examine(long_wav, models, seconds=3)
     axes, words = drawn(pictures.spectra, recording, monkeypatch)
     vectors = extract_file(long_wav).vectors[:75]
     spectrum, error = axes.values()
@@ -293,7 +308,7 @@ def test_facts_of_a_known_signal(tmp_path):
     samples[:12800:1280] = 1.0
     path = tmp_path / "pulses.wav"
     soundfile.write(path, samples, 16000)
-    facts = report_page.examine(path, {"none": load_equaliser("none")}).facts
+    facts = examine.examine(path, {"none": load_equaliser("none")}).facts
     assert facts["Length"] == "2.00 s" and facts["File"] == "16000 Hz, 1 channel"
     assert facts["At full scale"] == f"{10 / 32000:.2%} of the samples"
     assert facts["Speech"] in ("48% of the time", "50% of the time", "52% of the time")
@@ -309,7 +324,7 @@ def test_facts_of_a_known_signal(tmp_path):
 def test_clipping_is_told(tmp_path, speech):
     path = tmp_path / "loud.wav"
     soundfile.write(path, np.clip(speech * 8.0, -32768, 32767).astype(np.int16), 8000)
-    recording = report_page.examine(path, {})
+    recording = examine.examine(path, {})
     share = np.mean(np.abs(read_audio(path)) >= 32767)
     assert share > 0.01 and recording.clipped_share == share
     assert (
@@ -432,7 +447,7 @@ def test_defaults(long_wav):
     parser = argparse.ArgumentParser()
     command.configure(parser)
     args = parser.parse_args([str(long_wav)])
-    assert args.seconds == report_page.DEFAULT_SECONDS and args.models is None
+    assert args.seconds == examine.DEFAULT_SECONDS and args.models is None
     shown = report_page.default_models()
     assert shown[:3] == ["none", "700c", "cmn"] and set(shown) <= set(model_names())
     assert ("channel_eq" in shown) == ("channel_eq" in model_names())

@@ -9,21 +9,16 @@ phases from one generator, so there a second page sounds alike, but has other sa
 from __future__ import annotations
 
 import io
-import os
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.pcm import FULL_SCALE
-from codec2_eq.audio.stream import CLIPPED_SHARE, stream_audio
 from codec2_eq.audio.wav import WavWriter
-from codec2_eq.bench.measures import speech_activity
 from codec2_eq.codec2 import RATE_HZ
-from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import (
     Equaliser,
     available_models,
@@ -31,19 +26,12 @@ from codec2_eq.equalisers.equaliser import (
     model_names,
 )
 from codec2_eq.errors import Codec2EqError, require_extra
-from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike, display_name, open_output
-from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.records import RateK
-from codec2_eq.stream700c.codec import FrameEncoder, decode
+from codec2_eq.report.examine import DEFAULT_SECONDS, Outcome, Recording, examine, printable
 from codec2_eq.stream700c.frames import FRAME_MS
-from codec2_eq.vq.quantiser import Quantiser, VqStatistics, zero_mean
 
-DEFAULT_MODELS = ("none", "700c", "cmn", "mean_removal", "channel_eq")
+DEFAULT_MODELS = ("none", "700c", "cmn", "channel_eq")
 """Equalisers that are shown unless others are asked for; of those that are there."""
-
-DEFAULT_SECONDS = 12.0
-"""How much of a recording is shown and heard [s]: a page should open quickly."""
 
 SECONDS_LIMIT = 600.0
 """Longest part of a recording that can be shown [s]: no picture has more pixels."""
@@ -51,87 +39,18 @@ SECONDS_LIMIT = 600.0
 SOUND_BYTES_LIMIT = 64 << 20
 """Sound on one page; more is slow to open in any browser. Later recordings come without."""
 
-_READ_S = 0.5  # how much is read at a time: what is read beyond the cut is wasted
 _TEMPLATE = "page.html.j2"
+_STREAMS = {"none": "c2enc", "700c": "c2enc --eq"}
+"""Whose bytes the streams of these equalisers are."""
 
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What one equaliser makes of one recording.
-
-    model : as it was asked for
-    shapes : (n, K) equalised vectors, mean removed, dB
-    distortion : D on the frames with speech, dB^2 per band; distortion_all : on all frames
-    band_error_db : (K,) root mean square error of the quantiser in each band, on speech
-    spectrum_db : (K,) mean of the shapes on speech; off_db : its rms distance from the
-        codebook's mean
-    decoded : int16 at 8 kHz, what a 700C decoder makes of the stream
-    """
-
-    model: str
-    shapes: Floats
-    distortion: float
-    distortion_all: float
-    band_error_db: Floats
-    spectrum_db: Floats
-    off_db: float
-    decoded: NDArray[np.int16]
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One recording, as far as it is shown.
-
-    name : as messages have it;  rate_hz, channels : of the file
-    duration_s : of the whole file, None if its header does not tell
-    clipped_share : share of the samples at full scale
-    samples : (m,) int16 at 8 kHz;  frames : its rate-K vectors at 40 ms
-    active : (n,) bool, frames that hold speech, at least one
-    before : (n, K) shapes, mean removed, dB
-    """
-
-    name: str
-    rate_hz: float
-    channels: int
-    duration_s: float | None
-    is_cut: bool
-    clipped_share: float
-    samples: NDArray[np.int16]
-    frames: RateK
-    active: NDArray[np.bool_]
-    before: Floats
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def shown_s(self) -> float:
-        """How much of it is shown, s."""
-        return len(self.samples) / RATE_HZ
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What there is to know of it, in words for people."""
-        voiced = self.frames.voiced & self.active
-        f0_hz = self.frames.f0_hz[voiced]
-        clipped = f"{self.clipped_share:.2%} of the samples"
-        if self.clipped_share > CLIPPED_SHARE:
-            clipped += ": distorted, its spectra too"
-        return {
-            "Length": self._length(),
-            "File": f"{self.rate_hz:g} Hz, {_plural(self.channels, 'channel')}",
-            "Level (full scale is 0 dB)": _level(self.samples),
-            "At full scale": clipped,
-            "Speech": f"{self.active.mean():.0%} of the time",
-            "Voiced": f"{voiced.sum() / self.active.sum():.0%} of the speech",
-            "Median pitch": f"{np.median(f0_hz):.0f} Hz" if f0_hz.size else "no voiced speech",
-        }
-
-    def _length(self) -> str:
-        if not self.is_cut:
-            return f"{self.shown_s:.2f} s"
-        whole = "more" if self.duration_s is None else f"{self.duration_s:.2f} s"
-        return f"the first {self.shown_s:.2f} s of {whole}"
+_FIGURES: dict[str, Callable[[Outcome], str]] = {
+    "H [dB²]": lambda outcome: f"{outcome.heard.total:.1f}",
+    "of it level": lambda outcome: f"{outcome.heard.level:.1f}",
+    "of it shape": lambda outcome: f"{outcome.heard.shape:.1f}",
+    "D on speech [dB²]": lambda outcome: f"{outcome.distortion:.2f}",
+    "D on all frames [dB²]": lambda outcome: f"{outcome.distortion_all:.2f}",
+    "mean spectrum off the codebook's [dB]": lambda outcome: f"{outcome.off_db:.1f}",
+}
 
 
 @dataclass(frozen=True)
@@ -151,9 +70,6 @@ class Summary:
     models: tuple[str, ...]
     n_bytes: int
     silent: int  # recordings whose sound was left out
-
-
-# ------------------------------------------------------------------------------- the page
 
 
 def write_report(
@@ -210,106 +126,7 @@ def default_models() -> list[str]:
 def _failure(path: PathLike, error: Codec2EqError) -> Failure:
     """Keep a failure by the name of its file, which need not be said twice."""
     name = display_name(path)
-    return Failure(_printable(name), _printable(error.about(name)))
-
-
-# ------------------------------------------------------------------------- one recording
-
-
-def examine(
-    path: PathLike,
-    equalisers: dict[str, Equaliser],
-    *,
-    seconds: float = DEFAULT_SECONDS,
-    channel: int | str = "mix",
-    raw: bool = False,
-) -> Recording:
-    """Analyse the first seconds of a recording, and equalise and code it with each model.
-
-    Raises Codec2EqError if it cannot be read, is shorter than one frame or silent.
-    """
-    limit = round(seconds * RATE_HZ)
-    with stream_audio(path, channel=channel, raw=raw, block_s=_READ_S) as stream:
-        audio = _first(stream, limit + 1)
-        samples = np.clip(np.rint(audio[:limit]), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-        frames = extract(audio[:limit], frame_ms=FRAME_MS, full_scale=FULL_SCALE)
-        if not len(frames):
-            raise Codec2EqError(
-                stream.name, f"{len(audio) / RATE_HZ:.3f} s long, at least {FRAME_MS} ms needed"
-            )
-        active = speech_activity(frames.mean_db)
-        if not active.any():
-            raise Codec2EqError(
-                stream.name,
-                f"silence in its first {len(samples) / RATE_HZ:.2f} s",
-                "show a recording of speech",
-            )
-        outcomes = tuple(_outcome(*item, frames, active) for item in equalisers.items())
-        return Recording(
-            name=_printable(stream.name),
-            rate_hz=stream.rate,
-            channels=stream.channels,
-            duration_s=stream.duration_s,
-            is_cut=len(audio) > limit,
-            clipped_share=stream.clipped_share,
-            samples=samples,
-            frames=frames,
-            active=active,
-            before=zero_mean(frames.vectors),
-            outcomes=outcomes,
-        )
-
-
-def _first(blocks: Iterable[Floats], n_samples: int) -> Floats:
-    """Join blocks (m,) up to n_samples; what follows is not read."""
-    parts = [np.empty(0, np.float32)]
-    n_held = 0
-    for block in blocks:
-        parts.append(block)
-        n_held += len(block)
-        if n_held >= n_samples:
-            break
-    return np.concatenate(parts)[:n_samples]
-
-
-def _outcome(model: str, equaliser: Equaliser, frames: RateK, active: NDArray[np.bool_]) -> Outcome:
-    quantiser = Quantiser(codebook_700c())
-    shapes = zero_mean(equaliser(frames.vectors))
-    quantised, indexes = quantiser.quantise(shapes)
-    on_speech, on_all = VqStatistics(quantiser), VqStatistics(quantiser)
-    on_speech.add(shapes[active], quantised[active], indexes[active])
-    on_all.add(shapes, quantised, indexes)
-    error = (shapes - quantised)[active]
-    spectrum_db = shapes[active].mean(axis=0)
-    return Outcome(
-        model=_printable(model),
-        shapes=shapes,
-        distortion=on_speech.distortion,
-        distortion_all=on_all.distortion,
-        band_error_db=np.sqrt(np.mean(error**2, axis=0)),
-        spectrum_db=spectrum_db,
-        off_db=float(np.sqrt(np.mean((spectrum_db - CODEBOOK_MEAN_DB) ** 2))),
-        decoded=decode(FrameEncoder(equaliser).process(frames)),
-    )
-
-
-def _level(samples: NDArray[np.int16]) -> str:
-    """Tell the level of samples that are not all zero."""
-    values = samples / FULL_SCALE
-    rms_db, peak_db = 10 * np.log10([np.mean(values**2), np.max(values**2)])
-    return f"{rms_db:.1f} dB rms, peak {peak_db:z.1f} dB"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _printable(name: str) -> str:
-    """Return a file's name as UTF-8 can hold it: on Linux it may be any bytes."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-# ------------------------------------------------------------------------------- as HTML
+    return Failure(printable(name), printable(error.about(name)))
 
 
 @dataclass(frozen=True)
@@ -353,7 +170,8 @@ def _render(
         sections=sections,
         failures=[entry for entry in entries if isinstance(entry, Failure)],
         models=_describe(equalisers),
-        means=_mean_distortions([section.recording for section in sections]),
+        means=_means([section.recording for section in sections]),
+        figures=_FIGURES,
         seconds=seconds,
         version=version("codec2_eq"),
     )
@@ -378,10 +196,15 @@ def _sections(recordings: Sequence[Recording]) -> list[_Section]:
 
 def _players(recording: Recording) -> list[_Player]:
     decoded = [
-        _Player(f"700C, {outcome.model}", _wav_uri(outcome.decoded))
+        _Player(_heard_as(outcome.model), _wav_uri(outcome.decoded))
         for outcome in recording.outcomes
     ]
     return [_Player("original, 8 kHz", _wav_uri(recording.samples)), *decoded]
+
+
+def _heard_as(model: str) -> str:
+    """Name a stream by its equaliser, and by the encoder whose bytes it has."""
+    return f"700C, {model}" + (f" (the stream of {_STREAMS[model]})" if model in _STREAMS else "")
 
 
 def _wav_uri(samples: NDArray[np.int16]) -> str:
@@ -398,7 +221,7 @@ def _describe(equalisers: dict[str, Equaliser]) -> list[dict[str, str]]:
     does = {facts.name: facts.does for facts in available_models()}
     return [
         {
-            "name": _printable(name),
+            "name": printable(name),
             "does": does.get(name, f"the network {equaliser.name}"),
             "sha256": equaliser.sha256,
         }
@@ -406,7 +229,7 @@ def _describe(equalisers: dict[str, Equaliser]) -> list[dict[str, str]]:
     ]
 
 
-def _mean_distortions(recordings: Sequence[Recording]) -> list[float]:
-    """Return the mean of D over the recordings, each counted alike, for each model."""
-    table = [[outcome.distortion for outcome in r.outcomes] for r in recordings]
+def _means(recordings: Sequence[Recording]) -> list[float]:
+    """Return the mean of H over the recordings, each counted alike, for each model."""
+    table = [[outcome.heard.total for outcome in r.outcomes] for r in recordings]
     return list(np.mean(table, axis=0)) if table else []

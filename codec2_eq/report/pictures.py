@@ -16,7 +16,7 @@ import numpy as np
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 
 if TYPE_CHECKING:
-    from codec2_eq.report.page import Outcome, Recording
+    from codec2_eq.report.examine import Outcome, Recording
 
 SHAPE_COLOURS: Any = {"cmap": "viridis", "vmin": -25, "vmax": 30}
 """Of shapes [dB]: from the 1st to the 99th percentile of speech, about."""
