@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Build of the compiled parts: every .pyx of the package; all else is in setup.cfg."""
+"""Build of the compiled parts, every .pyx, and the manual pages; all else is in setup.cfg."""
 
 import shutil
 import sys
@@ -70,7 +70,22 @@ def extensions() -> list[Extension]:
     return found
 
 
+def man_pages() -> list[str]:
+    """Write the manual pages, made from the parsers of the commands; return their paths."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from codec2_eq import __version__, cli
+    from codec2_eq.commands.manual import man_pages as make_pages
+
+    folder = Path("build", "man")
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = make_pages(cli.whole_parser(), version=__version__, environment=cli.ENVIRONMENT)
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [(folder / name).as_posix() for name in pages]
+
+
 setup(
+    data_files=[("share/man/man1", man_pages())],
     cmdclass={"build_ext": BuildExact},
     ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES),
 )

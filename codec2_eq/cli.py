@@ -7,13 +7,16 @@ Only the module of the subcommand that is run is imported, so that each pays for
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
-from codec2_eq import messages, system
+from codec2_eq import __version__, messages, system
 from codec2_eq.errors import Codec2EqError
 
 COMMANDS = {
@@ -29,8 +32,20 @@ COMMANDS = {
     "report": "a page to look at and listen to",
     "models": "list the equalisers at hand",
     "info": "say what a vector file, network, codebook or .c2 file holds",
+    "completions": "completion of commands and options, for the shell",
 }
 """Subcommands, each a module of `codec2_eq.commands`, in the order of the help."""
+
+ALIASES = {"equalise": ("equalize",)}
+"""Other names of commands."""
+
+ENVIRONMENT = {
+    "CODEC2_EQ_ISA": "instruction set of the analysis, baseline or x86_64_v3, in place of the best "
+    "that the processor has",
+    "XDG_CACHE_HOME": "where networks converted from .keras are kept, in codec2_eq; otherwise in "
+    "~/.cache",
+}
+"""Variables that users may set."""
 
 NO_BLAS = {"extract", "equalise", "run", "batch", "encode", "decode", "models", "info"}
 """Commands that multiply no large matrices, and so spare the 60 ms CPU of starting BLAS threads."""
@@ -43,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if sys.stderr is None:  # closed, as of a daemon: print would choose stdout instead
         sys.stderr = open(os.devnull, "w")
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     debug = False
     try:
         parser = build_parser(words)
@@ -53,9 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         if NO_BLAS.intersection(words[:1]):
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        messages.show_on_stderr("codec2-eq: warning: ")
+        messages.show_on_stderr("codec2-eq: warning: ", verbosity=args.verbosity)
         _end_cleanly_when_told_to()
-        return args.run(args) or 0
+        started_s = time.monotonic()
+        code = args.run(args) or 0
+        messages.tell_more(
+            f"codec2-eq {__version__}: {time.monotonic() - started_s:.2f} s, "
+            f"{time.process_time():.2f} s of a processor"
+        )
+        return code
     except Codec2EqError as error:
         return _report(str(error), debug)
     except BrokenPipeError:
@@ -77,51 +100,90 @@ def _end_cleanly_when_told_to() -> None:
         system.on_end_signal(leave)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a usage error."""
+        import difflib
+
+        wrong = message.partition("invalid choice: '")[2].partition("'")[0]
+        if message.startswith("unrecognized arguments: -"):
+            wrong = message.split()[2].partition("=")[0]
+        near = difflib.get_close_matches(wrong, sorted(set(_words(self))), n=1) if wrong else []
+        super().error(f"{message}; did you mean {near[0]}?" if near else message)
+
+
+def _words(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """All options and choices of a parser and those within it."""
+    for action in parser._actions:
+        yield from action.option_strings
+        yield from map(str, action.choices or ())
+    for inner in _inner_parsers(parser).values():
+        yield from _words(inner)
+
+
+def _inner_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: inner
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, inner in action.choices.items()
+    }
+
+
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser for a command line: all commands' names, the options of those named."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="codec2-eq",
         description="Speech to Codec 2 rate-K vectors, equalised and ready for a vector quantiser.",
-        epilog="codec2-eq COMMAND --help tells the options of a command.",
+        epilog="codec2-eq COMMAND --help, or codec2-eq help COMMAND, tells the options of one.",
     )
-    parser.add_argument("--version", action=_PrintVersion, help="print the version and exit")
-    parser.set_defaults(run=None, debug=False)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"codec2-eq {__version__}",
+        help="print the version and exit",
+    )
+    parser.set_defaults(run=None, debug=False, verbosity=0)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     for name, does in COMMANDS.items():
-        command = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
-        if name in words:
+        aliases = ALIASES.get(name, ())
+        command = commands.add_parser(
+            name, aliases=aliases, help=does, description=f"{does[0].upper()}{does[1:]}."
+        )
+        if {name, *aliases}.intersection(words):
             module = importlib.import_module(f"codec2_eq.commands.{name}")
             module.configure(command)
-            _add_debug(command)
-            command.set_defaults(run=module.run)
+            _add_common(command)
+            command.set_defaults(run=module.run, whole_parser=whole_parser)
+    commands.add_parser("help", help="the options of a command")
     return parser
 
 
-def _add_debug(command: argparse.ArgumentParser) -> None:
-    """Declare --debug for a command and the commands within it."""
+def whole_parser() -> argparse.ArgumentParser:
+    """Build the parser with the options of all commands."""
+    return build_parser(list(COMMANDS))
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    """Declare what all commands have, for a command and the commands within it."""
+    verbosity = functools.partial(
+        command.add_argument,
+        dest="verbosity",
+        action="store_const",
+        default=argparse.SUPPRESS,
+    )
+    verbosity("-q", "--quiet", const=-1, help="say nothing but warnings and errors")
+    verbosity("-v", "--verbose", const=1, help="say more")
     command.add_argument(
         "--debug",
         action="store_true",
         default=argparse.SUPPRESS,
         help="show the traceback of an error",
     )
-    for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                _add_debug(inner)
-
-
-class _PrintVersion(argparse.Action):
-    """Look the version up only when it is asked for: it costs 20 ms."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: object) -> None:
-        super().__init__(option_strings, dest, nargs=0, **options)  # type: ignore[arg-type]
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"codec2-eq {version('codec2_eq')}", flush=True)
-        parser.exit()
+    for inner in _inner_parsers(command).values():
+        _add_common(inner)
 
 
 def _report(message: str, debug: bool) -> int:

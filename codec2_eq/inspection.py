@@ -123,7 +123,8 @@ def _describe_network(name: str) -> Facts:
         "kind": "network",
         "name": network.name,
         "layers": ", ".join(layer.kind for layer in network.layers),
-        "maps": f"{network.inputs} values to {network.outputs}",
+        "inputs": network.inputs,
+        "outputs": network.outputs,
         "frame_ms": network.frame_ms,
         "sha256": network.sha256,
         **{key: network.card[key] for key in ("does", "data", "figures") if key in network.card},
@@ -164,9 +165,9 @@ def _describe_vectors(name: str, format: str | None) -> Facts:
     if "frame_ms" in facts:
         facts["duration_s"] = n_frames * facts["frame_ms"] / 1000
     if n_frames:
-        facts["range_db"] = f"{low:.2f} to {high:.2f}"
-        facts["spread_db"] = f"{np.sqrt(squares / (n_frames * K)):.2f} about each row's mean, rms"
-        facts["mean_vector_db"] = " ".join(f"{value:.1f}" for value in total / n_frames)
+        facts["lowest_db"], facts["highest_db"] = low, high
+        facts["spread_db"] = float(np.sqrt(squares / (n_frames * K)))  # about each row's mean
+        facts["mean_vector_db"] = (total / n_frames).tolist()
     return facts
 
 

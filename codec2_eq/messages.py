@@ -1,15 +1,41 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Warnings of the library: to the logger "codec2_eq", which the command line shows on stderr."""
+"""What the user should see: warnings of the library, and lines of the command line on stderr.
+
+Warnings go to the logger "codec2_eq", which the command line shows on stderr.
+"""
 
 from __future__ import annotations
 
+import sys
+
 _prefix: str | None = None
+_verbosity = 0
 
 
-def show_on_stderr(prefix: str) -> None:
-    """Print warnings, each with a prefix; logging itself is imported with the first of them."""
-    global _prefix
-    _prefix = prefix
+def show_on_stderr(prefix: str, *, verbosity: int = 0) -> None:
+    """Print warnings, each with a prefix; logging itself is imported with the first of them.
+
+    verbosity : -1 for nothing but these, 1 for more than `tell` says
+    """
+    global _prefix, _verbosity
+    _prefix, _verbosity = prefix, verbosity
+
+
+def tell(line: str) -> None:
+    """Print a line about the work on stderr, unless -q was given."""
+    if _verbosity >= 0:
+        print(line, file=sys.stderr, flush=True)
+
+
+def tell_more(line: str) -> None:
+    """Print a line on stderr if -v was given."""
+    if _verbosity > 0:
+        tell(line)
+
+
+def shows_progress() -> bool:
+    """Whether a person looks at stderr and has not asked for silence."""
+    return _verbosity >= 0 and sys.stderr.isatty()
 
 
 def warn(message: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 MOST_REASONS = 10
@@ -165,7 +166,7 @@ class _Display:
 
     def show(self, progress: Progress) -> None:
         """Show how far it is."""
-        if self._bar is None and sys.stderr.isatty():
+        if self._bar is None and messages.shows_progress():
             self._bar = _start_bar(progress)
         for path, reason in progress.new_failures:
             self._print(f"codec2-eq: {path}: {reason}")
@@ -234,7 +235,7 @@ def _print_summary(summary: Summary) -> None:
         lines += [f"  {n} x {reason}" for reason, n in reasons[:MOST_REASONS]]
         if len(reasons) > MOST_REASONS:
             lines.append(f"  {sum(n for _, n in reasons[MOST_REASONS:])} x other reasons")
-    print("\n".join(lines), file=sys.stderr)
+    messages.tell("\n".join(lines))
 
 
 def _write_summary(summary: Summary, path: str) -> None:

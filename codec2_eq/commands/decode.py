@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_S
 from codec2_eq.commands import options
 
@@ -36,6 +36,6 @@ def run(args: argparse.Namespace) -> None:
         args.input, args.output, codebooks=codebooks, partial=args.partial, force=args.force
     )
     name = display_name(args.input)
-    print(f"{name}: {n_frames} frames, {n_frames * FRAME_S:.2f} s", file=sys.stderr)
+    messages.tell(f"{name}: {n_frames} frames, {n_frames * FRAME_S:.2f} s")
     if left_over:
-        print(f"{name}: dropped the last {left_over} bytes, a partial frame of 4", file=sys.stderr)
+        messages.tell(f"{name}: dropped the last {left_over} bytes, a partial frame of 4")

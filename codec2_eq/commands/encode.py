@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_S, SAMPLES_PER_FRAME
 from codec2_eq.commands import options
 
@@ -61,15 +61,13 @@ def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
 
     statistics = encoder.statistics
     name = display_name(args.input)
-    print(
+    messages.tell(
         f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * FRAME_S:.2f} s, "
         f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
-        f"{statistics.variance:.2f} dB^2 as c2enc --var",
-        file=sys.stderr,
+        f"{statistics.variance:.2f} dB^2 as c2enc --var"
     )
     if encoder.dropped_samples:
-        print(
+        messages.tell(
             f"{name}: dropped the last {encoder.dropped_samples} samples, a partial frame of "
-            f"{SAMPLES_PER_FRAME}",
-            file=sys.stderr,
+            f"{SAMPLES_PER_FRAME}"
         )

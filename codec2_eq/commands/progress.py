@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from codec2_eq import messages
 
 LONG_S = 600.0
 """Audio from which on a bar is shown [s]: less is done before anyone could read it."""
@@ -14,7 +15,7 @@ LONG_S = 600.0
 
 def with_bar(records: Iterable[Any], path: str, *, raw: bool = False) -> Iterator[Any]:
     """Pass records of an audio file on; draw a bar if it is long and a terminal shows it."""
-    duration_s = _duration_s(path, raw) if sys.stderr.isatty() else None
+    duration_s = _duration_s(path, raw) if messages.shows_progress() else None
     if duration_s is None or duration_s < LONG_S:
         yield from records
         return
@@ -44,4 +45,4 @@ def tell_written(path: str, n_frames: int, frame_ms: int) -> None:
     """Say on stderr what a file holds now; nothing for a pipe."""
     if path != "-":
         seconds = n_frames * frame_ms / 1000
-        print(f"{path}: {n_frames} vectors, {seconds:.2f} s", file=sys.stderr)
+        messages.tell(f"{path}: {n_frames} vectors, {seconds:.2f} s")

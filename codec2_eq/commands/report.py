@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -60,16 +61,14 @@ def _tell_failure(failure: Failure) -> None:
 
 
 def _tell(output: str, summary: Summary) -> None:
-    print(
+    messages.tell(
         f"{output}: recordings {summary.recordings}, models {len(summary.models)}, "
-        f"{summary.n_bytes / 1e6:.1f} MB",
-        file=sys.stderr,
+        f"{summary.n_bytes / 1e6:.1f} MB"
     )
     if summary.silent:
-        print(
+        messages.tell(
             f"{summary.silent} come without sound, the page has enough: show fewer recordings, "
-            "models or seconds",
-            file=sys.stderr,
+            "models or seconds"
         )
     if summary.failures:
-        print(f"{len(summary.failures)} failed, see the page", file=sys.stderr)
+        messages.tell(f"{len(summary.failures)} failed, see the page")

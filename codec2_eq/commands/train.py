@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
@@ -141,4 +141,4 @@ def _train_mean_removal(args: argparse.Namespace) -> None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    messages.tell(line)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -141,15 +141,13 @@ def _open_vectors(path: str, format: str | None) -> list[Floats]:
 
 def _print_iteration(i: Iteration) -> None:
     if i.iteration == 0:
-        print(
-            f"stage {i.stage}\niteration  dB^2     std dB  >1 dB  >2 dB  >3 dB  least  most used",
-            file=sys.stderr,
+        messages.tell(
+            f"stage {i.stage}\niteration  dB^2     std dB  >1 dB  >2 dB  >3 dB  least  most used"
         )
     shares = "  ".join(f"{100 * share:4.0f}%" for share in i.outliers)
-    print(
+    messages.tell(
         f"{i.iteration:9}  {i.distortion:7.3f}  {i.deviation_db:6.3f}  {shares}  "
-        f"{i.least_used:5}  {i.most_used:4}",
-        file=sys.stderr,
+        f"{i.least_used:5}  {i.most_used:4}"
     )
 
 
@@ -204,20 +202,18 @@ def _check_targets(args: argparse.Namespace) -> None:
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
     from codec2_eq.files import display_name
 
-    print(
+    messages.tell(
         f"{display_name(args.input)}: {statistics.n_vectors} vectors, distortion "
-        f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB",
-        file=sys.stderr,
+        f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB"
     )
     for stage, usage in enumerate(statistics.usage, start=1):
-        print(
+        messages.tell(
             f"stage {stage}: {len(usage)} entries, used {usage.min()} to {usage.max()} times, "
-            f"{(usage == 0).sum()} never",
-            file=sys.stderr,
+            f"{(usage == 0).sum()} never"
         )
         if args.usage:
             for entry, times in enumerate(usage):
-                print(f"{stage} {entry} {times}", file=sys.stderr)
+                messages.tell(f"{stage} {entry} {times}")
 
 
 def _sizes(text: str) -> list[int]:

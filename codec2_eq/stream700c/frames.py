@@ -107,10 +107,11 @@ def describe_stream(path: PathLike) -> dict[str, Any]:
         "duration_s": n_frames * FRAME_MS / 1000,
     }
     if left_over:
-        facts["cut"] = f"{left_over} bytes of a last frame of {BYTES_PER_FRAME}"
+        facts["cut_bytes"] = left_over  # of a last frame of BYTES_PER_FRAME
     if n_frames:
         levels_db = energy_levels_db()[energies]
-        facts["voiced"] = f"{100 * np.mean(pitch_codes > 0):.0f} %"
-        facts["energy_db"] = f"{levels_db.min():.1f} to {levels_db.max():.1f}"
-        facts["top_step"] = f"{100 * np.mean(energies == 15):.1f} % of frames"
+        facts["voiced_percent"] = 100 * float(np.mean(pitch_codes > 0))
+        facts["lowest_energy_db"] = float(levels_db.min())
+        facts["highest_energy_db"] = float(levels_db.max())
+        facts["top_step_percent"] = 100 * float(np.mean(energies == 15))
     return facts
