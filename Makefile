@@ -9,7 +9,7 @@ OUT ?= build/demo
 SPEECH ?= .speech
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
-.PHONY: demo test quick check speech bench arm64 clean
+.PHONY: demo test quick check speech bench arm64 release clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
@@ -39,6 +39,10 @@ bench: $(VENV)/ready-for-tests speech
 # The package on ARM64, emulated: needs Debian's gcc-aarch64-linux-gnu and qemu-user.
 arm64: $(VENV)/ready
 	scripts/check_arm64.sh samples/*.wav
+
+# The archive of sources and this machine's wheel, checked, into dist/.
+release:
+	scripts/make_release.sh
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { \
