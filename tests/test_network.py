@@ -210,8 +210,8 @@ META = {"format": network.FORMAT, "version": 1, "name": "n", "frame_ms": 40, "ca
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        (META | {"layers": [{"kind": "lstm"}]}, "layer 0 is of kind 'lstm', which is not supp"),
-        (META | {"layers": [], "version": 2}, "network format 2, this version reads up to 1"),
+        (META | {"layers": [{"kind": "conv"}]}, "layer 0 is of kind 'conv', which is not supp"),
+        (META | {"layers": [], "version": 3}, "network format 3, this version reads up to 2"),
         (META | {"layers": [], "format": "x"}, "not a network file"),
         (META | {"layers": [{"kind": "dense"}]}, "not a network file"),
         (META | {"layers": [{"kind": "activation", "activation": "hat"}]}, "activation 'hat'"),

@@ -71,6 +71,8 @@ class _FrontEqualiser(EqualiserStream):
 class _RunningMean(EqualiserStream):
     """Mean of the active frames so far, starting as CMN_PRIOR_S of the codebook's mean."""
 
+    aims_at_codebook = True
+
     def __init__(self, frame_ms: int) -> None:
         frame_s = frame_ms / 1000
         self._keep = math.exp(-frame_s / CMN_FORGET_S)

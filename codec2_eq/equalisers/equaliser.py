@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 from codec2_eq.equalisers import DEFAULT
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
+from codec2_eq.equalisers.hearing import Hearing
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
@@ -58,11 +59,20 @@ class Equaliser:
         passes : 2 to hear all vectors first and to start from what that taught; see docs/models.md
         Raises Codec2EqError as `EqualiserStream.process` does, and for another number of passes.
         """
-        stream = self.stream()
-        if check_passes(passes) == 2 and self.stateful:
-            stream.process(vectors)
-            stream = self.stream(stream.state())
-        return stream.process(vectors)
+        knowing = self.after(vectors) if check_passes(passes) == 2 else self
+        return knowing.stream().process(vectors)
+
+    def after(self, vectors: NDArray[Any]) -> Equaliser:
+        """Return the same equaliser, whose streams start from what some speech teaches it.
+
+        vectors : (n, K) dB, of this recording or of others of the same speaker and microphone
+        """
+        if not self.stateful or not len(vectors):
+            return self
+        hearing = Hearing(self._start)
+        hearing.hear(vectors)
+        hearing.settle(vectors)
+        return replace(self, _start=hearing.start())
 
     def stream(self, state: State | None = None) -> EqualiserStream:
         """Start on an utterance that comes in blocks: cold, or from another stream's `state`."""
@@ -136,10 +146,14 @@ def _load(name: str) -> Network:
         return load_network(shipped)
     if name.endswith(".npz"):
         return load_network(name)
-    if name.endswith(".keras"):
+    if name.endswith(".keras") or (Path(name) / "saved_model.pb").is_file():
         from codec2_eq.equalisers.keras_import import load_keras
 
         return load_keras(name)
+    if name.endswith((".h5", ".hdf5")):
+        from codec2_eq.equalisers.keras_import import old_format
+
+        raise old_format(name)
     raise Codec2EqError(
         f"no equaliser {name!r}; there are {', '.join(model_names())}, "
         "or give the path of a .keras or .npz file"

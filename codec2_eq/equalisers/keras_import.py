@@ -1,33 +1,49 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Keras models to network files that run without Keras, and a cache of those made.
 
-A model is converted layer by layer by the functions in `CONVERTERS`, then run in both, so that
-a layer option we do not know of cannot pass unnoticed.
+A model is converted layer by layer (`keras_layers`), then run in both, so that a layer option we do
+not know of cannot pass unnoticed. Keras builds nothing of a file before every class that the file
+names, down to wrappers and nested models, is known to be a plain layer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import sys
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codec2_eq.codec2 import K
-from codec2_eq.equalisers.layers import Activation, Dense, Layer, Scale
+from codec2_eq.equalisers.keras_layers import MODELS, SUPPORTED, Wiring, as_array, require_supported
 from codec2_eq.equalisers.network import Network, load_network
-from codec2_eq.equalisers.recurrent import GRU
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import read_error
 
 AGREEMENT = 1e-4  # largest difference from Keras, relative and absolute
+
+TENSORFLOW_VARIABLES = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    # the faster kernels sum in an order of their own, which moves a training's last digits
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+"""Environment that TensorFlow finds while it starts, unless the user has set it."""
+
+HDF5_MAGIC = b"\x89HDF"
+CELL = ("RecursiveEstimatorCell", "codec2_eq>RecursiveEstimatorCell")
+"""Class and registered name of the one cell that `RNN` may run."""
+
+_HARMLESS = ("keras.initializers", "keras.regularizers", "keras.constraints")
+"""Modules whose classes a layer's options may be of: they only matter in training."""
 
 
 def import_keras() -> Any:
@@ -36,11 +52,8 @@ def import_keras() -> Any:
     They come from C++ and go to the descriptor, past sys.stderr and its filters.
     Raises Codec2EqError, naming the extra to install, where there is no TensorFlow.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # the faster kernels sum in an order of their own, which moves a training's last digits
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        with _silent_stderr():
+        with _silent_stderr(), _environment(TENSORFLOW_VARIABLES):
             import keras
             import tensorflow  # noqa: F401  # Keras puts this off, and with it the messages
 
@@ -51,8 +64,21 @@ def import_keras() -> Any:
 
 
 @contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set what is not set, and undo that at the end."""
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -67,168 +93,47 @@ def _silent_stderr() -> Iterator[None]:
 # ------------------------------------------------------------------------------ conversion
 
 
-class _Unsupported(Exception):
-    """Raised by a converter, with what it is about the layer that cannot be run."""
-
-
-def _array(tensor: Any) -> np.ndarray:
-    from keras import ops
-
-    return np.array(ops.convert_to_numpy(tensor), np.float32)
-
-
-def _activation(layer: Any, function: Any = None) -> str:
-    from keras import activations
-
-    name = activations.serialize(layer.activation if function is None else function)
-    return name if isinstance(name, str) else str(name.get("class_name", name))
-
-
-def _nothing(layer: Any) -> list[Layer]:
-    return []
-
-
-def _only_if_same_shape(layer: Any) -> list[Layer]:
-    if layer.input.shape != layer.output.shape:
-        raise _Unsupported("changes the shape of a frame")
-    return []
-
-
-def _dense(layer: Any) -> list[Layer]:
-    kernel = _array(layer.kernel)
-    bias = _array(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
-    return [Dense(kernel, bias, _activation(layer))]
-
-
-def _activation_layer(layer: Any) -> list[Layer]:
-    return [Activation(_activation(layer))]
-
-
-def _gru(layer: Any) -> list[Layer]:
-    if not layer.return_sequences:
-        raise _Unsupported("gives one vector for all frames; set return_sequences=True")
-    if layer.go_backwards:
-        raise _Unsupported("goes backwards; an equaliser hears the past only")
-    cell = layer.cell
-    bias = np.zeros((2, 3 * cell.units), np.float32)
-    if cell.use_bias:
-        # without reset_after there is one bias, on the side of the input
-        bias[: 2 if cell.reset_after else 1] = _array(cell.bias)
-    return [
-        GRU(
-            _array(cell.kernel),
-            _array(cell.recurrent_kernel),
-            bias,
-            activation=_activation(cell),
-            recurrent_activation=_activation(cell, cell.recurrent_activation),
-            reset_after=bool(cell.reset_after),
-        )
-    ]
-
-
-def _rnn(layer: Any) -> list[Layer]:
-    if not hasattr(layer.cell, "exported"):
-        raise _Unsupported(f"runs a {type(layer.cell).__name__}, which is not supported")
-    if not layer.return_sequences or layer.go_backwards or layer.cell.tell_trim:
-        raise _Unsupported("does not give one shape a frame, in their order")
-    return [layer.cell.exported()]
-
-
-def _scale(scale: Any, offset: Any) -> list[Layer]:
-    pair = np.broadcast_arrays(np.ravel(scale), np.ravel(offset))
-    return [Scale(*(np.array(part, np.float32) for part in pair))]
-
-
-def _rescaling(layer: Any) -> list[Layer]:
-    return _scale(layer.scale, layer.offset)
-
-
-def _normalization(layer: Any) -> list[Layer]:
-    if layer.invert:
-        raise _Unsupported("has invert=True; use Rescaling")
-    deviation = np.maximum(np.sqrt(_array(layer.variance)), 1e-7)  # Keras' epsilon
-    return _scale(1 / deviation, -_array(layer.mean) / deviation)
-
-
-def _batch_normalization(layer: Any) -> list[Layer]:
-    scale = 1 / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
-    if layer.scale:
-        scale = scale * _array(layer.gamma)
-    offset = -_array(layer.moving_mean) * scale
-    return _scale(scale, offset + _array(layer.beta) if layer.center else offset)
-
-
-def _time_distributed(layer: Any) -> list[Layer]:
-    inner = layer.layer
-    if type(inner).__name__ not in CONVERTERS:
-        raise _Unsupported(f"holds a {type(inner).__name__}, which is not supported")
-    return CONVERTERS[type(inner).__name__](inner)
-
-
-CONVERTERS: dict[str, Callable[[Any], list[Layer]]] = {
-    "Dense": _dense,
-    "GRU": _gru,
-    "RNN": _rnn,
-    "Activation": _activation_layer,
-    "Rescaling": _rescaling,
-    "Normalization": _normalization,
-    "BatchNormalization": _batch_normalization,
-    "TimeDistributed": _time_distributed,
-    "Flatten": _only_if_same_shape,
-    "Reshape": _only_if_same_shape,
-    "InputLayer": _nothing,
-    "Dropout": _nothing,
-    "SpatialDropout1D": _nothing,
-    "GaussianDropout": _nothing,
-    "GaussianNoise": _nothing,
-}
-"""Keras class to the function that gives our layers for it; all but a few are one for one."""
-
-
 def from_keras(model: Any, name: str, *, card: dict[str, Any] | None = None) -> Network:
-    """Convert a Keras model, layers in a row, and check that it gives what Keras gives.
+    """Convert a Keras model, and check that it gives what Keras gives.
 
-    model : a Sequential or Functional model of (frames, values) or (batch, frames, values).
+    model : a Sequential or Functional model of (frames, values) or (batch, frames, values), with
+        one input and one output; layers in a row, or branches that are added
     Raises Codec2EqError, naming the layer, for one that is not supported.
     """
-    layers: list[Layer] = []
-    for i, layer in enumerate(model.layers):
-        kind = type(layer).__name__
-        _require_supported(name, i, layer.name, kind)
-        try:
-            layers += CONVERTERS[kind](layer)
-        except (_Unsupported, Codec2EqError) as error:
-            raise Codec2EqError(f"{name}: layer {i} {layer.name!r} ({kind}) {error}") from error
-    network = Network(name, layers, card=card)
+    wiring = Wiring(name)
+    wiring.add_model(model, 0)
+    network = Network(name, wiring.layers, wiring=wiring.sources, card=card)
     _require_agreement(model, network)
     return network
 
 
-def _require_supported(name: str, index: int, layer_name: str, kind: str) -> None:
-    if kind not in CONVERTERS:
-        raise Codec2EqError(
-            f"{name}: layer {index} {layer_name!r} is a {kind}, which is not supported; "
-            f"these are: {', '.join(CONVERTERS)}"
-        )
-
-
 def _require_agreement(model: Any, network: Network) -> None:
-    batch, *frames, values = model.input_shape
+    import keras
+
+    shapes = keras.tree.flatten([tensor.shape for tensor in keras.tree.flatten(model.inputs)])
+    batch, *frames, values = shapes
     if len(frames) > 1 or values is None:
         raise Codec2EqError(
-            f"{network.name}: takes input of shape {model.input_shape}; "
+            f"{network.name}: takes input of shape {tuple(shapes)}; "
             "expected (frames, values) or (batch, frames, values)"
         )
     n_frames = (frames[0] or 8) if frames else (batch or 8)
     # of size 1, where neither a saturated nor an exploding activation hides a difference
     x = np.random.default_rng(0).standard_normal((n_frames, values)).astype(np.float32)
     fed = np.broadcast_to(x, (batch or 1, *x.shape)) if frames else x
-    theirs = _array(model(fed, training=False)).reshape(-1, n_frames, network.outputs or values)
+    (given,) = keras.tree.flatten(model(_as_input(model, fed), training=False))
+    theirs = as_array(given).reshape(-1, n_frames, network.outputs or values)
     if not np.allclose(network(x), theirs[0], rtol=AGREEMENT, atol=AGREEMENT):
         raise Codec2EqError(
             f"{network.name}: runs differently here than in Keras; "
             "use a plain row of layers with their usual options"
         )
+
+
+def _as_input(model: Any, fed: np.ndarray) -> Any:
+    """Give an array in the structure of a model's one input, which may be a dictionary."""
+    structure = getattr(model, "_inputs_struct", None)
+    return {name: fed for name in structure} if isinstance(structure, dict) else fed
 
 
 # ----------------------------------------------------------------------------------- cache
@@ -238,19 +143,21 @@ def load_keras(path: str | Path) -> Network:
     """Read a ``.keras`` file; Keras is needed only if it was not converted before.
 
     A conversion is looked for beside the file (``NAME.npz``, ``NAME.keras.npz``), then in the
-    user's cache, and is used if it is of this very content; a new one goes to
+    user's cache, and is used if it is of this very content and undamaged; a new one goes to
     ``NAME.keras.npz``, or to the cache if that cannot be written.
     """
     path = Path(path)
-    digest = keras_sha256(path)
+    content = _read(path)
+    digest = _content_sha256(*_parts(path, content))
     beside = path.with_name(path.name + ".npz")
     cached = _cache_dir() / f"{digest}.npz"
     for candidate in (path.with_suffix(".npz"), beside, cached):
         with contextlib.suppress(Codec2EqError):
             network = load_network(candidate)
-            if network.card.get("keras_sha256") == digest:
+            bound = (network.card.get("keras_sha256"), network.card.get("sha256"))
+            if bound == (digest, network.sha256):
                 return network
-    network = _convert(path, digest)
+    network = _convert(path, content, digest)
     for place in (beside, cached):
         if place.exists() and not _is_conversion(place):
             continue
@@ -276,29 +183,58 @@ def keras_sha256(path: str | Path) -> str:
     that training again with the same seed gives the same hash.
     Raises Codec2EqError if it is not such a file.
     """
-    config, weights = _read_parts(Path(path))
-    digest = hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode())
+    return _content_sha256(*_parts(Path(path), _read(Path(path))))
+
+
+def _content_sha256(description: dict[str, Any], weights: bytes) -> str:
+    config = _without(description["config"], "shared_object_id")
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(weights)
     return digest.hexdigest()
 
 
-def _essence(config: Any) -> Any:
+def _without(config: Any, key: str) -> Any:
     if isinstance(config, dict):
-        return {k: _essence(v) for k, v in config.items() if k != "shared_object_id"}
-    return [_essence(item) for item in config] if isinstance(config, list) else config
+        return {k: _without(v, key) for k, v in config.items() if k != key}
+    return [_without(item, key) for item in config] if isinstance(config, list) else config
 
 
-def _read_parts(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Return a ``.keras`` file's configuration and its weights, an HDF5 file."""
+def _read(path: Path) -> bytes:
+    if (path / "saved_model.pb").is_file():
+        raise Codec2EqError(
+            str(path),
+            "a SavedModel, which holds no layers that could be run here",
+            "save the Keras model that it came from with model.save('NAME.keras')",
+        )
     try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            return config["config"], archive.read("model.weights.h5")
+        content = path.read_bytes()
     except OSError as error:
         raise read_error(str(path), error) from error
+    if content.startswith(HDF5_MAGIC):
+        raise old_format(path)
+    return content
+
+
+def old_format(path: str | Path) -> Codec2EqError:
+    """Return the error of a model in HDF5, the format of older versions of Keras."""
+    return Codec2EqError(
+        str(path),
+        "of Keras' older format HDF5, which is not read",
+        f"convert it: keras.models.load_model({str(path)!r}).save('NAME.keras')",
+    )
+
+
+def _parts(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return a ``.keras`` file's description and its weights, an HDF5 file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            description = json.loads(archive.read("config.json"))
+            description["config"]  # noqa: B018  # a KeyError is told below
+            return description, archive.read("model.weights.h5")
     except (
         EOFError,
         KeyError,
+        RecursionError,
         RuntimeError,
         TypeError,
         ValueError,
@@ -314,18 +250,22 @@ def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codec2_eq"
 
 
-def _convert(path: Path, digest: str) -> Network:
-    _require_known_classes(path)
+def _convert(path: Path, content: bytes, digest: str) -> Network:
+    description, _ = _parts(path, content)
+    _require_known_classes(path, description)
     keras = import_keras()
     from codec2_eq.equalisers import keras_cell  # noqa: F401  # makes its cell known to Keras
 
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with tempfile.TemporaryDirectory() as folder:
+            checked = Path(folder) / "checked.keras"  # what was checked, whatever becomes of path
+            _write_float32(content, description, checked)
+            model = keras.saving.load_model(checked, compile=False)
     except (OSError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Codec2EqError(f"{path}: Keras cannot read it: {reason}") from error
     try:
-        return from_keras(model, path.stem, card={"keras_sha256": digest})
+        network = from_keras(model, path.stem, card={"keras_sha256": digest})
     except Codec2EqError as error:
         raise Codec2EqError(f"{path}: {str(error).removeprefix(f'{path.stem}: ')}") from error
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -334,16 +274,73 @@ def _convert(path: Path, digest: str) -> Network:
             f"{path}: no row of layers with one input and one output, built for frames of {K} "
             f"values ({reason}); build it so and save it again"
         ) from error
+    network.card["sha256"] = network.sha256
+    return network
 
 
-def _require_known_classes(path: Path) -> None:
-    """Name an unsupported layer before TensorFlow starts, and even where there is none."""
-    config, _ = _read_parts(path)
+def _write_float32(content: bytes, description: dict[str, Any], path: Path) -> None:
+    """Write a model again with all its numbers in float32, whatever it was trained in."""
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as archive,
+        zipfile.ZipFile(path, "w") as out,
+    ):
+        out.writestr("metadata.json", archive.read("metadata.json"))
+        out.writestr("config.json", json.dumps(_in_float32(description)))
+        out.writestr("model.weights.h5", archive.read("model.weights.h5"))
+
+
+def _in_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {k: "float32" if k == "dtype" else _in_float32(v) for k, v in config.items()}
+    return [_in_float32(item) for item in config] if isinstance(config, list) else config
+
+
+def _require_known_classes(path: Path, description: dict[str, Any]) -> None:
+    """Name what is not supported before TensorFlow starts, and even where there is none."""
+    config = description["config"]
     try:
-        kinds = [(layer["config"]["name"], layer["class_name"]) for layer in config["layers"]]
+        layers = [
+            (layer["config"]["name"], layer["class_name"], layer) for layer in config["layers"]
+        ]
+        kind = description["class_name"]
     except (KeyError, TypeError) as error:
         raise Codec2EqError(
             f"{path}: not a Sequential or Functional model; only layers in a row are supported"
         ) from error
-    for i, (name, kind) in enumerate(kinds):
-        _require_supported(str(path), i, name, kind)
+    if kind not in MODELS:
+        raise Codec2EqError(
+            f"{path}: is a {kind}, a class of its own; only {' and '.join(MODELS)} are supported"
+        )
+    for i, (name, kind, layer) in enumerate(layers):
+        require_supported(str(path), i, str(name), str(kind))
+        for inner in _foreign(layer):
+            raise Codec2EqError(
+                f"{path}: layer {i} {name!r} ({kind}) holds a {inner}, which is not supported"
+            )
+
+
+def _foreign(value: Any) -> Iterator[str]:
+    """Yield the classes and functions that a layer's description names and that are not known."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _foreign(part)
+        return
+    if not isinstance(value, dict):
+        return
+    if "class_name" in value and not _is_known(value):
+        yield str(value.get("registered_name") or value["class_name"])
+        return
+    for part in value.values():
+        yield from _foreign(part)
+
+
+def _is_known(value: dict[str, Any]) -> bool:
+    kind, module, registered = (value.get(k) for k in ("class_name", "module", "registered_name"))
+    if (kind, registered) == CELL:
+        return True
+    if kind in ("__keras_tensor__", "DTypePolicy", "DTypePolicyMap"):
+        return True
+    if module in _HARMLESS:
+        return registered in (None, kind)
+    own = str(module).split(".")[0] == "keras"
+    return own and kind in SUPPORTED and registered in (None, kind)

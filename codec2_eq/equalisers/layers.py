@@ -145,3 +145,22 @@ class Scale(Layer):
     def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """As `Layer.forward`."""
         return x * self.scale + self.offset, state
+
+
+@register("relu")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relu(Layer):
+    """Keras' ReLU and LeakyReLU layers: x from `threshold` on, below it slope * (x - threshold).
+
+    most : what larger values are cut to, None for no such limit.
+    """
+
+    slope: float = 0.0
+    threshold: float = 0.0
+    most: float | None = None
+
+    def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `Layer.forward`."""
+        threshold = np.float32(self.threshold)
+        out = np.where(x >= threshold, x, np.float32(self.slope) * (x - threshold))
+        return out if self.most is None else np.minimum(out, np.float32(self.most)), state

@@ -6,12 +6,15 @@ A network file holds the arrays ``<layer>.<name>`` (float32) and ``meta``, a JSO
     {"format": "codec2_eq network", "version": 1, "name": ..., "frame_ms": 40,
      "layers": [{"kind": "dense", "activation": "linear"}, ...], "card": {...}}
 
-The array fields of a layer are stored as arrays and its other fields in ``layers``.
+The array fields of a layer are stored as arrays and its other fields in ``layers``. Where layers
+are not in a row, version 2 adds ``from``: numbers of the layers whose sum a layer takes, counted
+from 1; 0 is the input of the network.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -30,7 +33,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 
 FORMAT = "codec2_eq network"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what is in a row is written as version 1
 
 
 def _array_names(cls: Any) -> list[str]:
@@ -46,11 +49,16 @@ def _settings(layer: Layer) -> dict[str, Any]:
 
 
 class Network:
-    """Layers in a row.
+    """Layers in a row, or wired otherwise.
 
-    name : what it is called. layers : instances of registered layer kinds.
-    frame_ms : interval between the frames it was trained on. card : facts about it, JSON-able.
-    Raises Codec2EqError where a layer does not fit the one before it.
+    name : what it is called
+    layers : instances of registered layer kinds
+    wiring : for each layer, whose outputs it takes the sum of, counted from 1, 0 for the network's
+        input; by default each takes that of the one before it
+    frame_ms : time between the frames it was trained on, ms
+    card : facts about it, JSON-able
+
+    Raises Codec2EqError where a layer does not fit what it takes.
     """
 
     def __init__(
@@ -58,27 +66,47 @@ class Network:
         name: str,
         layers: Sequence[Layer],
         *,
+        wiring: Sequence[Sequence[int]] | None = None,
         frame_ms: int = FRAME_MS,
         card: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.layers = list(layers)
+        row = [(i,) for i in range(len(self.layers))]
+        self.wiring = row if wiring is None else [tuple(sources) for sources in wiring]
+        self.in_a_row = self.wiring == row
         self.frame_ms = frame_ms
         self.card = dict(card or {})
-        self.inputs: int | None = None
-        self.outputs: int | None = None  # of the layers so far
-        for i, layer in enumerate(self.layers):
-            wanted = layer.inputs
-            require(
-                None in (wanted, self.outputs) or wanted == self.outputs,
-                f"layer {i} ({layer.kind}) takes {wanted} values, "
-                f"but the layer before it gives {self.outputs}",
-            )
-            if self.outputs is None:
-                self.inputs = self.outputs = wanted
-            if layer.outputs is not None:
-                self.outputs = layer.outputs
+        self.inputs, self.outputs = self._check_widths()
         self.sha256 = self._hash()
+
+    def _check_widths(self) -> tuple[int | None, int | None]:
+        """Return the lengths of rows it takes and gives, None for any."""
+        require(len(self.wiring) == len(self.layers), "as many wires as layers are needed")
+        inputs: int | None = None
+        widths: list[int | None] = [None]
+        for i, (layer, sources) in enumerate(zip(self.layers, self.wiring, strict=True)):
+            require(
+                len(sources) > 0 and all(0 <= source <= i for source in sources),
+                f"layer {i} ({layer.kind}) takes the output of {list(sources)}, "
+                f"which is none before it",
+            )
+            for source in sources:
+                given = inputs if source == 0 else widths[source]
+                require(
+                    None in (layer.inputs, given) or layer.inputs == given,
+                    f"layer {i} ({layer.kind}) takes {layer.inputs} values, "
+                    f"but the layer before it gives {given}",
+                )
+                if source == 0:
+                    inputs = inputs or layer.inputs
+            known = [inputs if source == 0 else widths[source] for source in sources]
+            require(
+                len({width for width in known if width is not None}) <= 1,
+                f"layer {i} ({layer.kind}) adds rows of {known} values",
+            )
+            widths.append(layer.outputs or next((w for w in known if w is not None), None))
+        return inputs, widths[-1] if self.layers else None
 
     @property
     def stateful(self) -> bool:
@@ -100,12 +128,15 @@ class Network:
         passed in is not modified: keep it, or save it with ``np.savez``, to resume there.
         """
         after: State = {}
-        for i, layer in enumerate(self.layers):
+        given = [x]
+        for i, (layer, sources) in enumerate(zip(self.layers, self.wiring, strict=True)):
             prefix = f"{i}."
             own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-            x, own = layer.forward(x, own)
+            taken = functools.reduce(np.add, (given[source] for source in sources))
+            out, own = layer.forward(np.ascontiguousarray(taken), own)
+            given.append(out)
             after.update({prefix + k: v for k, v in own.items()})
-        return x, after
+        return given[-1], after
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Run whole frames from the initial state."""
@@ -123,14 +154,20 @@ class Network:
             for name in _array_names(type(layer))
         }
 
+    def _layer_settings(self) -> list[dict[str, Any]]:
+        settings = [_settings(layer) for layer in self.layers]
+        if not self.in_a_row:
+            for own, sources in zip(settings, self.wiring, strict=True):
+                own["from"] = list(sources)
+        return settings
+
     def _hash(self) -> str:
         """sha256 over the layers and their weights: the model's version.
 
         Not over the file, whose card may tell more from one training to the next.
         """
         digest = hashlib.sha256()
-        layers = [_settings(layer) for layer in self.layers]
-        digest.update(json.dumps([self.frame_ms, layers], sort_keys=True).encode())
+        digest.update(json.dumps([self.frame_ms, self._layer_settings()], sort_keys=True).encode())
         for name, array in self._arrays().items():
             digest.update(f"{name}{array.shape}".encode())
             digest.update(array.astype("<f4").tobytes())
@@ -143,10 +180,10 @@ class Network:
         """
         meta = {
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": 1 if self.in_a_row else 2,
             "name": self.name,
             "frame_ms": self.frame_ms,
-            "layers": [_settings(layer) for layer in self.layers],
+            "layers": self._layer_settings(),
             "card": self.card,
         }
         content = io.BytesIO()
@@ -167,6 +204,7 @@ class NetworkStream(EqualiserStream):
         self._network = network
         self._states = [network.initial_state() for _ in range(phases)]
         self._phase = 0  # whose turn the next frame is
+        self.aims_at_codebook = self.curve_db is not None
 
     @property
     def curve_db(self) -> Floats | None:
@@ -234,12 +272,22 @@ def _from_archive(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Networ
     frame_ms = _value(meta, "frame_ms", int)
     if frame_ms < 1:
         raise NoArchive(f"frame_ms {frame_ms}")
-    layers = [
-        _layer(i, settings, arrays) for i, settings in enumerate(_value(meta, "layers", list))
-    ]
+    settings = _value(meta, "layers", list)
+    layers = [_layer(i, own, arrays) for i, own in enumerate(settings)]
     return Network(
-        _value(meta, "name", str), layers, frame_ms=frame_ms, card=_value(meta, "card", dict)
+        _value(meta, "name", str),
+        layers,
+        wiring=[_sources(i, own) for i, own in enumerate(settings)],
+        frame_ms=frame_ms,
+        card=_value(meta, "card", dict),
     )
+
+
+def _sources(index: int, settings: dict[str, Any]) -> list[int]:
+    sources = _value(settings, "from", list) if "from" in settings else [index]
+    if not all(type(source) is int for source in sources):
+        raise NoArchive(f"layer {index} takes the output of {sources}")
+    return sources
 
 
 def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
@@ -250,7 +298,7 @@ def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
         f"{', '.join(LAYERS)}",
     )
     cls: Any = LAYERS[kind]
-    if unknown := set(settings) - {"kind", *(f.name for f in dataclasses.fields(cls))}:
+    if unknown := set(settings) - {"kind", "from", *(f.name for f in dataclasses.fields(cls))}:
         raise NoArchive(f"layer {index} has unknown settings {unknown}")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
@@ -266,7 +314,9 @@ def _layer(index: int, settings: Any, arrays: dict[str, np.ndarray]) -> Layer:
 def _setting_types(field: dataclasses.Field[Any]) -> tuple[type, ...]:
     """Return what JSON may hold for a setting, by its annotation."""
     annotation = getattr(field.type, "__name__", field.type)
-    return {"str": (str,), "bool": (bool,), "float": (float, int)}.get(str(annotation), (object,))
+    types = {"str": (str,), "bool": (bool,), "float": (float, int)}
+    types["float | None"] = (float, int, type(None))
+    return types.get(str(annotation), (object,))
 
 
 def _value(source: Any, key: str, wanted: type | tuple[type, ...]) -> Any:

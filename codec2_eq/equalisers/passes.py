@@ -7,9 +7,10 @@ import contextlib
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import IO, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from codec2_eq.equalisers.equaliser import Equaliser, check_passes
+from codec2_eq.equalisers.hearing import Hearing
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 
 
@@ -32,24 +33,26 @@ def begin(
     """Make the stream that is to equalise some blocks, and the blocks to give it.
 
     blocks : records with `vectors`, such as those of `codec2_eq.extraction.stream_file`
-    passes : 1 hands on the blocks as they come. 2 runs them through the equaliser first, keeping
-        them in a temporary file so that memory stays flat, and starts again from what was learnt;
-        an equaliser without memory has nothing to learn and is not run twice
+    passes : 1 hands on the blocks as they come. 2 has the equaliser hear them first, keeping them
+        in a temporary file so that memory stays flat, and start again knowing them; an equaliser
+        without memory has nothing to learn and hears nothing
     state : of an earlier stream, to begin the first pass from
     """
-    stream = equaliser.stream(state)
     if check_passes(passes) == 1 or not equaliser.stateful:
-        yield stream, blocks
+        yield equaliser.stream(state), blocks
         return
     with tempfile.TemporaryFile() as spool:
+        hearing = Hearing(equaliser.stream, state)
         for block in blocks:
-            stream.process(block.vectors)
+            hearing.hear(block.vectors)
             pickle.dump(block, spool)
-        spool.seek(0)
-        yield equaliser.stream(stream.state()), _unspool(spool)
+        for heard in _unspool(spool):
+            hearing.settle(heard.vectors)
+        yield hearing.start()(), _unspool(spool)
 
 
-def _unspool(spool: IO[bytes]) -> Iterator[_B]:
+def _unspool(spool: IO[bytes]) -> Iterator[Any]:
+    spool.seek(0)
     with contextlib.suppress(EOFError):
         while True:
             yield pickle.load(spool)  # our own, from a file without a name

@@ -101,3 +101,59 @@ class GRU(Layer):
             np.ascontiguousarray(self.recurrent_kernel[:, :edge]),
             np.ascontiguousarray(self.recurrent_kernel[:, edge:]),
         )
+
+
+@register("lstm")
+@dataclasses.dataclass(frozen=True, eq=False)
+class LSTM(Layer):
+    """Long short-term memory as Keras has it, gates in the order input, forget, cell, output.
+
+    kernel : (inputs, 4 units), recurrent_kernel : (units, 4 units), bias : (4 units,).
+    State: ``h`` and ``c`` (units,), from zero. Source: Hochreiter and Schmidhuber, 1997.
+    """
+
+    kernel: np.ndarray
+    recurrent_kernel: np.ndarray
+    bias: np.ndarray
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        require_activation(self.activation)
+        require_activation(self.recurrent_activation)
+        require(
+            self.kernel.ndim == self.recurrent_kernel.ndim == 2
+            and self.recurrent_kernel.shape[1] == self.kernel.shape[1] == 4 * self.outputs
+            and self.bias.shape == self.kernel.shape[1:],
+            f"lstm: kernel {self.kernel.shape}, recurrent kernel {self.recurrent_kernel.shape} "
+            f"and bias {self.bias.shape} do not fit",
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Length of a row it takes."""
+        return self.kernel.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """Length of a row it gives."""
+        return self.recurrent_kernel.shape[0]
+
+    def initial_state(self) -> State:
+        """Output and cell, zero."""
+        return {name: np.zeros(self.outputs, np.float32) for name in ("h", "c")}
+
+    def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """As `Layer.forward`."""
+        gate, squash = ACTIVATIONS[self.recurrent_activation], ACTIVATIONS[self.activation]
+        from_input = affine(x, self.kernel, self.bias)
+        no_bias = np.zeros_like(self.bias)
+        h, c = state["h"].reshape(1, -1), state["c"].reshape(1, -1)
+        out = np.empty((len(x), self.outputs), np.float32)
+        for i in range(len(x)):
+            both = from_input[i : i + 1] + affine(h, self.recurrent_kernel, no_bias)
+            let_in, keep, news, let_out = np.split(both, 4, axis=1)
+            c = gate(keep) * c + gate(let_in) * squash(news)
+            h = np.ascontiguousarray(gate(let_out) * squash(c))
+            out[i] = h[0]
+        return out, {"h": h[0], "c": c[0]}

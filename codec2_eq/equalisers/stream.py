@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import K, first_bad_row
+from codec2_eq.records import first_bad_row
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
@@ -18,6 +19,9 @@ State = Mapping[str, NDArray[Any]]
 
 class EqualiserStream:
     """An equaliser at work on one utterance; holds nothing but its memory."""
+
+    aims_at_codebook = False
+    """Whether it takes speech to what the quantiser's codebook has on average."""
 
     def process(self, block: NDArray[Any]) -> Floats:
         """Equalise the next frames.

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output, read_error
-from codec2_eq.records import MOST_DB, K
+from codec2_eq.records import MOST_DB
 from codec2_eq.vectors import npy
 
 SEARCHABLE_DB = 1e3 * MOST_DB

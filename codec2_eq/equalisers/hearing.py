@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an equaliser learns of a recording that it hears before it equalises it.
+
+Two things carry over: the memory that a stream ends with, and, for equalisers that aim at the
+quantiser's codebook, a constant curve on top. That curve is the fixed point of
+c += 1.5 mean(e - VQ(e)), e what the second pass puts out less c: with it the errors of the
+quantiser average to zero over the active frames.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.equalisers.classic import CMN_ACTIVE_DB, CMN_SILENCE_DB
+from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
+from codec2_eq.records import remove_mean
+
+STEP = np.float32(1.5)  # over-relaxed: the cells of a quantiser move with the curve
+STEPS = 4  # more gain nothing on held-out speakers
+MOST_FRAMES = 500
+"""Active frames that the curve is found from at most [20 s at 40 ms]: every so many-th of more."""
+
+LOUD_SHARE = 0.95  # of the frames are softer than what counts as loud
+_LEVELS_DB = 512  # whole decibels that are counted apart, half of them below 0
+
+Start = Callable[[], EqualiserStream]
+
+
+class Hearing:
+    """Hears speech block by block, all of it once with `hear`, then again with `settle`."""
+
+    def __init__(self, start: Start, state: State | None = None) -> None:
+        self._start = start
+        self._stream = start()
+        if state is not None:
+            self._stream.restore(state)
+        self._levels = np.zeros(_LEVELS_DB, np.int64)
+        self._again: EqualiserStream | None = None
+        self._kept: list[NDArray[np.float32]] = []
+        self._n_active = 0
+        self._stride = 1
+
+    def hear(self, vectors: NDArray[Any]) -> None:
+        """Take the next vectors (n, K) dB of the first pass."""
+        self._stream.process(vectors)
+        self._levels += np.bincount(_level_index(vectors), minlength=_LEVELS_DB)
+
+    def settle(self, vectors: NDArray[Any]) -> None:
+        """Take the same vectors again, to find the constant curve; the division may differ."""
+        if not self._stream.aims_at_codebook:
+            return
+        if self._again is None:
+            self._again = self._start_again()
+        active = self._again.process(vectors)[_level_index(vectors) > self._floor]
+        first = -self._n_active % self._stride
+        self._kept += list(active[first :: self._stride])
+        self._n_active += len(active)
+        while len(self._kept) > MOST_FRAMES:
+            self._kept = self._kept[::2]
+            self._stride *= 2
+
+    def start(self) -> Start:
+        """Return what starts a stream that knows what was heard; it pickles."""
+        return functools.partial(_start_knowing, self._start, self._stream.state(), self._curve())
+
+    def _start_again(self) -> EqualiserStream:
+        stream = self._start()
+        stream.restore(self._stream.state())
+        return stream
+
+    @functools.cached_property
+    def _floor(self) -> int:
+        """Index of the level above which a frame is active, as `_level_index` counts."""
+        heard = np.cumsum(self._levels)
+        loud = int(np.searchsorted(heard, LOUD_SHARE * heard[-1]))
+        return max(loud - round(CMN_ACTIVE_DB), round(CMN_SILENCE_DB) + _LEVELS_DB // 2)
+
+    def _curve(self) -> Floats | None:
+        if not self._kept:
+            return None
+        from codec2_eq.libcodec2 import codebook_700c
+        from codec2_eq.vq.quantiser import Quantiser
+
+        quantiser = Quantiser(codebook_700c(), survivors=1)  # as good here, at a third of the time
+        shapes = np.array(self._kept)
+        curve = np.zeros(shapes.shape[1], np.float32)
+        for _ in range(STEPS):
+            left = shapes - curve
+            curve += STEP * (left - quantiser.quantise(left)[0]).mean(axis=0)
+        return curve - curve.mean()
+
+
+def _level_index(vectors: NDArray[Any]) -> NDArray[np.int64]:
+    """Levels of (n, K) vectors in whole decibels, counted from 0."""
+    level = remove_mean(np.asarray(vectors, np.float32))[0]
+    half = _LEVELS_DB // 2
+    return (np.clip(np.floor(level), -half, half - 1) + half).astype(np.int64)
+
+
+def _start_knowing(start: Start, state: State, curve: Floats | None) -> EqualiserStream:
+    stream = start()
+    stream.restore(state)
+    return stream if curve is None else _Settled(stream, curve)
+
+
+class _Settled(EqualiserStream):
+    """Another stream with a constant curve on top, which is no part of its state."""
+
+    def __init__(self, stream: EqualiserStream, curve: Floats) -> None:
+        self._stream = stream
+        self._curve = curve
+        self.aims_at_codebook = stream.aims_at_codebook
+
+    @property
+    def curve_db(self) -> Floats | None:
+        """As `EqualiserStream.curve_db`."""
+        moving = self._stream.curve_db
+        return None if moving is None else moving + self._curve
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """As `EqualiserStream.state`."""
+        return self._stream.state()
+
+    def restore(self, state: State) -> None:
+        """As `EqualiserStream.restore`."""
+        self._stream.restore(state)
+
+    def _next(self, rows: Floats) -> Floats:
+        return self._stream.process(rows) - self._curve
