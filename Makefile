@@ -9,7 +9,7 @@ OUT ?= build/demo
 SPEECH ?= .speech
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
-.PHONY: demo test quick check speech bench arm64 release clean
+.PHONY: demo test quick check speech bench arm64 docs release clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
@@ -40,6 +40,10 @@ bench: $(VENV)/ready-for-tests speech
 arm64: $(VENV)/ready
 	scripts/check_arm64.sh samples/*.wav
 
+# The site, into build/site; warnings are errors.
+docs: $(VENV)/ready-for-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 # The archive of sources and this machine's wheel, checked, into dist/.
 release:
 	scripts/make_release.sh
@@ -56,6 +60,10 @@ $(VENV)/ready: $(BIN)/python $(SOURCES)
 
 $(VENV)/ready-for-quick-tests: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -e ".[quick]"
+	@touch $@
+
+$(VENV)/ready-for-docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	@touch $@
 
 $(VENV)/ready-for-tests: $(VENV)/ready

@@ -15,6 +15,14 @@ class Codec2EqError(ValueError):
 
     The command line prints it as ``codec2-eq: error: <subject>: <problem>; <remedy>`` and exits
     with 1.
+
+    Examples
+    --------
+    >>> try:
+    ...     ce.extract_file("nowhere.wav")
+    ... except ce.Codec2EqError as error:
+    ...     print(error)
+    nowhere.wav: no such file
     """
 
     def __init__(self, subject: str, problem: str = "", remedy: str = "") -> None:

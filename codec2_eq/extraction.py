@@ -58,6 +58,14 @@ class Extractor:
         and uint8 have their own. See `codec2_eq.audio.arrays.ArrayReader`.
 
     Raises Codec2EqError for a rate or a frame interval that cannot be.
+
+    Examples
+    --------
+    >>> samples = np.zeros(8000, np.int16)
+    >>> live = ce.Extractor()
+    >>> frames = [live.process(block) for block in np.array_split(samples, 7)] + [live.flush()]
+    >>> ce.RateK.join(frames).vectors.shape
+    (25, 20)
     """
 
     def __init__(
@@ -131,6 +139,12 @@ def extract(
     pad : fill a partial last frame with zeros, so that there is one for each frame_ms begun
     jobs : threads that share a long recording; the result does not depend on it
     Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
+
+    Examples
+    --------
+    >>> frames = ce.extract(np.zeros(16000, np.int16), 16000)
+    >>> frames.vectors.shape, frames.freqs_hz.shape
+    ((25, 20), (20,))
     """
     resampler = Resampler(rate)
     reader = ArrayReader(channel=channel, full_scale=full_scale)
@@ -161,7 +175,14 @@ def extract_file(
     raw: bool = False,
     jobs: int = 1,
 ) -> RateK:
-    """Analyse an audio file, whatever `codec2_eq.audio.stream.stream_audio` reads."""
+    """Analyse an audio file, whatever `codec2_eq.audio.stream.stream_audio` reads.
+
+    Examples
+    --------
+    >>> frames = ce.extract_file("samples/espeak_male_1.wav")
+    >>> len(frames), frames.frame_ms
+    (87, 40)
+    """
     records = stream_file(path, frame_ms=frame_ms, knots=knots, channel=channel, raw=raw, jobs=jobs)
     return RateK.join([_nothing(frame_ms), *records])
 

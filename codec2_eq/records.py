@@ -29,6 +29,13 @@ class RateK:
     n_harm : (n,) int32, number of harmonics (Codec 2's L)
     freqs_hz : (K,) float32, centres of the bands in Hz
     frame_ms : time between two vectors: 10, 20 or 40 ms
+
+    Examples
+    --------
+    >>> frames = ce.extract_file("samples/espeak_male_1.wav")
+    >>> voiced = frames.f0_hz[frames.voiced]
+    >>> bool((voiced > 49).all() and (voiced < 401).all())
+    True
     """
 
     vectors: NDArray[np.float32]

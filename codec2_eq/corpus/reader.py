@@ -66,6 +66,13 @@ def open_corpus(folder: PathLike) -> Corpus:
     """Open a corpus that `batch` has made.
 
     Raises Codec2EqError if there is none, or it is not complete.
+
+    Examples
+    --------
+    >>> _ = ce.batch("samples", "corpus", model="none", jobs=1)
+    >>> corpus = ce.open_corpus("corpus")
+    >>> len(corpus), sum(len(part) for part in corpus.parts())
+    (12, 1040)
     """
     store = Store(os.fspath(folder))
     options = store.read_options()

@@ -46,6 +46,13 @@ class Equaliser:
     frame_ms : time between the frames it is given, ms
 
     It pickles, so that it can be sent to other processes.
+
+    Examples
+    --------
+    >>> vectors = ce.extract_file("samples/espeak_male_1.wav").vectors
+    >>> equaliser = ce.load_equaliser("mean")
+    >>> bool(abs(equaliser(vectors).mean(axis=1)).max() < 1e-4)
+    True
     """
 
     name: str
@@ -112,6 +119,14 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equ
     `codec2_eq.equalisers.keras_import`. A network's output is left as the network gives it.
     Raises Codec2EqError for an unknown name (and lists the names), a file that is no network,
     a layer that cannot be run, or a network that does not map K values to K.
+
+    Examples
+    --------
+    >>> ce.load_equaliser("channel_eq").name
+    'channel_eq'
+    >>> ce.load_equaliser("chanel_eq")
+    Traceback (most recent call last):
+    codec2_eq.errors.Codec2EqError: ...
     """
     if frame_ms not in FRAME_MS_CHOICES:
         raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
@@ -189,7 +204,13 @@ def model_names() -> list[str]:
 
 
 def available_models() -> list[ModelFacts]:
-    """The models at hand: the classic ones, then the trained ones as their cards tell."""
+    """The models at hand: the classic ones, then the trained ones as their cards tell.
+
+    Examples
+    --------
+    >>> [model.name for model in ce.available_models()]
+    ['none', 'mean', '700c', 'cmn', 'channel_eq', 'mean_removal']
+    """
     classic = [ModelFacts(name, does) for name, (_, does) in CLASSIC.items()]
     return classic + [_facts(path) for path in sorted(models_dir().glob("*.npz"))]
 

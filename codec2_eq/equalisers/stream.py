@@ -18,7 +18,17 @@ State = Mapping[str, NDArray[Any]]
 
 
 class EqualiserStream:
-    """An equaliser at work on one utterance; holds nothing but its memory."""
+    """An equaliser at work on one utterance; holds nothing but its memory.
+
+    Examples
+    --------
+    >>> vectors = ce.extract_file("samples/espeak_male_1.wav").vectors
+    >>> equaliser = ce.load_equaliser("cmn")
+    >>> stream = equaliser.stream()
+    >>> blocks = [stream.process(block) for block in np.array_split(vectors, 9)]
+    >>> np.array_equal(np.concatenate(blocks), equaliser(vectors))
+    True
+    """
 
     aims_at_codebook = False
     """Whether it takes speech to what the quantiser's codebook has on average."""

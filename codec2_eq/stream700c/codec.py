@@ -89,6 +89,14 @@ class StreamEncoder:
 
     equaliser, level, codebooks : as for `FrameEncoder`
     rate : sample rate in Hz;  full_scale : value of a float sample at full scale
+
+    Examples
+    --------
+    >>> samples = np.zeros(8000, np.int16)
+    >>> encoder = ce.StreamEncoder("none")
+    >>> bits = b"".join(encoder.process(block) for block in np.array_split(samples, 7))
+    >>> bits + encoder.flush() == ce.encode(samples, model="none")
+    True
     """
 
     def __init__(
@@ -145,6 +153,13 @@ def encode(
     samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
     model, level, codebooks : as for `FrameEncoder`
     Put `HEADER` before the frames for a ``.c2`` file.
+
+    Examples
+    --------
+    >>> samples = np.zeros(8000, np.int16)
+    >>> bits = ce.encode(samples, model="700c")  # as c2enc 700C --eq
+    >>> len(bits)
+    100
     """
     encoder = StreamEncoder(
         model, rate=rate, level=level, codebooks=codebooks, full_scale=full_scale
@@ -160,6 +175,12 @@ def decode(
     codebooks : those the stream was encoded with, if not Codec 2's own
     partial : decode what is whole of a cut stream rather than refuse it
     Raises Codec2EqError if the stream is of another mode or cut.
+
+    Examples
+    --------
+    >>> bits = ce.encode(np.zeros(8000, np.int16), model="none")
+    >>> ce.decode(bits).shape
+    (8000,)
     """
     decoder = StreamDecoder(codebooks=codebooks)
     speech = decoder.process(stream)
@@ -176,6 +197,14 @@ class StreamDecoder:
     header : whether there must be one; None recognises it
     name : of the stream, for errors
     Attribute `has_header`: whether one was seen.
+
+    Examples
+    --------
+    >>> bits = ce.encode(np.zeros(8000, np.int16), model="none")
+    >>> decoder = ce.StreamDecoder()
+    >>> speech = [decoder.process(bits[:10]), decoder.process(bits[10:])]
+    >>> sum(map(len, speech)), decoder.flush()
+    (8000, 0)
     """
 
     def __init__(

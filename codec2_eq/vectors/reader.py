@@ -109,6 +109,12 @@ def read_vectors(path: PathLike, *, format: str | None = None) -> NDArray[np.flo
     """Read a whole vector file or stdin (`-`) as (n, K) float32 dB, n >= 0.
 
     It is `stream_vectors` run to its end; see there for the errors.
+
+    Examples
+    --------
+    >>> np.save("two.npy", np.zeros((2, 20), np.float32))
+    >>> ce.read_vectors("two.npy").shape
+    (2, 20)
     """
     return read_record(path, format=format).vectors
 
@@ -329,6 +335,13 @@ class VectorWriter:
     durable : the file outlives a power loss once it is there
 
     Raises Codec2EqError if the file exists and `force` is false, or cannot be written.
+
+    Examples
+    --------
+    >>> with ce.VectorWriter("flat.f32") as writer:
+    ...     writer.write(np.zeros((3, 20), np.float32))
+    >>> ce.read_vectors("flat.f32").shape
+    (3, 20)
     """
 
     def __init__(

@@ -31,6 +31,11 @@ def load_codebooks(
     spec : ``700c`` for Codec 2's own, or paths of ``.f32`` or ``.npy`` files, one for each stage,
         joined by commas or as a sequence
     Raises Codec2EqError, naming the file, if one is not a codebook of n_bands.
+
+    Examples
+    --------
+    >>> [stage.shape for stage in ce.load_codebooks("700c")]
+    [(512, 20), (512, 20)]
     """
     if isinstance(spec, str):
         if spec.lower() == "700c":

@@ -38,6 +38,13 @@ class Quantiser:
     Raises Codec2EqError if the codebooks do not fit each other or an option is out of range.
 
     Source: Codec 2, mbest_search; the same float32 operations in the same order.
+
+    Examples
+    --------
+    >>> quantiser = ce.Quantiser(ce.load_codebooks("700c"), survivors=5)
+    >>> quantised, indexes = quantiser.quantise(np.zeros((3, 20), np.float32))
+    >>> quantised.shape, indexes.shape
+    ((3, 20), (3, 2))
     """
 
     def __init__(

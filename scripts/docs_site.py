@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Hooks of `make docs`: pages from files beside docs/, the reference, links that leave the site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+import codec2_eq
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PAGES = {
+    "index.md": "README.md",
+    "changes.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
+"""Pages of the site by the files of the repository that they are made from."""
+
+PICTURES = re.compile(r"!\[[^\]]*\]\((?:\.\./)?(models/[\w.]+\.png)\)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages and pictures that do not stand in docs/."""
+    made = {page: (ROOT / source).read_text() for page, source in PAGES.items()}
+    pictures = {p for text in [*made.values(), *_own_pages()] for p in PICTURES.findall(text)}
+    for page, text in made.items():
+        files.append(File.generated(config, page, content=_within_site(text)))
+    for picture in sorted(pictures):
+        files.append(File.generated(config, picture, content=(ROOT / picture).read_bytes()))
+    files.append(File.generated(config, "reference.md", content=reference()))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Show links to sources as the names that they are."""
+    markdown = re.sub(r"\]\(\.\./(models/[\w.]+\.png)\)", r"](\1)", markdown)
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", markdown)
+
+
+def reference() -> str:
+    """The page of the public names, in the order of the package's table."""
+    lines = ["# Python", "", "`import codec2_eq as ce`", ""]
+    for module, names in codec2_eq._HOME.items():
+        home = f"codec2_eq.{module}"
+        for name in names:
+            where = getattr(getattr(codec2_eq, name), "__module__", home)
+            lines += [f"::: {where}.{name}", ""]
+    return "\n".join(lines)
+
+
+def _own_pages() -> list[str]:
+    return [path.read_text() for path in (ROOT / "docs").glob("*.md")]
+
+
+def _within_site(text: str) -> str:
+    """Turn links of a file beside docs/ to those of a page in it; drop those that leave it."""
+    for page, source in PAGES.items():
+        text = text.replace(f"]({source})", f"]({page})")
+    text = text.replace("](docs/", "](")
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#|\w+\.md)[^)]*\)", r"\1", text)
