@@ -8,7 +8,6 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,7 +160,7 @@ def _padded(
     audio: NDArray[np.float32], n_samples: int, rate: float, frame_ms: int
 ) -> NDArray[np.float32]:
     """Return n_samples at `rate`, resampled, as long as the frames that they begin."""
-    per_frame = Fraction(float(rate)) * _check_frame_ms(frame_ms) / 1000
+    per_frame = rate * _check_frame_ms(frame_ms) / 1000
     n_padded = math.ceil(n_samples / per_frame) * frame_ms * HOP // HOP_MS
     return np.pad(audio[:n_padded], (0, max(0, n_padded - len(audio))))
 
