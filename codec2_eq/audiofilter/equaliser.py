@@ -112,13 +112,13 @@ class AudioEqualiser:
         type, and for samples that are not finite.
         """
         lines = self._lines(samples)
-        self._hear(lines)
+        self._remember(self._follow(lines))
         self._pending = np.concatenate([self._pending, lines], axis=1)
         return self._as_given(self._filtered(self._pending.shape[1] // self._filter.block))
 
     def hear(self, samples: NDArray[Any]) -> None:
-        """Learn the curve of samples without filtering them: the first of two passes."""
-        self._hear(self._lines(samples))
+        """Learn from samples without filtering them, for another filter to begin with `state`."""
+        self._follow(self._lines(samples))
 
     def flush(self) -> NDArray[Any]:
         """Return the samples that are held at the end of the recording."""
@@ -166,9 +166,9 @@ class AudioEqualiser:
             return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
         return samples * np.float32(self._full_scale / FULL_SCALE)
 
-    def _hear(self, lines: Floats) -> None:
+    def _follow(self, lines: Floats) -> Floats:
         mono = lines.sum(axis=0) / np.float32(self.channels)
-        self._remember(self._follower.process(self._extractor.process(mono)))
+        return self._follower.process(self._extractor.process(mono))
 
     def _remember(self, gains: Floats) -> None:
         self._gains = np.concatenate([self._gains, gains])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from codec2_eq.audiofilter._level_control import LevelControl
 from codec2_eq.audiofilter.response import gain_points
 from codec2_eq.equalisers.equaliser import Equaliser
+from codec2_eq.equalisers.state_file import FILTER_PREFIX
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import K, RateK
 
@@ -48,6 +49,9 @@ PEAK_FALL_DB = 0.02
 
 NOISE_SPAN = 32
 """Frames (1.3 s); the quietest is taken over one to two of them."""
+
+LEVEL_STATE = FILTER_PREFIX + "level"
+"""Name of the level within a state."""
 
 LONGEST_PAUSE = 10
 """Frames of a pause that an equaliser hears, 0.4 s, as in its training; the rest is cut."""
@@ -109,27 +113,22 @@ class CurveFollower:
         return np.clip(curve_db - curve_db.mean(), -MOST_DB, MOST_DB)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return what is known of the station: microphone, voice and level."""
-        own = {"curve_db": self.curve_db.copy(), "level": self._control.state}
-        return own | {f"equaliser.{name}": value for name, value in self._stream.state().items()}
+        """Return what is known of the station: the equaliser's state, and the level's."""
+        return self._stream.state() | {LEVEL_STATE: self._control.state}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a `state`. Raises Codec2EqError if it is of another equaliser or damaged."""
-        own = {name: np.asarray(state.get(name)) for name in ("curve_db", "level")}
-        if own["curve_db"].shape != (K,) or own["level"].shape != self._control.state.shape:
-            raise Codec2EqError(
-                f"state of {', '.join(state) or 'nothing'}",
-                "has no curve_db and level of a filter",
-                "save it from one",
-            )
-        if not all(np.isfinite(value).all() for value in own.values()):
-            raise Codec2EqError("state", "holds values that are not finite", "start afresh")
-        prefix = "equaliser."
-        self._stream.restore(
-            {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-        )
-        self.curve_db = np.clip(own["curve_db"], -MOST_DB, MOST_DB).astype(np.float32)
-        self._control.state = own["level"]
+        """Go on from a `state`, or from that of the equaliser alone.
+
+        Raises Codec2EqError if it is of another equaliser or damaged.
+        """
+        own = dict(state)
+        level = own.pop(LEVEL_STATE, None)
+        if level is not None:
+            if np.shape(level) != self._control.state.shape or not np.isfinite(level).all():
+                raise Codec2EqError("state", f"its {LEVEL_STATE} is damaged", "start afresh")
+            self._control.state = level
+        self._stream.restore(own)
+        self.curve_db = self._bounded_curve()
 
 
 class _Activity:

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.equalisers.archive import NoArchive, read_archive
 from codec2_eq.equalisers.equaliser import Equaliser
-from codec2_eq.equalisers.stream import EqualiserStream
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, atomic_output, display_name, require_writable
 
@@ -20,10 +19,18 @@ FORMAT = "codec2_eq state"
 FORMAT_VERSION = 1
 
 
+FILTER_PREFIX = "filter."
+"""Names of what an audio filter has learnt beside its equaliser: for it alone."""
+
+
+class _Learner(Protocol):
+    def state(self) -> dict[str, NDArray[Any]]: ...
+
+
 def save_state(
-    path: PathLike, equaliser: Equaliser, stream: EqualiserStream, *, force: bool = False
+    path: PathLike, equaliser: Equaliser, stream: _Learner, *, force: bool = False
 ) -> None:
-    """Write what a stream of an equaliser has learnt, whole or not at all.
+    """Write what a stream of an equaliser, or a filter, has learnt, whole or not at all.
 
     Raises Codec2EqError if the equaliser has no memory, the file exists and `force` is false, or it
     cannot be written.
@@ -36,8 +43,12 @@ def save_state(
         handle.write(content.getbuffer())
 
 
-def load_state(path: PathLike, equaliser: Equaliser) -> dict[str, NDArray[Any]]:
+def load_state(
+    path: PathLike, equaliser: Equaliser, *, of_filter: bool = False
+) -> dict[str, NDArray[Any]]:
     """Read a state to start a stream from: ``equaliser.stream(load_state(path, equaliser))``.
+
+    of_filter : for an audio filter, with what one has learnt beside the equaliser
 
     Raises Codec2EqError, naming the file, if it cannot be read, is no state, or is that of another
     model, of other weights or of another frame interval.
@@ -53,15 +64,16 @@ def load_state(path: PathLike, equaliser: Equaliser) -> dict[str, NDArray[Any]]:
         raise Codec2EqError(
             name, "not a state of an equaliser", "write one with `codec2-eq run --save-state`"
         ) from error
-    if (own := _identity(equaliser)) != identity:
+    if (wanted := _identity(equaliser)) != identity:
         raise Codec2EqError(
-            name, f"is of {_told(identity)}, not of {_told(own)}", "save it with the same model"
+            name, f"is of {_told(identity)}, not of {_told(wanted)}", "save it with the same model"
         )
+    own = {key: value for key, value in state.items() if not key.startswith(FILTER_PREFIX)}
     try:
-        equaliser.stream(state)
+        equaliser.stream(own)
     except Codec2EqError as error:
         raise Codec2EqError(name, str(error)) from error
-    return state
+    return state if of_filter else own
 
 
 def prepare(
@@ -70,6 +82,7 @@ def prepare(
     load: PathLike | None = None,
     save: PathLike | None = None,
     force: bool = False,
+    of_filter: bool = False,
 ) -> dict[str, NDArray[Any]] | None:
     """Return the state that a command was given to start from, None for a cold start.
 
@@ -79,7 +92,7 @@ def prepare(
     if save is not None:
         require_memory(equaliser)
         require_writable(save, force=force)
-    return None if load is None else load_state(load, equaliser)
+    return None if load is None else load_state(load, equaliser, of_filter=of_filter)
 
 
 def require_memory(equaliser: Equaliser) -> None:

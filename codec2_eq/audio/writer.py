@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Audio out: WAV, FLAC or headerless samples, into files and pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec2_eq.audio import pcm
+from codec2_eq.audio.stream import RAW_SUFFIXES
+from codec2_eq.audio.wav import WavWriter
+from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_output
+
+
+class AudioWriter(Protocol):
+    """Takes samples (n, channels) in the scale of int16."""
+
+    def write(self, samples: NDArray[Any], /) -> object:
+        """Write the next samples."""
+
+
+@contextlib.contextmanager
+def open_audio_output(
+    path: PathLike,
+    *,
+    rate: int,
+    channels: int,
+    sample_format: str,
+    raw: bool = False,
+    force: bool = False,
+) -> Iterator[AudioWriter]:
+    """Open an output for audio; a file appears only when it is whole.
+
+    The suffix chooses .wav, .flac or headerless 16 bits (.raw, .sw, .s16); a pipe is WAV.
+    sample_format : "s16", "s24" or "f32", for WAV;  raw : headerless whatever the name
+    Raises Codec2EqError for another suffix, and as `open_output` does.
+    """
+    kind = _kind(path, raw)
+    with open_output(path, force=force) as out:
+        if kind == "wav":
+            wav = WavWriter(out, rate=rate, channels=channels, sample_format=sample_format)
+            yield wav
+            wav.finish()
+        elif kind == "raw":
+            yield _RawWriter(out)
+        else:
+            with _FlacWriter(out, os.fspath(path), rate, channels, sample_format) as flac:
+                yield flac
+
+
+def require_audio_suffix(path: PathLike, *, raw: bool = False) -> None:
+    """Raise Codec2EqError if no audio is written under such a name: before the work."""
+    _kind(path, raw)
+
+
+def _kind(path: PathLike, raw: bool) -> str:
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if raw or suffix in RAW_SUFFIXES:
+        return "raw"
+    if is_stdout(path) or is_pipe(path) or suffix == ".wav":
+        return "wav"
+    if suffix == ".flac":
+        return "flac"
+    raise Codec2EqError(
+        display_name(path), f"audio is not written as {suffix or 'a file without suffix'}",
+        f"name it .wav, .flac or {RAW_SUFFIXES[0]}",
+    )  # fmt: skip
+
+
+class _RawWriter:
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def write(self, samples: NDArray[Any]) -> None:
+        self._out.write(pcm.encode(samples, "s16"))
+
+
+class _FlacWriter:
+    """FLAC by libsndfile: 16 bits, or 24 if the samples have more."""
+
+    def __init__(
+        self, out: IO[bytes], name: str, rate: int, channels: int, sample_format: str
+    ) -> None:
+        import soundfile
+
+        self._wide = sample_format != "s16"
+        options = {"format": "FLAC", "subtype": "PCM_24" if self._wide else "PCM_16"}
+        try:
+            self._file = soundfile.SoundFile(out, "w", rate, channels, **options)
+        except soundfile.LibsndfileError as error:
+            raise Codec2EqError(
+                name, f"FLAC cannot hold {channels} channels at {rate} Hz", "name it .wav"
+            ) from error
+
+    def write(self, samples: NDArray[Any]) -> None:
+        if self._wide:
+            scaled = np.rint(np.asarray(samples, np.float64) * 256).clip(-(2**23), 2**23 - 1)
+            self._file.write(scaled.astype(np.int32) << 8)
+        else:
+            self._file.write(
+                np.frombuffer(pcm.encode(samples, "s16"), "<i2").reshape(samples.shape)
+            )
+
+    def __enter__(self) -> _FlacWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""codec2-eq filter: audio to audio, the equaliser in front of any encoder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from codec2_eq.audio.stream import NativeStream
+    from codec2_eq.audiofilter.equaliser import AudioEqualiser
+    from codec2_eq.equalisers.equaliser import Equaliser
+    from codec2_eq.equalisers.stream import State
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_input(parser, "speech: audio of 8 to 48 kHz")
+    options.add_output(parser, "the same, filtered: .wav, .flac or .raw; WAV on a pipe")
+    parser.add_argument(
+        "--channel",
+        default="all",
+        metavar="N|mix|all",
+        help="all channels alike, one of them, from 1, or their mean (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="the input is headerless 16-bit mono 8 kHz, and so is the output",
+    )
+    options.add_model(parser, default="channel_eq")
+    parser.add_argument(
+        "--level",
+        choices=("auto", "keep"),
+        default="auto",
+        help="bring active speech to where 700C does best, or keep its level (default: auto)",
+    )
+    options.add_passes(parser)
+    options.add_state(parser)
+    parser.add_argument(
+        "--curve", metavar="FILE", help="write what was taken off: .csv, .json or .png"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Filter block by block; what was learnt is kept even if a live stream is ended by Ctrl-C."""
+    from codec2_eq.audio.writer import open_audio_output, require_audio_suffix
+    from codec2_eq.audiofilter.curve_file import require_curve_file
+    from codec2_eq.equalisers import state_file
+    from codec2_eq.equalisers.equaliser import load_equaliser
+
+    equaliser = load_equaliser(args.model)
+    require_audio_suffix(args.output, raw=args.raw)
+    if args.curve:
+        require_curve_file(args.curve, force=args.force)
+    state = state_file.prepare(
+        equaliser, load=args.load_state, save=args.save_state, force=args.force, of_filter=True
+    )
+    with _open(args) as audio:
+        blocks = _chosen(audio, args.channel)
+        filtering = _filter(args, equaliser, audio, state)
+        if args.passes == 2:
+            blocks = _hear(args, filtering, blocks)
+            filtering = _filter(args, equaliser, audio, filtering.state())
+        n_samples = 0
+        try:
+            with open_audio_output(
+                args.output,
+                rate=audio.rate,
+                channels=filtering.channels,
+                sample_format=audio.sample_format,
+                raw=args.raw,
+                force=args.force,
+            ) as out:
+                for block in blocks:
+                    out.write(filtering.process(block))
+                    n_samples += len(block)
+                out.write(filtering.flush())
+        except (BrokenPipeError, KeyboardInterrupt, SystemExit):  # how live streams end
+            _write_what_was_learnt(args, filtering)
+            raise
+    _write_what_was_learnt(args, filtering)
+    if args.output != "-":
+        print(f"{args.output}: {n_samples / audio.rate:.2f} s", file=sys.stderr)
+
+
+def _open(args: argparse.Namespace, *, log: bool = True) -> NativeStream:
+    from codec2_eq.audio.stream import open_native
+
+    channel = None if args.channel in ("all", "mix") else args.channel
+    return open_native(args.input, channel=channel, raw=args.raw, log=log)
+
+
+def _chosen(audio: NativeStream, channel: str) -> Iterable[NDArray[Any]]:
+    """Blocks (n, channels) of the channels that are wanted."""
+    if channel != "mix":
+        return audio
+    return (block.mean(axis=1, dtype="float32", keepdims=True) for block in audio)
+
+
+def _filter(
+    args: argparse.Namespace, equaliser: Equaliser, audio: NativeStream, state: State | None
+) -> AudioEqualiser:
+    """Make the filter of a recording, which knows what an earlier one has learnt."""
+    from codec2_eq.audio.pcm import FULL_SCALE
+    from codec2_eq.audiofilter.equaliser import AudioEqualiser
+    from codec2_eq.errors import Codec2EqError
+
+    try:
+        filtering = AudioEqualiser(
+            equaliser,
+            audio.rate,
+            level=args.level,
+            channels=audio.channels if args.channel == "all" else 1,
+            full_scale=FULL_SCALE,
+        )
+    except Codec2EqError as error:
+        raise Codec2EqError(audio.name, str(error)) from error
+    if state is not None:
+        filtering.restore(state)
+    return filtering
+
+
+def _hear(
+    args: argparse.Namespace, filtering: AudioEqualiser, blocks: Iterable[NDArray[Any]]
+) -> Iterable[NDArray[Any]]:
+    """Hear a recording to its end; return its blocks for the second pass, a pipe's from memory."""
+    from codec2_eq.files import is_pipe
+
+    if is_pipe(args.input):
+        blocks = list(blocks)
+        for block in blocks:
+            filtering.hear(block)
+    else:
+        with _open(args, log=False) as audio:
+            for block in _chosen(audio, args.channel):
+                filtering.hear(block)
+    return blocks
+
+
+def _write_what_was_learnt(args: argparse.Namespace, filtering: AudioEqualiser) -> None:
+    from codec2_eq.audiofilter.curve_file import write_curve
+    from codec2_eq.equalisers.state_file import save_state
+
+    if args.save_state:
+        save_state(args.save_state, filtering.model, filtering, force=args.force)
+    if args.curve:
+        write_curve(args.curve, filtering.curve_db, model=filtering.model.name, force=args.force)
