@@ -88,8 +88,8 @@ def test_digital_silence_is_150_db_below():
     np.testing.assert_array_equal(out["vectors"][1:], -150)
     np.testing.assert_array_equal(out["mean_db"][1:], -150)
     assert not out["voiced"][1:].any()
-    # the analysis buffer starts at one, so the first frame is not silent yet
-    assert (out["vectors"][0] > -150).all() or analyse(np.zeros(80), step=1)["vectors"][0, 0] > -150
+    # the analysis buffer starts at one, so the first 10 ms are not silent yet
+    assert (analyse(np.zeros(80), step=1)["vectors"] > -150).any()
 
 
 def test_noise_is_mostly_unvoiced_and_a_chirp_is_followed():

@@ -22,7 +22,7 @@ from codec2_eq.bench.speech import (
     load_speech,
     name_files,
 )
-from codec2_eq.bench.tables import detail_table, overall_table
+from codec2_eq.bench.tables import as_csv, detail_table, overall_table
 from codec2_eq.cli import main
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
@@ -375,7 +375,7 @@ def test_classic_refuses_what_it_would_not_do(samples_dir, capsys, words):
     assert f"{words[0]}: not allowed with argument --classic" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--json", "--picture"])
+@pytest.mark.parametrize("option", ["--json", "--csv", "--picture"])
 @pytest.mark.parametrize(
     "name, message",
     [
@@ -399,3 +399,8 @@ def test_a_picture_needs_a_file_of_its_own(samples_dir, capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(samples_dir), *words])
     assert "--picture: needs a file of its own" in capsys.readouterr().err
+
+
+def test_figures_as_csv():
+    figures = {"a": {"d": 1.5, "speakers": {"x": {"d": 2, "e": 3}}, "residual": [1]}, "b": {"d": 4}}
+    assert as_csv(figures) == "of,d,e\na,1.5,\na/speakers/x,2,3\nb,4,\n"

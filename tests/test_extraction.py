@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+import concurrent.futures
 from dataclasses import replace
 
 import numpy as np
@@ -86,7 +87,9 @@ def test_short_recordings_use_no_threads(monkeypatch, speech):
     def refuse(*args):
         raise AssertionError("a thread pool for 3 s of speech")
 
-    monkeypatch.setattr(extraction, "_in_parallel", refuse)
+    monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", refuse)
+    with pytest.raises(AssertionError, match="a thread pool"):
+        ce.extract(np.tile(speech, 60), jobs=8)
     assert_same(ce.extract(speech, jobs=8), ce.extract(speech))
 
 

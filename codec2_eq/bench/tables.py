@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -138,3 +141,27 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def as_csv(figures: Mapping[str, Any]) -> str:
+    """Nested figures as CSV: a row for each group, named by its way from the outside in.
+
+    figures : dictionaries within each other, the innermost with numbers; lists are left out
+    """
+    rows = {"/".join(way): numbers for way, numbers in _groups(figures, ())}
+    columns = list(dict.fromkeys(name for numbers in rows.values() for name in numbers))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["of", *columns])
+    writer.writerows([way, *(numbers.get(c) for c in columns)] for way, numbers in rows.items())
+    return text.getvalue()
+
+
+def _groups(
+    figures: Mapping[str, Any], way: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+    if numbers := {n: v for n, v in figures.items() if isinstance(v, (int, float))}:
+        yield way, numbers
+    for name, inner in figures.items():
+        if isinstance(inner, Mapping):
+            yield from _groups(inner, (*way, name))

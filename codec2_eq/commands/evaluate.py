@@ -69,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="print errors by shaping or by speaker too",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
+    parser.add_argument("--csv", metavar="FILE", help="the same, a row for each group")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
     parser.set_defaults(refuse=parser.error)
@@ -87,9 +88,11 @@ def run(args: argparse.Namespace) -> None:
                 args.refuse(f"argument --{name}: not allowed with argument --{other}")
     if args.level and not args.heard:
         args.refuse("argument --level: only with --heard")
-    if args.picture and args.picture in ("-", args.json):
+    if args.picture and args.picture in ("-", args.json, args.csv):
         args.refuse("argument --picture: needs a file of its own")
-    for path in (args.json, args.picture):
+    if args.csv and args.csv == args.json:
+        args.refuse("argument --csv: needs a file of its own")
+    for path in (args.json, args.csv, args.picture):
         if path:
             require_writable(path, force=args.force)
     if not args.classic:
@@ -110,7 +113,7 @@ def _run_table(args: argparse.Namespace) -> None:
     _print(args, tables.overall_table(found))
     for which in args.by:
         _print(args, "\n" + tables.detail_table(found, which))
-    _write_json(args, found.as_json)
+    _write_figures(args, found.as_json)
     if args.picture:
         from codec2_eq.bench.plots import draw
 
@@ -125,7 +128,7 @@ def _run_heard(args: argparse.Namespace) -> None:
     _print(args, tables.heard_table(found))
     for which in args.by:
         _print(args, "\n" + tables.heard_detail_table(found, which))
-    _write_json(args, found.as_json)
+    _write_figures(args, found.as_json)
     if args.picture:
         from codec2_eq.bench.plots import draw_heard
 
@@ -143,7 +146,7 @@ def _run_classic(args: argparse.Namespace) -> None:
     vectors = {name: analyse(read_audio(path)) for name, path in name_files(paths).items()}
     found = classic_scores(vectors, _methods(args), quantise_700c())
     _print(args, classic_table(found))
-    _write_json(args, lambda: found)
+    _write_figures(args, lambda: found)
 
 
 def _methods(args: argparse.Namespace):
@@ -175,17 +178,21 @@ def _save_picture(args: argparse.Namespace, figure) -> None:
     save_picture(figure, Path(args.picture), force=args.force)
 
 
-def _write_json(args: argparse.Namespace, figures) -> None:
+def _write_figures(args: argparse.Namespace, figures) -> None:
     import json
 
     from codec2_eq.files import write_text
 
     if args.json:
         write_text(args.json, json.dumps(figures(), indent=1) + "\n", force=args.force)
+    if args.csv:
+        from codec2_eq.bench.tables import as_csv
+
+        write_text(args.csv, as_csv(figures()), force=args.force)
 
 
 def _print(args: argparse.Namespace, table: str) -> None:
-    print(table, file=sys.stderr if args.json == "-" else sys.stdout)
+    print(table, file=sys.stderr if "-" in (args.json, args.csv) else sys.stdout)
 
 
 def _tell(line: str) -> None:

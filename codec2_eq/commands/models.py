@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
             print(json.dumps(asdict(model)))
             continue
         print(f"{model.name}{' (default)' if model.name == DEFAULT else ''}: {model.does}")
-        for label in ("data", "figures", "sha256"):
-            if text := getattr(model, label):
+        figures = ", ".join(f"{key} {value}" for key, value in model.figures.items())
+        for label, text in (("data", model.data), ("figures", figures), ("sha256", model.sha256)):
+            if text:
                 print(f"    {label}: {text}")

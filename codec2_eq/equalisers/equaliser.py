@@ -9,8 +9,8 @@ passes the stream hears the whole recording first and starts again from what it 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ class ModelFacts:
     name: str
     does: str
     data: str = ""
-    figures: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
 
@@ -218,11 +218,10 @@ def available_models() -> list[ModelFacts]:
 def _facts(path: Path) -> ModelFacts:
     network = load_network(path)
     card: dict[str, Any] = network.card
-    figures = card.get("figures", {})
     return ModelFacts(
         name=path.stem,
         does=str(card.get("does", "")),
         data=str(card.get("data", "")),
-        figures=", ".join(f"{key} {value}" for key, value in figures.items()),
+        figures=dict(card.get("figures", {})),
         sha256=network.sha256,
     )
