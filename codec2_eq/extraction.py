@@ -55,6 +55,7 @@ class Extractor:
         frame_ms 20 or 40; pitch and voicing are those of the picked frames.
     channel, full_scale : which channel, and the value of a float sample at full scale; int16, int32
         and uint8 have their own. See `codec2_eq.audio.arrays.ArrayReader`.
+    harmonics : give picked frames with their harmonics, too
 
     Raises Codec2EqError for a rate or a frame interval that cannot be.
 
@@ -75,12 +76,13 @@ class Extractor:
         knots: str = "pick",
         channel: int | str = "mix",
         full_scale: float = 1.0,
+        harmonics: bool = False,
     ) -> None:
         self.frame_ms = frame_ms
         fits = check_knots(knots, frame_ms) != "pick"
-        self._fitter = _Fitter(frame_ms, knots) if fits else None
+        self._fitter = Fitter(frame_ms, knots) if fits else None
         self._analysed_ms = HOP_MS if fits else frame_ms
-        self._analyser = Analyser(self._analysed_ms // HOP_MS)
+        self._analyser = Analyser(self._analysed_ms // HOP_MS, harmonics=harmonics)
         self._resampler = Resampler(rate)
         self._reader = ArrayReader(channel=channel, full_scale=full_scale)
         self._busy = threading.Lock()
@@ -207,6 +209,7 @@ def extract_blocks(
     frame_ms: int = FRAME_MS,
     knots: str = "pick",
     jobs: int = 1,
+    harmonics: bool = False,
 ) -> Iterator[RateK]:
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
@@ -217,21 +220,21 @@ def extract_blocks(
     if jobs < 1:
         raise Codec2EqError(f"jobs {jobs}: at least one")
     if knots == "pick":
-        yield from _analyse_blocks(blocks, frame_ms, jobs)
+        yield from _analyse_blocks(blocks, frame_ms, jobs, harmonics)
         return
-    fitter = _Fitter(frame_ms, knots)
+    fitter = Fitter(frame_ms, knots)
     for frames in _analyse_blocks(blocks, HOP_MS, jobs):
         yield fitter.process(frames)
     yield fitter.flush()
 
 
-class _Fitter:
+class Fitter:
     """Stream of 10 ms frames to fitted frames, each with the pitch of the picked frame."""
 
-    def __init__(self, frame_ms: int, knots: str) -> None:
+    def __init__(self, frame_ms: int, knots: str, *, any_level: bool = False) -> None:
         self._frame_ms = frame_ms
         self._step = frame_ms // HOP_MS
-        self._knots = KnotFitter(self._step, LOOK_AHEAD_MS[knots] // frame_ms)
+        self._knots = KnotFitter(self._step, LOOK_AHEAD_MS[knots] // frame_ms, any_level=any_level)
         self._to_pick = self._step - 1  # frames before the next picked one
         self._picked = _nothing(frame_ms)  # those whose vectors are not settled yet
 
@@ -253,15 +256,15 @@ class _Fitter:
 
 
 def _analyse_blocks(
-    blocks: Iterable[NDArray[np.float32]], frame_ms: int, jobs: int
+    blocks: Iterable[NDArray[np.float32]], frame_ms: int, jobs: int, harmonics: bool = False
 ) -> Iterator[RateK]:
     step = frame_ms // HOP_MS
     if jobs == 1:
-        with _idle_analyser(step) as analyser:
+        with _idle_analyser(step, harmonics) as analyser:
             for block in blocks:
                 yield _record(analyser.process(block), frame_ms)
         return
-    analyser = Analyser(step)
+    analyser = Analyser(step, harmonics=harmonics)
     spans = _regroup(blocks, SPAN)
     first = next(spans, np.empty(0, np.float32))
     if len(first) < SPAN:  # all of it in one span: a thread would only cost time
@@ -271,23 +274,23 @@ def _analyse_blocks(
 
 
 _idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)
-"""Analysers and the state that all begin with, by their step: the memory of a new one costs as much
-as 0.4 s of speech."""
+"""Analysers and the state that all begin with, by step and harmonics: the memory of a new one costs
+as much as 0.4 s of speech."""
 
 
 @contextlib.contextmanager
-def _idle_analyser(step: int) -> Iterator[Any]:
+def _idle_analyser(step: int, harmonics: bool) -> Iterator[Any]:
     """Lend an analyser in the state that all begin with."""
-    idle = _idle_analysers.take(step)
+    idle = _idle_analysers.take((step, harmonics))
     if idle is None:
-        new = Analyser(step)
+        new = Analyser(step, harmonics=harmonics)
         idle = new, new.state
     analyser, start = idle
     try:
         yield analyser
     finally:
         analyser.state = start
-        _idle_analysers.give(step, idle)
+        _idle_analysers.give((step, harmonics), idle)
 
 
 def _in_parallel(
@@ -312,7 +315,7 @@ def _in_parallel(
         yield _record(analyser.process(first), frame_ms)
         while True:
             while len(pending) <= jobs and (following := next(spans, None)) is not None:
-                guess = pool.submit(_analyse_span, span[-WARM_UP:], following, analyser.step)
+                guess = pool.submit(_analyse_span, span[-WARM_UP:], following, analyser)
                 pending.append((following, guess))
                 span = following
             if not pending:
@@ -328,10 +331,10 @@ def _in_parallel(
 
 
 def _analyse_span(
-    before: NDArray[np.float32], span: NDArray[np.float32], step: int
+    before: NDArray[np.float32], span: NDArray[np.float32], alike: Any
 ) -> tuple[bytes, tuple[NDArray[Any], ...], bytes]:
     """Analyse one span: memory at its start, results, memory at its end."""
-    analyser = Analyser(step)
+    analyser = Analyser(alike.step, harmonics=alike.harmonics)
     analyser.process(before)
     started = analyser.state
     arrays = analyser.process(span[: len(span) - len(span) % HOP])
@@ -376,8 +379,9 @@ def check_knots(knots: str, frame_ms: int) -> str:
 
 
 def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:
-    vectors, mean_db, wo, n_harm, voiced = arrays
-    return RateK(vectors, mean_db, wo * _HZ_PER_WO, voiced, wo, n_harm, _BANDS_HZ, frame_ms)
+    vectors, mean_db, wo, n_harm, voiced, *harmonics_db = arrays
+    f0_hz = wo * _HZ_PER_WO
+    return RateK(vectors, mean_db, f0_hz, voiced, wo, n_harm, _BANDS_HZ, frame_ms, *harmonics_db)
 
 
 def _nothing(frame_ms: int) -> RateK:

@@ -29,6 +29,8 @@ class RateK:
     n_harm : (n,) int32, number of harmonics (Codec 2's L)
     freqs_hz : (K,) float32, centres of the bands in Hz
     frame_ms : time between two vectors: 10, 20 or 40 ms
+    harmonics_db : (n, MAX_HARMONICS) float32, amplitudes of the harmonics in dB before the floor
+        that rate K has, 0 beyond n_harm; None if they were not asked for
 
     Examples
     --------
@@ -46,6 +48,7 @@ class RateK:
     n_harm: NDArray[np.int32]
     freqs_hz: NDArray[np.float32]
     frame_ms: int = FRAME_MS
+    harmonics_db: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check that all fields speak of the same frames."""
@@ -66,15 +69,15 @@ class RateK:
     def __getitem__(self, frames: slice) -> RateK:
         """Return the record of some of the frames."""
         arrays = {name: getattr(self, name)[frames] for name in ("vectors", *_PER_FRAME)}
+        if self.harmonics_db is not None:
+            arrays["harmonics_db"] = self.harmonics_db[frames]
         return replace(self, **arrays)
 
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:
-        """Join records of consecutive blocks (at least one, all of one frame_ms)."""
-        arrays = {
-            name: np.concatenate([getattr(p, name) for p in parts])
-            for name in ("vectors", *_PER_FRAME)
-        }
+        """Join records of consecutive blocks (at least one, all of one kind)."""
+        names = ["vectors", *_PER_FRAME, *["harmonics_db"] * (parts[0].harmonics_db is not None)]
+        arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)
 
 

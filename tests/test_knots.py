@@ -163,7 +163,7 @@ def test_a_frame_waits_for_80_ms(speech, frame_ms):
 
 
 def test_waiting_frames_are_few(speech):
-    fitter = extraction._Fitter(40, "fit")
+    fitter = extraction.Fitter(40, "fit")
     frames = ce.extract(np.tile(speech, 3), frame_ms=10)
     for start in range(0, len(frames), 7):
         fitter.process(frames[start : start + 7])

@@ -42,3 +42,4 @@ ISA = os.environ.get("CODEC2_EQ_ISA") or available_variants()[0]
 _variant = load_variant(ISA)
 Analyser = _variant.Analyser
 band_centres_hz = _variant.band_centres_hz
+rate_k_less_curves = _variant.rate_k_less_curves

@@ -64,6 +64,7 @@ cdef struct Output:
     float *wo
     int *n_harm
     unsigned char *voiced
+    float *harmonics_db                        # MAX_HARMONICS a frame, before the floor; or NULL
 
 
 cdef struct Block:
@@ -163,18 +164,17 @@ cdef void describe_frame(
     """All parameters of one frame, from one lane of its spectrum."""
     cdef float amp[MAX_HARMONICS + 1]
     cdef float amp_db[MAX_HARMONICS]
-    cdef float mean = 0
-    cdef int k
     cdef float wo = refine_pitch(power, pitch_bin)
     cdef int n_harm = count_harmonics(wo)
     lap(watch, REFINEMENT)
     estimate_amplitudes(power, wo, n_harm, amp)
     lap(watch, AMPLITUDES)
     to_db(amp, n_harm, amp_db)
+    if out.harmonics_db != NULL:
+        memcpy(out.harmonics_db, amp_db, n_harm * sizeof(float))
+    raise_to_floor(amp_db, n_harm)
     resample_to_rate_k(amp_db, wo, n_harm, out.vectors)
-    for k in range(BANDS):
-        mean += out.vectors[k]
-    out.mean_db[0] = mean / BANDS
+    out.mean_db[0] = mean_of_bands(out.vectors)
     lap(watch, RATE_K)
     out.wo[0] = wo
     out.n_harm[0] = n_harm
@@ -205,6 +205,9 @@ cdef int analyse_block(Workspace *w, Memory *memory, int n_hops, int step, Outpu
             one.wo = out.wo + frame
             one.n_harm = out.n_harm + frame
             one.voiced = out.voiced + frame
+            one.harmonics_db = NULL
+            if out.harmonics_db != NULL:
+                one.harmonics_db = out.harmonics_db + frame * MAX_HARMONICS
             describe_frame(w.spectrum + l, w.power + l * POWER_STRIDE, w.pitch_bin[g], one, &w.watch)
         h += step
     memcpy(memory.history, w.samples + n_hops * HOP, HISTORY * sizeof(float))
@@ -219,6 +222,7 @@ cdef class Analyser:
     step : hops of 10 ms between two output frames: 1, 2 or 4; frames come at hop step - 1,
         2 step - 1, … as the 700C encoder has them
     timed : keep `stage_seconds`, which costs some 3 % of the speed
+    harmonics : give the harmonics, too
     """
 
     cdef Workspace *work
@@ -227,11 +231,13 @@ cdef class Analyser:
     cdef int n_rest
     cdef bint busy                             # in another thread
     cdef readonly int step
+    cdef readonly bint harmonics
 
-    def __cinit__(self, int step, *, bint timed=False):
+    def __cinit__(self, int step, *, bint timed=False, bint harmonics=False):
         if step not in (1, 2, 4):
             raise ValueError(f"step {step}: expected 1, 2 or 4 hops")
         self.step = step
+        self.harmonics = harmonics
         self.work = <Workspace *>calloc(1, sizeof(Workspace))
         if self.work == NULL:
             raise MemoryError
@@ -284,7 +290,8 @@ cdef class Analyser:
 
         samples : (n,) float32, 8 kHz, int16 scale; any n
         Returns vectors (f, 20) float32 dB, mean_db (f,) float32, wo (f,) float32 rad/sample,
-        n_harm (f,) int32, voiced (f,) bool: the frames that these samples completed.
+        n_harm (f,) int32, voiced (f,) bool: the frames that these samples completed; and, if
+        asked for, harmonics (f, MAX_HARMONICS) float32 dB, before the floor, 0 beyond n_harm.
         """
         self._require_idle()
         cdef Py_ssize_t n_hops = (self.n_rest + samples.shape[0]) // HOP
@@ -299,8 +306,17 @@ cdef class Analyser:
         cdef float[::1] wo_view = wo
         cdef int[::1] n_harm_view = n_harm
         cdef unsigned char[::1] voiced_view = voiced
+        cdef float[:, ::1] harmonics_view
         cdef Output out
         cdef const float *source = NULL
+        out.harmonics_db = NULL
+        arrays = [vectors, mean_db, wo, n_harm, voiced.view(np.bool_)]
+        if self.harmonics:
+            harmonics_db = np.zeros((n_frames, MAX_HARMONICS), np.float32)
+            arrays.append(harmonics_db)
+            harmonics_view = harmonics_db
+            if n_frames:
+                out.harmonics_db = &harmonics_view[0, 0]
         if n_frames:
             out.vectors = &vectors_view[0, 0]
             out.mean_db = &mean_view[0]
@@ -313,7 +329,7 @@ cdef class Analyser:
         with nogil:
             self._run(source, samples.shape[0], n_hops, out)
         self.busy = False
-        return vectors, mean_db, wo, n_harm, voiced.view(np.bool_)
+        return tuple(arrays)
 
     cdef void _run(self, const float *source, Py_ssize_t n_samples, Py_ssize_t n_hops, Output out) noexcept nogil:
         cdef Workspace *w = self.work
@@ -334,6 +350,8 @@ cdef class Analyser:
             out.wo += frames
             out.n_harm += frames
             out.voiced += frames
+            if out.harmonics_db != NULL:
+                out.harmonics_db += frames * MAX_HARMONICS
             done += hops
         memcpy(self.rest + self.n_rest, source, n_samples * sizeof(float))
         self.n_rest += <int>n_samples

@@ -18,13 +18,15 @@ cdef enum:
 
 cdef double FULL_WEIGHT_DB = 15.0 # frames down to this below the reference count in full
 cdef double LEAST_WEIGHT = 0.1    # pauses, which must stay solvable
+cdef double RANGE_DB = 36.0       # below the reference: what 700C's lowest step is to normal speech
 # The reference is the level that 5 % of the frames so far exceed, from a histogram that begins with
 # a few frames at that level in normal speech.
 cdef enum:
     LOUD_SHARE = 20          # one frame of so many is above the reference
     BINS_A_DB = 2
-    N_BINS = 256 * BINS_A_DB # louder than any sound
-    START_BIN = 46 * BINS_A_DB
+    BINS_FROM_DB = -50
+    N_BINS = 256 * BINS_A_DB # to louder than any sound
+    START_BIN = (46 - BINS_FROM_DB) * BINS_A_DB
     START_COUNT = 4          # frames
     MEMORY = 12_000          # frames [2 min], after which older ones count half
 
@@ -44,9 +46,12 @@ cdef class KnotFitter:
         frames before it, too
     look_ahead : knots that a knot waits for, at most `MAX_LOOK_AHEAD`. The influence of later
         frames falls by a factor of 0.27 a knot.
+    any_level : frames of pauses, which would drag their neighbours down, are raised to RANGE_DB below
+        the reference, for an encoder that brings all speech to one level, rather than to 10 dB
     """
 
     cdef readonly int step, look_ahead
+    cdef readonly bint any_level
     cdef Knot knots[MAX_PENDING]     # a ring
     cdef Py_ssize_t n_begun          # knots whose frames are coming in, or have
     cdef Py_ssize_t n_out
@@ -58,13 +63,14 @@ cdef class KnotFitter:
     cdef double left_right[BANDS]    # sums of the interval from the last knot to the next
     cdef double next_right[BANDS]
 
-    def __cinit__(self, int step, int look_ahead):
+    def __cinit__(self, int step, int look_ahead, *, bint any_level=False):
         if step < 1:
             raise ValueError(f"step {step}: expected at least 1 frame")
         if not 0 <= look_ahead <= MAX_LOOK_AHEAD:
             raise ValueError(f"look_ahead {look_ahead}: expected 0 to {MAX_LOOK_AHEAD} knots")
         self.step = step
         self.look_ahead = look_ahead
+        self.any_level = any_level
         self._start()
 
     cdef void _start(self) noexcept:
@@ -116,7 +122,7 @@ cdef class KnotFitter:
 
     cdef void _take(self, const float *vector, double level_db) noexcept nogil:
         """Add a frame to the sums of its interval; at a knot, eliminate the knot before."""
-        cdef double lift_db = LOWEST_ENERGY_DB - level_db if level_db < LOWEST_ENERGY_DB else 0.0
+        cdef double lift_db = self._lift(level_db)
         cdef double weight = self._weight(level_db + lift_db)
         cdef double share, to_left, to_next, value
         cdef int k
@@ -134,11 +140,22 @@ cdef class KnotFitter:
         if self.phase == self.step:
             self._end_interval()
 
+    cdef double _reference_db(self) noexcept nogil:
+        return BINS_FROM_DB + (self.reference + 0.5) / BINS_A_DB
+
+    cdef double _lift(self, double level_db) noexcept nogil:
+        """How much a frame is raised."""
+        cdef double lowest_db = LOWEST_ENERGY_DB
+        if self.any_level:
+            lowest_db = max(self._reference_db() - RANGE_DB, <double>BINS_FROM_DB)
+        return max(lowest_db - level_db, 0.0)
+
     cdef double _weight(self, double level_db) noexcept nogil:
         """Weight of a frame by its level, which joins the histogram."""
         cdef double below_db, weight
-        self._count(<int>(level_db * BINS_A_DB) if level_db * BINS_A_DB < N_BINS else N_BINS - 1)
-        below_db = level_db + FULL_WEIGHT_DB - (self.reference + 0.5) / BINS_A_DB
+        cdef double bin = (level_db - BINS_FROM_DB) * BINS_A_DB
+        self._count(<int>bin if bin < N_BINS else N_BINS - 1)
+        below_db = level_db + FULL_WEIGHT_DB - self._reference_db()
         if below_db >= 0.0:
             return 1.0
         weight = pow(10.0, below_db / 20.0)

@@ -2,6 +2,8 @@
 # Rate L to rate K: harmonic amplitudes resampled to mel-spaced bands, in dB.
 # Source: codec2 newamp1.c (mel_sample_freqs_kHz, resample_const_rate_f, interp_para).
 
+import numpy as np
+
 cdef extern from *:
     """
     /* Centres of the bands [kHz]: equal steps from 283 to 2072 mel, 199.8 to 3701.06 Hz (codec2
@@ -20,12 +22,18 @@ cdef double DYNAMIC_RANGE_DB = 50.0       # bands further below the peak are rai
 
 
 cdef inline void to_db(const float *amp, int n_harm, float *amp_db) noexcept nogil:
-    """Amplitudes 1..n_harm in dB (from index 0), at most 50 dB below their peak."""
+    """Amplitudes 1..n_harm in dB (from index 0)."""
+    cdef int m
+    for m in range(n_harm):
+        amp_db[m] = <float>(20.0 * log10f(<float>(amp[m + 1] + 1e-16)))
+
+
+cdef inline void raise_to_floor(float *amp_db, int n_harm) noexcept nogil:
+    """Raise harmonics to 50 dB below their peak."""
     cdef float peak = -100
     cdef float floor_db
     cdef int m
     for m in range(n_harm):
-        amp_db[m] = <float>(20.0 * log10f(<float>(amp[m + 1] + 1e-16)))
         if amp_db[m] > peak:
             peak = amp_db[m]
     floor_db = <float>(peak - DYNAMIC_RANGE_DB)
@@ -56,3 +64,52 @@ cdef inline void resample_to_rate_k(
         a = (slope23 - slope12) / (x3 - x1)
         b = (slope23 * (x2 - x1) + slope12 * (x3 - x2)) / (x3 - x1)
         vector[k] = a * (f - x2) * (f - x2) + b * (f - x2) + y2
+
+
+cdef inline float mean_of_bands(const float *vector) noexcept nogil:
+    cdef float mean = 0
+    cdef int k
+    for k in range(BANDS):
+        mean += vector[k]
+    return mean / BANDS
+
+
+cdef void subtract_curve(
+    const float *harmonics_db, float wo, int n_harm, const float *curve_db, float *amp_db
+) noexcept nogil:
+    """Take off a curve, straight lines between the bands and constant beyond the outermost."""
+    cdef float khz_per_harmonic = <float>(wo * 4.0 / TRUE_PI)
+    cdef float khz, share
+    cdef int m, k = 0
+    for m in range(n_harm):
+        khz = (m + 1) * khz_per_harmonic
+        while k < BANDS - 2 and BAND_KHZ[k + 1] < khz:
+            k += 1
+        share = (khz - BAND_KHZ[k]) / (BAND_KHZ[k + 1] - BAND_KHZ[k])
+        share = min(max(share, <float>0), <float>1)
+        amp_db[m] = harmonics_db[m] - ((1 - share) * curve_db[k] + share * curve_db[k + 1])
+
+
+def rate_k_less_curves(
+    const float[:, ::1] harmonics_db, const float[::1] wo, const int[::1] n_harm,
+    const float[:, ::1] curves_db,
+):
+    """Take curves off harmonics, then go on as the analysis does: floor, and rate K.
+
+    harmonics_db : (n, MAX_HARMONICS) of `Analyser.process`;  wo, n_harm : (n,)
+    curves_db : (n, 20) dB at the bands
+    Returns vectors (n, 20) and mean_db (n,), float32 dB.
+    """
+    cdef Py_ssize_t n = harmonics_db.shape[0], i
+    cdef float amp_db[MAX_HARMONICS]
+    vectors = np.empty((n, BANDS), np.float32)
+    mean_db = np.empty(n, np.float32)
+    cdef float[:, ::1] vectors_view = vectors
+    cdef float[::1] mean_view = mean_db
+    with nogil:
+        for i in range(n):
+            subtract_curve(&harmonics_db[i, 0], wo[i], n_harm[i], &curves_db[i, 0], amp_db)
+            raise_to_floor(amp_db, n_harm[i])
+            resample_to_rate_k(amp_db, wo[i], n_harm[i], &vectors_view[i, 0])
+            mean_view[i] = mean_of_bands(&vectors_view[i, 0])
+    return vectors, mean_db

@@ -13,19 +13,23 @@ from codec2_eq.commands import options
 if TYPE_CHECKING:
     from codec2_eq.stream700c.codec import FrameEncoder
 
+MEAN_ONLY = ("mean", "mean_removal")
+"""Equalisers that take off nothing but the mean."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_input(parser, "speech: audio of any rate from 8 kHz")
     options.add_output(parser, "700C stream, with a header if the name ends in .c2")
     options.add_audio(parser)
-    options.add_model(parser)
+    options.add_model(parser, default="channel_eq")
     parser.add_argument(
         "--level",
         choices=("keep", "auto"),
         help="level of the speech: as it is, or brought to what 700C serves best (default: keep "
         "for the models none and 700c, auto for all others)",
     )
+    options.add_knots(parser, default=None)
     parser.add_argument(
         "--codebook",
         default="700c",
@@ -39,11 +43,18 @@ def run(args: argparse.Namespace) -> None:
     """Extract, equalise, quantise and pack block by block."""
     from codec2_eq.audio.stream import stream_audio
     from codec2_eq.files import is_pipe, open_output
-    from codec2_eq.stream700c.codec import FrameEncoder, encode_blocks
+    from codec2_eq.stream700c.codec import DEFAULT_MODEL, FrameEncoder, encode_blocks
     from codec2_eq.stream700c.frames import HEADER
     from codec2_eq.vq import load_codebooks
 
-    encoder = FrameEncoder(args.model, level=args.level, codebooks=load_codebooks(args.codebook))
+    encoder = FrameEncoder(
+        args.model, level=args.level, knots=args.knots, codebooks=load_codebooks(args.codebook)
+    )
+    if args.model in MEAN_ONLY:
+        messages.tell(
+            f"{args.model}: changes nothing in a 700C stream, whose shapes have no mean; "
+            f"the equaliser for streams is {DEFAULT_MODEL}"
+        )
     jobs = 1 if is_pipe(args.input) else args.jobs
     with (
         stream_audio(args.input, channel=args.channel, raw=args.raw) as audio,

@@ -65,15 +65,15 @@ def add_frame_ms(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_knots(parser: argparse.ArgumentParser) -> None:
+def add_knots(parser: argparse.ArgumentParser, default: str | None = "pick") -> None:
     """--knots: how frames are made of the 10 ms frames between them."""
     parser.add_argument(
         "--knots",
         choices=("pick", "fit"),
-        default="pick",
+        default=default,
         help="pick: the last 10 ms frame of each interval, as Codec 2 does; fit: the vectors whose "
         "straight lines, as the decoder draws them, come closest to all 10 ms frames "
-        "(default: %(default)s)",
+        f"(default: {default or 'pick for the models none and 700c, fit for all others'})",
     )
     parser.set_defaults(refuse=parser.error)
 

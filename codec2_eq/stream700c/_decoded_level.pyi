@@ -12,10 +12,3 @@ def frame_levels(
     first_points: NDArray[np.int32],
     weights: Floats,
 ) -> Floats: ...
-def passage_levels(
-    vectors: Floats,
-    codes: NDArray[np.uint8],
-    n_harmonics: NDArray[np.int32],
-    first_points: NDArray[np.int32],
-    weights: Floats,
-) -> Floats: ...

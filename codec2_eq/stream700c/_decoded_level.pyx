@@ -10,7 +10,6 @@ from codec2_eq.codec2 cimport K
 
 cdef enum:
     POINTS = K + 2  # the bands, between the fixed points at 0 and 4 kHz
-    STEPS = 4  # of 10 ms from one frame to the next
 
 cdef float OCTAVES_PER_DB = 0.33219280948873623  # log2(10) / 10, to power
 
@@ -77,36 +76,4 @@ def frame_levels(const float[:, ::1] filtered, const float[::1] means, const uin
             out[i] = 10 * log10f(harmonics_power(points, n_harmonics[codes[i]],
                                                  &first_points[codes[i], 0],
                                                  &weights[codes[i], 0, 0]))
-    return levels
-
-
-def passage_levels(const float[:, ::1] vectors, const uint8_t[::1] codes,
-                   const int32_t[::1] n_harmonics, const int32_t[:, ::1] first_points,
-                   const float[:, :, ::1] weights):
-    """Return the mean power from each frame to the next, (n - 1,) float32 in dB.
-
-    vectors : (n, 20) dB, after the post filter, with their means
-    codes and tables : as for `frame_levels`
-
-    The decoder interpolates in dB between frames, in four steps. The pitch of the nearer frame
-    stands for the one between: it only sets how densely the spectrum is sampled.
-    """
-    cdef Py_ssize_t n = vectors.shape[0], i
-    cdef int k, step, code
-    cdef float points[POINTS]
-    cdef float power, share
-    levels = np.empty(max(n - 1, 0), dtype=np.float32)
-    cdef float[::1] out = levels
-    points[0] = points[POINTS - 1] = 0
-    with nogil:
-        for i in range(1, n):
-            power = 0
-            for step in range(1, STEPS + 1):
-                share = step / <float>STEPS
-                for k in range(K):
-                    points[k + 1] = (1 - share) * vectors[i - 1, k] + share * vectors[i, k]
-                code = codes[i - 1] if 2 * step < STEPS else codes[i]
-                power += harmonics_power(points, n_harmonics[code], &first_points[code, 0],
-                                         &weights[code, 0, 0])
-            out[i - 1] = 10 * log10f(power / STEPS)
     return levels

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 from codec2_eq.audio.pcm import encode as encode_pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
 from codec2_eq.audio.wav import WavWriter
-from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
-from codec2_eq.equalisers.equaliser import DEFAULT, Equaliser, load_equaliser
+from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
+from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.extraction import Extractor, extract_blocks
+from codec2_eq.extraction import (
+    LOOK_AHEAD_MS,
+    Extractor,
+    Fitter,
+    check_knots,
+    extract_blocks,
+)
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
 from codec2_eq.libcodec2 import (
     BYTES_PER_FRAME,
@@ -26,68 +32,103 @@ from codec2_eq.libcodec2 import (
 )
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
+from codec2_eq.stream700c.flattener import Flattener
 from codec2_eq.stream700c.frames import (
     HEADER_BYTES,
     cut_stream,
     header_length,
     pack_frames,
 )
-from codec2_eq.stream700c.level import Block, energy_chooser
+from codec2_eq.stream700c.level import LevelGains, level_correction_db, nearest_steps
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 
 _READ_BYTES = 1 << 16
 
+DEFAULT_MODEL = "channel_eq"
+"""The equaliser whose streams are heard best."""
+
 
 class FrameEncoder:
-    """Rate-K frames at 40 ms to 700C frames, block by block.
+    """Rate-K frames to 700C frames, block by block.
 
     equaliser : a loaded one, or its name or path
-    level : "keep" or "auto", see `codec2_eq.stream700c.level`; by default "keep" for `none` and
-        `700c`, which then give the bytes of c2enc, and "auto" for all others
+    level : "keep" or "auto", see `codec2_eq.stream700c.level`
+    knots : "pick" or "fit", see `codec2_eq.Extractor`. By default "keep" and "pick" for `none` and
+        `700c`, which then give the bytes of c2enc, and "auto" and "fit" for all others
     codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
+    frame_ms, harmonics : what frames it takes: 10 ms apart to fit knots to, 40 ms else; and
+        whether with `harmonics_db`, which is better than without
     statistics : `VqStatistics` of the frames so far
     dropped_samples : length of the partial last frame that `encode_blocks` left out
     """
 
     def __init__(
         self,
-        equaliser: Equaliser | str = DEFAULT,
+        equaliser: Equaliser | str = DEFAULT_MODEL,
         *,
         level: str | None = None,
+        knots: str | None = None,
         codebooks: Sequence[np.ndarray] | None = None,
     ) -> None:
         if isinstance(equaliser, str):
             equaliser = load_equaliser(equaliser, frame_ms=FRAME_MS)
         own = equaliser.codec2s_own
         level = level or ("keep" if own else "auto")
-        self.equaliser = equaliser
-        self._equalises = not equaliser.does_nothing
-        self._stream = equaliser.stream()
+        knots = check_knots(knots or ("pick" if own else "fit"), FRAME_MS)
+        self.frame_ms = FRAME_MS if knots == "pick" else HOP_MS
+        self.harmonics = not own
+        self._step = FRAME_MS // self.frame_ms
+        self._held: RateK | None = None  # frames of less than 40 ms
+        self._flattener = None if own else Flattener(equaliser, self._step)
+        self._fitter = (
+            None if knots == "pick" else Fitter(FRAME_MS, knots, any_level=level == "auto")
+        )
+        self._front = equaliser.stream() if own and not equaliser.does_nothing else None
         self._quantiser = Quantiser(_check_codebooks(codebooks))
-        self._energy = energy_chooser(level, self._quantiser, stock=own, equalised=self._equalises)
+        self._corrected = not own or (self._front is not None and level == "auto")
+        self._gains = LevelGains(level, 0 if knots == "pick" else LOOK_AHEAD_MS[knots] // FRAME_MS)
         self.statistics = VqStatistics(self._quantiser)
         self.dropped_samples = 0
 
     def process(self, frames: RateK) -> bytes:
-        """Return the bits of the next frames, 4 bytes each."""
-        if frames.frame_ms != FRAME_MS:
-            raise Codec2EqError(f"frames {frames.frame_ms} ms apart: 700C has one each 40 ms")
+        """Return the bits of the frames that are settled by the next ones, 4 bytes each 40 ms."""
+        if frames.frame_ms != self.frame_ms:
+            raise Codec2EqError(
+                f"frames {frames.frame_ms} ms apart", f"expected {self.frame_ms} ms"
+            )
+        if self._held is not None:
+            frames = RateK.join([self._held, frames])
+        whole = len(frames) - len(frames) % self._step
+        self._held, frames = frames[whole:], frames[:whole]
+        if self._flattener:
+            frames = self._flattener.process(frames)
+        picked = frames[self._step - 1 :: self._step]
+        self._gains.hear(picked.mean_db, picked.voiced)
+        return self._encode(self._fitter.process(frames) if self._fitter else frames)
+
+    def flush(self) -> bytes:
+        """Return the bits of the frames still held at the end of the input."""
+        return self._encode(self._fitter.flush()) if self._fitter else b""
+
+    def _encode(self, frames: RateK) -> bytes:
         if not len(frames):
             return b""
-        mean_db, plain_shapes = remove_mean(frames.vectors)
-        shapes = self._stream.process(frames.vectors) if self._equalises else plain_shapes
+        mean_db, shapes = remove_mean(frames.vectors)
+        if self._front:
+            shapes = self._front.process(frames.vectors)
         pitch_codes = encode_pitch(frames.wo, frames.voiced)
         quantised, indexes = self._quantiser.quantise(shapes)
-        block = Block(mean_db, pitch_codes, plain_shapes, shapes, quantised, indexes)
-        energies = self._energy.choose(block)
-        self.statistics.add(block.shapes, block.quantised, block.indexes)
-        return pack_frames(block.indexes, energies, pitch_codes)
+        energy_db = mean_db + self._gains.settle(len(frames))
+        if self._corrected:
+            energy_db += level_correction_db(shapes, quantised, pitch_codes)
+        self.statistics.add(shapes, quantised, indexes)
+        return pack_frames(indexes, nearest_steps(energy_db), pitch_codes)
 
 
 class StreamEncoder:
     """Speech to 700C frames, chunk by chunk; the same bytes for any chunks.
 
-    equaliser, level, codebooks : as for `FrameEncoder`
+    equaliser, level, knots, codebooks : as for `FrameEncoder`
     rate : sample rate in Hz;  full_scale : value of a float sample at full scale
 
     Examples
@@ -101,24 +142,30 @@ class StreamEncoder:
 
     def __init__(
         self,
-        equaliser: Equaliser | str = DEFAULT,
+        equaliser: Equaliser | str = DEFAULT_MODEL,
         *,
         rate: float = 8000,
         level: str | None = None,
+        knots: str | None = None,
         codebooks: Sequence[np.ndarray] | None = None,
         full_scale: float = 1.0,
     ) -> None:
-        self._extractor = Extractor(rate, frame_ms=FRAME_MS, full_scale=full_scale)
-        self._encoder = FrameEncoder(equaliser, level=level, codebooks=codebooks)
+        self._encoder = FrameEncoder(equaliser, level=level, knots=knots, codebooks=codebooks)
+        self._extractor = Extractor(
+            rate,
+            frame_ms=self._encoder.frame_ms,
+            harmonics=self._encoder.harmonics,
+            full_scale=full_scale,
+        )
         self.statistics = self._encoder.statistics
 
     def process(self, samples: NDArray[Any]) -> bytes:
-        """Return the frames that the next samples complete, (n,) int16 or float."""
+        """Return the frames that the next samples settle, (n,) int16 or float."""
         return self._encoder.process(self._extractor.process(samples))
 
     def flush(self) -> bytes:
         """Return the frames still held; a partial frame is dropped."""
-        return self._encoder.process(self._extractor.flush())
+        return self._encoder.process(self._extractor.flush()) + self._encoder.flush()
 
 
 def encode_blocks(
@@ -133,9 +180,12 @@ def encode_blocks(
             n_samples += len(block)
             yield block
 
-    for frames in extract_blocks(counted(), frame_ms=FRAME_MS, jobs=jobs):
+    for frames in extract_blocks(
+        counted(), frame_ms=encoder.frame_ms, harmonics=encoder.harmonics, jobs=jobs
+    ):
         if bits := encoder.process(frames):
             yield bits
+    yield encoder.flush()
     encoder.dropped_samples = n_samples % SAMPLES_PER_FRAME
 
 
@@ -143,15 +193,16 @@ def encode(
     samples: NDArray[Any],
     rate: float = 8000,
     *,
-    model: Equaliser | str = DEFAULT,
+    model: Equaliser | str = DEFAULT_MODEL,
     level: str | None = None,
+    knots: str | None = None,
     codebooks: Sequence[np.ndarray] | None = None,
     full_scale: float = 1.0,
 ) -> bytes:
     """Encode a whole recording as headerless 700C frames; a partial last frame is dropped.
 
     samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
-    model, level, codebooks : as for `FrameEncoder`
+    model, level, knots, codebooks : as for `FrameEncoder`
     Put `HEADER` before the frames for a ``.c2`` file.
 
     Examples
@@ -162,7 +213,7 @@ def encode(
     100
     """
     encoder = StreamEncoder(
-        model, rate=rate, level=level, codebooks=codebooks, full_scale=full_scale
+        model, rate=rate, level=level, knots=knots, codebooks=codebooks, full_scale=full_scale
     )
     return encoder.process(samples) + encoder.flush()
 

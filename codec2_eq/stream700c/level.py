@@ -2,40 +2,28 @@
 """The level of 700C frames: what the decoder makes of a vector, and which energy step to send.
 
 700C sends the level of a frame as the mean of its rate-K vector in dB, which is not its energy: a
-shape with one strong band is louder than a flat one of the same mean. When an equaliser changes
-the shape, the same mean decodes to another loudness, so the step is chosen from what the decoder
-will do.
+shape with one strong band is louder than a flat one of the same mean. The quantiser flattens some
+shapes and sharpens others, and the decoder's post filter follows; so the step is chosen from what
+the decoder will do.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
 from codec2_eq.audiofilter._level_control import TARGET_DB, LevelControl
-from codec2_eq.codec2 import LONGEST_PERIOD, SHORTEST_PERIOD, K
+from codec2_eq.codec2 import LONGEST_PERIOD, SHORTEST_PERIOD
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import energy_codebook
-from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels, passage_levels
-from codec2_eq.vq.quantiser import Quantiser
+from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels
 
 Floats = NDArray[np.floating]
 
 LEVEL_MODES = ("keep", "auto")
-
-SHORTFALL_DB = 0.75
-"""How much too quiet a frame may become whose energy is beyond the top step: hardly heard."""
-
-PASSAGE_DB = 2.5
-"""Most that a frame is raised or lowered for the sake of the passage to it: one step."""
-
-_LESS_EQUALISED = (1 / 5, 1 / 4, 1 / 3, 1 / 2, 1)
-"""By fifths back to the shape without equaliser: shares of what is left, at each turn."""
 
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
@@ -72,42 +60,22 @@ def decoded_level_db(
 
 
 def level_correction_db(
-    plain: NDArray[np.float32],
-    equalised: NDArray[np.float32],
-    mean_db: Floats,
-    pitch_codes: NDArray[np.uint8],
+    shapes: NDArray[np.float32], quantised: NDArray[np.float32], pitch_codes: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Return what to add to the mean so that an equalised frame is as loud as before, (n,) dB.
+    """Return what to add to the mean so that a quantised frame is as loud as its shape, (n,) dB.
 
-    plain : (n, 20) dB, shapes before, as they are heard
-    equalised : (n, 20) dB, `post_filter` of what the quantiser made of the equalised shapes
-    mean_db : (n,) dB, level at which the two are compared
+    shapes : (n, 20) dB, as they are to be heard
+    quantised : (n, 20) dB, what the quantiser made of them; the decoder's post filter follows
     """
-    wanted = decoded_level_db(plain, mean_db, pitch_codes)
+    filtered = post_filter(quantised)
+    level_db = np.full(len(shapes), TARGET_DB, dtype=np.float32)
+    wanted = decoded_level_db(shapes, level_db, pitch_codes)
     correction = np.zeros(len(wanted), dtype=np.float32)
     # The decoder ties the spectrum to 0 dB at 0 and 4 kHz, so level and mean do not quite rise
     # together: the second round catches what the first left.
     for _ in range(2):
-        correction += wanted - decoded_level_db(equalised, mean_db + correction, pitch_codes)
+        correction += wanted - decoded_level_db(filtered, level_db + correction, pitch_codes)
     return correction
-
-
-class _Passages:
-    """Levels from frame to frame of one stream, block by block; the decoder starts at 0 dB."""
-
-    def __init__(self) -> None:
-        self._vector = np.zeros((1, K), dtype=np.float32)
-        self._code = np.zeros(1, dtype=np.uint8)
-
-    def process(
-        self, filtered: NDArray[np.float32], mean_db: Floats, pitch_codes: NDArray[np.uint8]
-    ) -> NDArray[np.float32]:
-        """Return the mean power from the frame before to each of the next, (n,) dB."""
-        vectors = filtered + np.asarray(mean_db, dtype=np.float32)[:, None]
-        vectors = np.concatenate([self._vector, vectors])
-        codes = np.concatenate([self._code, pitch_codes])
-        self._vector, self._code = vectors[-1:], codes[-1:]
-        return passage_levels(vectors, codes, *_harmonic_tables())
 
 
 @functools.cache
@@ -156,124 +124,44 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
     return first, np.stack([-from_left, 1 + from_left - from_right, from_right], axis=1)
 
 
-@dataclass
-class Block:
-    """Consecutive frames on their way to bits.
+def level_control() -> LevelControl:
+    """Return the control of an encoder's energies.
 
-    mean_db : (n,) means of the unequalised vectors;  pitch_codes : (n,) from `encode_pitch`
-    plain_shapes, shapes : (n, 20) dB, without and with equaliser
-    quantised, indexes : (n, 20) and (n, 2), what the quantiser made of `shapes`
+    It moves from the first frames of speech on, from a level in which quiet ones count more than in
+    that of an audio filter: nobody hears these gains move, but a listener misses a step of the
+    level that comes late.
+    """
+    return LevelControl(
+        enough=2, weight_db=25, first_above_noise_db=6, far_above_noise_db=15, follow=5
+    )
+
+
+class LevelGains:
+    """Gains for the energies of one stream's frames, block by block.
+
+    mode : "keep", none, or "auto", those of `LevelControl`
+    look_ahead : frames that are heard before the gain of one is settled
     """
 
-    mean_db: NDArray[np.float32]
-    pitch_codes: NDArray[np.uint8]
-    plain_shapes: NDArray[np.float32]
-    shapes: NDArray[np.float32]
-    quantised: NDArray[np.float32]
-    indexes: NDArray[np.int32]
+    def __init__(self, mode: str, look_ahead: int) -> None:
+        if mode not in LEVEL_MODES:
+            raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
+        self._control = level_control() if mode == "auto" else None
+        self._look_ahead = look_ahead
+        self._gains_db = np.zeros(1)  # after the frames from the next to be settled on
 
+    def hear(self, mean_db: NDArray[np.float32], voiced: NDArray[np.bool_]) -> None:
+        """Hear the next frames, (n,)."""
+        if self._control is not None:
+            gains_db = self._control.process(mean_db, voiced)
+            self._gains_db = np.append(self._gains_db, gains_db)
 
-class EnergyChooser(Protocol):
-    """Chooses the energy steps of a stream's frames, block by block."""
-
-    def choose(self, block: Block) -> NDArray[np.int64]:
-        """Return the energy indexes, (n,) 0..15; shapes and what follows may be changed."""
-
-
-def energy_chooser(
-    mode: str,
-    quantiser: Quantiser,
-    *,
-    stock: bool,
-    equalised: bool,
-) -> EnergyChooser:
-    """Return what chooses the energies of one stream.
-
-    mode : "keep", the level as it is, or "auto", see `LevelControl`
-    stock : whether "keep" is to be Codec 2's own choice, whatever the equaliser does
-    equalised : whether an equaliser changes the shapes, so that the loudness must be seen to
-    """
-    if mode not in LEVEL_MODES:
-        raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
-    if mode == "auto":
-        return AutoLevel(equalised=equalised)
-    return StockEnergy() if stock else KeptLoudness(quantiser)
-
-
-class StockEnergy:
-    """The step nearest to the mean, as Codec 2 has it."""
-
-    def choose(self, block: Block) -> NDArray[np.int64]:
-        """Return the energy indexes, (n,) 0..15."""
-        return nearest_steps(block.mean_db)
-
-
-class AutoLevel:
-    """Energies by `LevelControl`.
-
-    With an equaliser, each frame is decoded as loud, beside the others, as it came in. The decode
-    without equaliser would be the wrong model here: it exaggerates what the quantiser serves
-    badly, clipped speech by over 10 dB.
-    """
-
-    def __init__(self, *, equalised: bool) -> None:
-        self._equalised = equalised
-        self._control = LevelControl()
-
-    def choose(self, block: Block) -> NDArray[np.int64]:
-        """Return the energy indexes, (n,) 0..15."""
-        energy_db: Floats = block.mean_db
-        if self._equalised:
-            # at the level that speech will have, not that which it has
-            at_db = np.full(len(energy_db), TARGET_DB)
-            energy_db = energy_db + level_correction_db(
-                block.plain_shapes, post_filter(block.quantised), at_db, block.pitch_codes
-            )
-        return nearest_steps(energy_db + self._control.process(energy_db, block.pitch_codes > 0))
-
-
-class KeptLoudness:
-    """Energies with which a stream decodes as loud as that of the stock encoder.
-
-    A flat shape needs a higher energy to be as loud as a peaked one, and the steps end at 47.5
-    dB: frames that need more are equalised less.
-    """
-
-    def __init__(self, quantiser: Quantiser) -> None:
-        self._quantiser = quantiser
-        self._plain, self._equalised = _Passages(), _Passages()
-
-    def choose(self, block: Block) -> NDArray[np.int64]:
-        """Return the energy indexes, (n,) 0..15; `block` has what the louder frames became."""
-        plain = post_filter(self._quantiser.quantise(block.plain_shapes)[0])
-        mean_db = _within_steps(block.mean_db)
-        wanted_db = mean_db + level_correction_db(
-            plain, post_filter(block.quantised), mean_db, block.pitch_codes
-        )
-        for share in _LESS_EQUALISED:
-            loud = wanted_db > energy_levels_db()[-1] + SHORTFALL_DB
-            if not loud.any():
-                break
-            self._equalise_less(block, loud, share)
-            wanted_db[loud] = mean_db[loud] + level_correction_db(
-                plain[loud],
-                post_filter(block.quantised[loud]),
-                mean_db[loud],
-                block.pitch_codes[loud],
-            )
-        # Between frames of unlike shapes the decoder is less loud than in either, and an
-        # equaliser changes how unlike they are.
-        before = self._plain.process(plain, mean_db, block.pitch_codes)
-        after = self._equalised.process(
-            post_filter(block.quantised), _within_steps(wanted_db), block.pitch_codes
-        )
-        return nearest_steps(wanted_db + np.clip(before - after, -PASSAGE_DB, PASSAGE_DB))
-
-    def _equalise_less(self, block: Block, loud: NDArray[np.bool_], share: float) -> None:
-        shapes = block.shapes[loud]
-        shapes += np.float32(share) * (block.plain_shapes[loud] - shapes)
-        block.shapes[loud] = shapes
-        block.quantised[loud], block.indexes[loud] = self._quantiser.quantise(shapes)
+    def settle(self, n: int) -> NDArray[np.float64]:
+        """Return the gains of the next n frames, (n,) dB."""
+        last = len(self._gains_db) - 1
+        settled = self._gains_db[np.minimum(np.arange(1, n + 1) + self._look_ahead, last)]
+        self._gains_db = self._gains_db[min(n, last) :]
+        return settled
 
 
 def nearest_steps(energy_db: Floats) -> NDArray[np.int64]:
@@ -289,8 +177,3 @@ def nearest_steps(energy_db: Floats) -> NDArray[np.int64]:
 def energy_levels_db() -> NDArray[np.float32]:
     """Return the energy steps of 700C, (16,) dB, ascending."""
     return energy_codebook()
-
-
-def _within_steps(energy_db: Floats) -> Floats:
-    levels_db = energy_levels_db()
-    return np.clip(energy_db, levels_db[0], levels_db[-1])
