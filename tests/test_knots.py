@@ -216,9 +216,10 @@ def test_what_cannot_be_fitted_is_refused(speech, options, message):
 
 
 @pytest.mark.parametrize("command", ["extract", "run", "batch"])
-def test_10_ms_is_a_usage_error(command, samples_dir, tmp_path, capsys):
+def test_10_ms_is_a_usage_error(command, samples_dir, tmp_path, capsys, monkeypatch):
     from codec2_eq.cli import main
 
+    monkeypatch.setattr("codec2_eq.messages._prefix", None)  # and so again when the test is over
     words = [command, str(samples_dir), "-o", str(tmp_path / "out"), "--knots", "fit"]
     with pytest.raises(SystemExit) as caught:
         main([*words, "--frame-ms", "10"])
