@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from codec2_eq.equalisers.equaliser import models_dir
-from codec2_eq.inspection import describe_file
+from codec2_eq.inspection.files import describe_file
 from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.vectors import reader
 from codec2_eq.vectors.reader import BLOCK_ROWS, VectorRecord, VectorWriter

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     """Print what there is to know, a fact a line."""
     import json
 
-    from codec2_eq.inspection import describe_file
+    from codec2_eq.inspection.files import describe_file
 
     facts = describe_file(args.input, format=args.format)
     if args.json:

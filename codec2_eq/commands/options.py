@@ -49,6 +49,11 @@ def add_audio(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel", default="mix", metavar="N|mix", help="channel, from 1, or the mean of all"
     )
+    add_raw(parser)
+
+
+def add_raw(parser: argparse.ArgumentParser) -> None:
+    """--raw: headerless input."""
     parser.add_argument(
         "--raw", action="store_true", help="the input is headerless 16-bit mono 8 kHz"
     )
