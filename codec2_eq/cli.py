@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "measure equalisers: distortions per model and shaping",
     "report": "a page to look at and listen to",
     "models": "list the equalisers at hand",
+    "export": "a trained network as C source, or as a graph",
     "check": "what is wrong with this microphone: figures, faults, advice",
     "info": "say what a vector file, network, codebook or .c2 file holds",
     "completions": "completion of commands and options, for the shell",

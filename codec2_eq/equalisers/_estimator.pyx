@@ -1,109 +1,117 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The recursion of the recursive estimator, frame after frame; ``network`` owns the weights.
+"""The compiled recursion of `codec2_eq.equalisers.estimator`; see estimator.h for its promises."""
 
-A step is some 10,000 multiply-adds, far less work than the same in calls of NumPy. Sums run in
-one fixed order in float32, as in ``affine``, so that a stream gives the bits of the whole file.
-"""
-from libc.math cimport expf, log1pf, logf, sqrtf
 import numpy as np
 
-# As in `keras_cell`, whose Keras cell this is held to.
-DEF LEAK = 0.1  # slope of the hidden layers below zero
-DEF UNIT_DB = 10  # the network's numbers are of this size
-DEF LEVEL_FLOOR = -2  # least level under the peak that the network hears of, in its range
+from libc.stdint cimport int64_t
+
+cdef extern from "estimator.h":
+    int GROUP
+    cdef struct product:
+        const float *kernel
+        const float *bias
+        int inputs
+        int columns
+    cdef struct estimator:
+        product products[3]
+        const float *reference
+        const float *start
+        int n_bands, columns
+        float leak, unit_db, level_floor, least_weight, surprise_rate, peak_fall_db
+        float level_range_db, silence_db, reach_db
+    cdef struct work:
+        float *curve
+        float *weight
+        float *surprise
+        float *peak
+        float *shape
+        float *seen
+        float *hidden1
+        float *hidden2
+        float *given
+        float *lack
+        float *trust
+        float *trim
+        float *out
+    void codec2_eq_estimate(const estimator *e, work *w, const float *vectors, float *out,
+                            int64_t n, int wide) nogil
 
 
-cdef void affine_row(const float* x, const float[:, ::1] kernel, const float[::1] bias,
-                     float* out) noexcept nogil:
-    cdef Py_ssize_t j, k, n_out = kernel.shape[1]
-    cdef const float* weight
-    cdef float value
-    for j in range(n_out):
-        out[j] = bias[j]
-    for k in range(kernel.shape[0]):
-        value = x[k]
-        weight = &kernel[k, 0]
-        for j in range(n_out):
-            out[j] += value * weight[j]
+def _filled(array):
+    """Fill up the last axis with zeros to whole groups."""
+    array = np.asarray(array, np.float32)
+    *rows, width = array.shape
+    wide = np.zeros((*rows, (width + GROUP - 1) // GROUP * GROUP), np.float32)
+    wide[..., :width] = array
+    return wide
 
 
-cdef inline void leaky(float* x, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(n):
-        x[j] = x[j] if x[j] > 0 else <float>LEAK * x[j]
+cdef class Estimator:
+    """The weights of one recursive estimator, laid out for the step.
 
-
-cdef inline float within(float x, float most) noexcept nogil:
-    return most if x > most else (-most if x < -most else x)
-
-
-cdef inline float softplus(float x) noexcept nogil:
-    return (x if x > 0 else 0) + log1pf(expf(-x if x > 0 else x))
-
-
-def estimate(const float[:, ::1] vectors, float[:, ::1] out,
-             float[::1] curve, float[::1] weight, float[::1] surprise, float[::1] peak,
-             const float[::1] reference, const float[:, ::1] kernel1, const float[::1] bias1,
-             const float[:, ::1] kernel2, const float[::1] bias2,
-             const float[:, ::1] kernel3, const float[::1] bias3,
-             const float[::1] start, float least_weight, float surprise_rate, float peak_fall_db,
-             float level_range_db, float silence_db, float reach_db):
-    """Equalise (n, K) vectors [dB] into `out`, the state in place.
-
-    State: curve (K,) dB, its weight (K,) in frames, surprise (K,), peak (1,) dB. See `network`.
+    reference, start : (n_bands,);  kernels, biases : three each;  settings : floats by name
     """
-    cdef Py_ssize_t i, k, n_bands = vectors.shape[1]
-    cdef float mean, level, fresh, total, news, weights, shock, keep
-    scratch = np.empty(n_bands + 3 + kernel1.shape[1] + kernel2.shape[1] + kernel3.shape[1],
-                       np.float32)
-    cdef float[::1] scratch_view = scratch
-    cdef float* x = &scratch_view[0]
-    cdef float* h1 = x + n_bands + 3
-    cdef float* h2 = h1 + kernel1.shape[1]
-    cdef float* o = h2 + kernel2.shape[1]
-    with nogil:
-        for i in range(vectors.shape[0]):
-            mean = 0
-            for k in range(n_bands):
-                mean += vectors[i, k]
-            mean = mean / n_bands
-            peak[0] = peak[0] - peak_fall_db
-            if mean > peak[0]:
-                peak[0] = mean
-            if peak[0] < silence_db:
-                peak[0] = silence_db
-            level = (mean - peak[0]) / level_range_db
-            weights = 0
-            shock = 0
-            for k in range(n_bands):
-                x[k] = within((vectors[i, k] - mean - curve[k]) / UNIT_DB - reference[k],
-                              reach_db / UNIT_DB)
-                weights += logf(weight[k])
-                shock += surprise[k] * surprise[k]
-            x[n_bands] = level if level > LEVEL_FLOOR else LEVEL_FLOOR
-            x[n_bands + 1] = weights / n_bands / 2 - 1
-            x[n_bands + 2] = 4 * sqrtf(shock / n_bands + <float>1e-6) - 1
-            affine_row(x, kernel1, bias1, h1)
-            leaky(h1, kernel1.shape[1])
-            affine_row(h1, kernel2, bias2, h2)
-            leaky(h2, kernel2.shape[1])
-            affine_row(h2, kernel3, bias3, o)
-            total = 0
-            keep = 1 / (1 + expf(-o[3 * n_bands]))
-            for k in range(n_bands):
-                fresh = softplus(o[n_bands + k])
-                news = within(x[k] + o[k], reach_db / UNIT_DB)
-                surprise[k] += surprise_rate * (fresh / (1 + fresh)) * (news - surprise[k])
-                weight[k] = keep * weight[k]
-                if weight[k] < least_weight:
-                    weight[k] = least_weight
-                if weight[k] < fresh:
-                    weight[k] = fresh
-                weight[k] += fresh
-                curve[k] += UNIT_DB * (fresh / weight[k]) * news
-                curve[k] = start[k] + within(curve[k] - start[k], reach_db)
-                out[i, k] = vectors[i, k] - mean - curve[k] - UNIT_DB * o[2 * n_bands + k]
-                total += out[i, k]
-            total = total / n_bands
-            for k in range(n_bands):
-                out[i, k] -= total
+
+    cdef estimator _estimator
+    cdef list _kept
+
+    def __init__(self, reference, start, kernels, biases, *, float leak, float unit_db,
+                 float level_floor, float least_weight, float surprise_rate, float peak_fall_db,
+                 float level_range_db, float silence_db, float reach_db):
+        cdef const float[::1] row
+        cdef const float[:, ::1] table
+        cdef estimator *e = &self._estimator
+        self._kept = [_filled(reference), _filled(start)]
+        row = self._kept[0]
+        e.reference = &row[0]
+        e.n_bands, e.columns = len(reference), <int>row.shape[0]
+        row = self._kept[1]
+        e.start = &row[0]
+        for i in range(3):
+            table, row = _filled(kernels[i]), _filled(biases[i])
+            self._kept += [table, row]
+            e.products[i].kernel, e.products[i].bias = &table[0, 0], &row[0]
+            e.products[i].inputs = <int>table.shape[0]
+            e.products[i].columns = <int>table.shape[1]
+        e.leak, e.unit_db, e.level_floor = leak, unit_db, level_floor
+        e.least_weight, e.surprise_rate, e.peak_fall_db = least_weight, surprise_rate, peak_fall_db
+        e.level_range_db, e.silence_db, e.reach_db = level_range_db, silence_db, reach_db
+
+    def run(self, const float[:, ::1] vectors, dict state, *, bint wide=True):
+        """Equalise (n, n_bands) vectors in dB; return the shapes and the state after them.
+
+        state : ``curve`` dB, ``weight`` in frames, ``surprise`` (n_bands,) and ``peak`` (1,) dB;
+            not modified
+        wide : use the widest vectors that the processor has; the result is the same
+        """
+        cdef estimator *e = &self._estimator
+        cdef work w
+        cdef int n_bands = e.n_bands, padded = e.columns
+        cdef int64_t n = vectors.shape[0]
+        if vectors.shape[1] != n_bands:
+            raise ValueError(f"vectors of {vectors.shape[1]} bands, expected {n_bands}")
+        # bands: 3 of state, shape, seen (and 3 more), lack, trust, trim, out
+        cdef float[:, ::1] bands = np.zeros((9, padded + GROUP), np.float32)
+        cdef float[::1] hidden1 = np.empty(e.products[0].columns, np.float32)
+        cdef float[::1] hidden2 = np.empty(e.products[1].columns, np.float32)
+        cdef float[::1] given = np.empty(e.products[2].columns, np.float32)
+        cdef float[::1] peak = np.array(state["peak"], np.float32)
+        result = np.empty((n, n_bands), np.float32)
+        cdef float[:, ::1] out = result
+        held = np.asarray(bands)
+        held[1] = 1
+        for i, name in enumerate(("curve", "weight", "surprise")):
+            held[i, :n_bands] = state[name]
+        w.curve, w.weight, w.surprise, w.peak = &bands[0, 0], &bands[1, 0], &bands[2, 0], &peak[0]
+        w.shape, w.seen, w.lack = &bands[3, 0], &bands[4, 0], &bands[5, 0]
+        w.trust, w.trim, w.out = &bands[6, 0], &bands[7, 0], &bands[8, 0]
+        w.hidden1, w.hidden2, w.given = &hidden1[0], &hidden2[0], &given[0]
+        if n:
+            with nogil:
+                codec2_eq_estimate(e, &w, &vectors[0, 0], &out[0, 0], n, wide)
+        after = {
+            name: held[i, :n_bands].copy()
+            for i, name in enumerate(("curve", "weight", "surprise"))
+        }
+        after["peak"] = np.asarray(peak)
+        return result, after

@@ -32,6 +32,7 @@ __all__ = [
     "available_models",
     "check_passes",
     "load_equaliser",
+    "load_trained",
     "model_names",
     "models_dir",
 ]
@@ -133,7 +134,7 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equ
     name = str(name_or_path)
     if name in CLASSIC:
         return Equaliser(name, "", frame_ms, functools.partial(start_classic, name, frame_ms))
-    network = _load(name)
+    network = load_trained(name)
     if {network.inputs, network.outputs} - {K, None}:  # None: any number, so that it is kept
         raise Codec2EqError(
             f"{name}: maps {network.inputs} values to {network.outputs}; "
@@ -156,7 +157,12 @@ def _phases(network: Network, name: str, frame_ms: int) -> int:
     return phases
 
 
-def _load(name: str) -> Network:
+def load_trained(name_or_path: str | Path) -> Network:
+    """Find a trained network by its name, or read it from a ``.npz`` or ``.keras`` file.
+
+    Raises Codec2EqError as `load_equaliser` does.
+    """
+    name = str(name_or_path)
     if (shipped := models_dir() / f"{name}.npz").is_file():
         return load_network(shipped)
     if name.endswith(".npz"):

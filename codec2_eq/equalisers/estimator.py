@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from typing import Any, ClassVar
 
 import numpy as np
 
-from codec2_eq.equalisers._estimator import estimate
+from codec2_eq.equalisers._estimator import Estimator
 from codec2_eq.equalisers.layers import Layer, State, register, require
 
 
@@ -33,6 +35,10 @@ class RecursiveEstimator(Layer):
     hidden 2), kernel3 : (hidden 2, 3 K + 1). State: ``curve`` (K,) dB, ``weight`` (K,) in frames,
     ``surprise`` (K,), ``peak`` (1,) dB.
     """
+
+    UNIT_DB: ClassVar[float] = 10.0  # the network's numbers are of this size
+    LEAK: ClassVar[float] = 0.1  # slope of the hidden layers below zero
+    LEVEL_FLOOR: ClassVar[float] = -2.0  # least level under the peak that it is given, in its range
 
     reference: np.ndarray
     start: np.ndarray
@@ -86,15 +92,25 @@ class RecursiveEstimator(Layer):
 
     def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """As `Layer.forward`."""
-        after = {name: value.copy() for name, value in state.items()}
-        out = np.empty_like(x)
-        estimate(
-            x,
-            out,
-            *(after[name] for name in ("curve", "weight", "surprise", "peak")),
-            *(self.reference, self.kernel1, self.bias1, self.kernel2, self.bias2),
-            *(self.kernel3, self.bias3),
-            *(self.start, self.least_weight, self.surprise_rate, self.peak_fall_db),
-            *(self.level_range_db, self.silence_db, self.reach_db),
+        return self._compiled.run(x, state)
+
+    @functools.cached_property
+    def _compiled(self) -> Estimator:
+        return Estimator(
+            self.reference,
+            self.start,
+            (self.kernel1, self.kernel2, self.kernel3),
+            (self.bias1, self.bias2, self.bias3),
+            leak=self.LEAK,
+            unit_db=self.UNIT_DB,
+            level_floor=self.LEVEL_FLOOR,
+            least_weight=self.least_weight,
+            surprise_rate=self.surprise_rate,
+            peak_fall_db=self.peak_fall_db,
+            level_range_db=self.level_range_db,
+            silence_db=self.silence_db,
+            reach_db=self.reach_db,
         )
-        return out, after
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}

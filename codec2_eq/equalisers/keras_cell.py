@@ -13,15 +13,15 @@ from codec2_eq.codec2 import K
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.estimator import RecursiveEstimator
 
-UNIT_DB = 10.0  # the network's numbers are of this size
-LEAK = 0.1
+UNIT_DB = RecursiveEstimator.UNIT_DB
+LEAK = RecursiveEstimator.LEAK
+LEVEL_FLOOR = RecursiveEstimator.LEVEL_FLOOR
 START_WEIGHT = 8.0  # frames that the average curve is worth at first; training moves it
 KEEP_LOGIT = 5.5  # forgets over 10 s of frames at first; training moves it
 SURPRISE_RATE = 0.1  # of a fully trusted frame: the news of the last half second
 LEAST_WEIGHT = 0.5  # frames; after long silence the next speech counts almost alone
 PEAK_FALL_DB = 0.02  # a frame: so that one shout does not silence a minute of quiet speech
 LEVEL_RANGE_DB = 20.0
-LEVEL_FLOOR = -2.0
 REACH_DB = 60.0  # farther no curve is from the average, nor a frame from a curve that is right
 SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: never speech
 

@@ -53,7 +53,7 @@ def import_keras() -> Any:
     Raises Codec2EqError, naming the extra to install, where there is no TensorFlow.
     """
     try:
-        with _silent_stderr(), _environment(TENSORFLOW_VARIABLES):
+        with silent_stderr(), _environment(TENSORFLOW_VARIABLES):
             import keras
             import tensorflow  # noqa: F401  # Keras puts this off, and with it the messages
 
@@ -76,7 +76,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
+    """Let nothing through to the descriptor of standard error."""
     if sys.stderr is not None:
         sys.stderr.flush()
     kept = os.dup(2)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Networks as ONNX and LiteRT graphs, run frame by frame beside Python and Keras."""
+
+import numpy as np
+import pytest
+
+from codec2_eq.cli import main
+from codec2_eq.codec2 import K
+from codec2_eq.equalisers.activations import ACTIVATIONS
+from codec2_eq.equalisers.equaliser import load_trained, models_dir
+from codec2_eq.equalisers.layers import Activation, Dense, Layer, Relu, Scale
+from codec2_eq.equalisers.network import Network
+from codec2_eq.equalisers.recurrent import GRU, LSTM
+from codec2_eq.extraction import extract_file
+
+pytestmark = pytest.mark.train
+TOL = 1e-5
+
+
+def weights(*shape, seed=0):
+    return (0.3 * np.random.default_rng([seed, *shape]).standard_normal(shape)).astype(np.float32)
+
+
+def all_layers():
+    """Every kind of layer but the recursive estimator, and sums of branches."""
+    layers: list[Layer] = [
+        Scale(weights(1) + np.float32(0.05), weights(1)),
+        GRU(weights(K, 24), weights(8, 24), weights(2, 24)),
+        GRU(weights(8, 24), weights(8, 24), weights(2, 24), reset_after=False),
+        LSTM(weights(8, 32), weights(8, 32), weights(32)),
+        Dense(weights(8, K), weights(K), "tanh"),
+        Scale(weights(K), weights(K)),
+        Relu(0.3, 0.1, 0.8),
+        Relu(0.2),
+        Activation("softsign"),
+        Dense(weights(K, K), weights(K)),
+    ]
+    wiring = [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,), (8, 1), (9, 5, 1)]
+    return Network("all layers", layers, wiring=wiring)
+
+
+def run_onnx(path, rows):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    states: dict[str, np.ndarray] = {}
+    shapes = []
+    for row in rows:
+        given = dict(zip(names, session.run(names, {"vector": row[None], **states}), strict=True))
+        shapes.append(given.pop("shape")[0])
+        states = {name.removesuffix("_next"): value for name, value in given.items()}
+    return np.array(shapes)
+
+
+def run_litert(path, rows, network):
+    from ai_edge_litert.interpreter import Interpreter
+
+    step = Interpreter(str(path)).get_signature_runner("serve")
+    states = {f"l{n.replace('.', '_')}": v[None] for n, v in network.initial_state().items()}
+    shapes = []
+    for row in rows:
+        given = step(vector=row[None], **states)
+        shapes.append(given["shape"][0])
+        states = {name: given[f"{name}_next"] for name in states}
+    return np.array(shapes)
+
+
+def run(kind, network, rows, folder):
+    if kind == "onnx":
+        from codec2_eq.equalisers.export_onnx import write_onnx
+
+        write_onnx(network, folder / "net.onnx")
+        return run_onnx(folder / "net.onnx", rows)
+    from codec2_eq.equalisers.export_litert import write_litert
+
+    write_litert(network, folder / "net.tflite")
+    return run_litert(folder / "net.tflite", rows, network)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_channel_eq_gives_what_keras_gives(kind, samples_dir, tmp_path):
+    """Of speech, the state carried from frame to frame."""
+    from codec2_eq.equalisers.keras_import import import_keras
+
+    keras = import_keras()
+    import codec2_eq.equalisers.keras_cell  # noqa: F401  # makes its cell known
+
+    rows = extract_file(samples_dir / "espeak_male_1.wav").vectors
+    model = keras.saving.load_model(models_dir() / "channel_eq.keras", compile=False)
+    theirs = keras.ops.convert_to_numpy(model(rows[None]))[0]
+    network = load_trained("channel_eq")
+    out = run(kind, network, rows, tmp_path)
+    np.testing.assert_allclose(out, theirs, rtol=0, atol=TOL)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_every_kind_of_layer(kind, tmp_path):
+    network, rows = all_layers(), weights(40, K, seed=9)
+    out = run(kind, network, rows, tmp_path)
+    np.testing.assert_allclose(out, network(rows), rtol=TOL, atol=TOL)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_every_activation(name, tmp_path):
+    network = Network("act", [Dense(weights(K, K), weights(K), name)])
+    rows = weights(50, K, seed=3)
+    out = run("onnx", network, rows, tmp_path)
+    np.testing.assert_allclose(out, network(rows), rtol=TOL, atol=TOL)
+
+
+def test_the_command_writes_graphs(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert not main(["export", "mean_removal", "--format", "onnx"])
+    assert (tmp_path / "mean_removal.onnx").is_file()
+    assert main(["export", "mean_removal", "--format", "onnx"]) == 1
+    assert "mean_removal.onnx: exists already" in capfd.readouterr().err
+    rows = weights(5, K, seed=1)
+    out = run_onnx(tmp_path / "mean_removal.onnx", rows)
+    np.testing.assert_allclose(out, load_trained("mean_removal")(rows), atol=TOL)
+    with pytest.raises(SystemExit):
+        main(["export", "mean_removal", "--c", "c", "-o", "x"])
