@@ -53,6 +53,6 @@ def run(args: argparse.Namespace) -> None:
     if args.format == "onnx":
         from codec2_eq.equalisers.export_onnx import write_onnx as write
     else:
-        from codec2_eq.equalisers.export_litert import write_litert as write
+        from codec2_eq.equalisers.keras_litert import write_litert as write
     n_bytes = write(network, output, force=args.force)
     print(f"wrote {output}: {n_bytes:,} bytes", file=sys.stderr)

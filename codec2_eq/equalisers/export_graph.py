@@ -24,7 +24,8 @@ class Operations(Protocol):
 
     def apply(self, name: str, *values: Value) -> Value:
         """Apply add, subtract, multiply, divide, matmul, maximum, minimum, exp, log, sqrt, tanh,
-        sigmoid, softplus, erf or abs."""
+        sigmoid, softplus, erf or abs.
+        """
 
     def mean(self, value: Value) -> Value:
         """Average a row: (1, 1)."""

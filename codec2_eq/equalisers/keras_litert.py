@@ -57,7 +57,8 @@ def write_litert(network: Network, path: PathLike, *, force: bool = False) -> in
     Signature ``serve``: ``vector`` (1, K) dB and the state in; ``shape`` (1, K) dB and the state
     after, each ``…_next``, out. The graph is run beside the network before it is written, because
     converters may lose weights without a word.
-    Raises Codec2EqError for a layer that has no graph, if a package is missing, or where the two differ.
+    Raises Codec2EqError for a layer that has no graph, a package that is missing, or where the two
+    differ.
     """
     require_extra("LiteRT graphs", "export", "ai_edge_litert.interpreter")
     keras = import_keras()
@@ -71,7 +72,9 @@ def write_litert(network: Network, path: PathLike, *, force: bool = False) -> in
         shape, after = tracer.trace(network, vector, held)
         return {"shape": shape} | {f"{state_name(n)}_next": v for n, v in after.items()}
 
-    specs = {name: tf.TensorSpec((1, v.shape[1]), tf.float32, name) for name, (_, v) in start.items()}
+    specs = {
+        name: tf.TensorSpec((1, v.shape[1]), tf.float32, name) for name, (_, v) in start.items()
+    }
     module = tf.Module()
     module.step = tf.function(step).get_concrete_function(
         vector=tf.TensorSpec((1, K), tf.float32, "vector"), **specs
