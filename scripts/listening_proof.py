@@ -3,7 +3,7 @@
 """Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
 
 Writes WAVs of what a stock decoder plays, brought to one level so that none wins by being louder,
-and a table: how loud they came out with the level of the original kept, the distortion of the
+and a table: how loud they came out, the distortion of the
 quantiser, and how far the twin's decoded speech is from that of the unshaped recording.
 """
 
@@ -18,12 +18,14 @@ import soundfile
 
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.cases import distance, distortion
+from codec2_eq.bench.heard import HEARD_MS, heard_error
 from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import analyse
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
 from codec2_eq.files import require_writable
 from codec2_eq.libcodec2 import SAMPLES_PER_FRAME
 from codec2_eq.stream700c.codec import decode, encode
@@ -52,16 +54,18 @@ def main(words: list[str] | None = None) -> None:
         require_writable(path, force=args.force)
     for version, samples in versions.items():
         write(files[f"{version}_original"], samples)
-    print(f"{'model':12} {'version':10} {'level dB':>9} {'D dB^2':>7} {'from plain, dB rms':>19}")
+    titles = f"{'level dB':>9} {'D dB^2':>7} {'H dB^2':>7} {'from plain, dB rms':>19}"
+    print(f"{'model':12} {'version':10} {titles}")
+    reference = extract(np.round(plain).astype(np.int16), frame_ms=HEARD_MS).vectors
     for model in MODELS:
         heard: dict[str, np.ndarray] = {}
         for version, samples in versions.items():
-            speech = decode(encode(np.round(samples).astype(np.int16), model=model, level="keep"))
+            speech = decode(bits := encode(np.round(samples).astype(np.int16), model=model))
             level = write(files[f"{version}_{model}"], speech)
             heard[version] = analyse(speech)
             away = distance(heard["plain"], heard[version])
-            d = quantiser(model, samples)
-            print(f"{model:12} {version:10} {level:9.1f} {d:7.2f} {away:19.2f}")
+            d, h = quantiser(model, samples), heard_error(bits, reference).total
+            print(f"{model:12} {version:10} {level:9.1f} {d:7.2f} {h:7.2f} {away:19.2f}")
 
 
 def write(path: Path, samples: np.ndarray) -> float:

@@ -333,6 +333,16 @@ def test_a_mean_that_is_not_sent_is_said(wav, tmp_path, capsys):
     assert "changes nothing" not in capsys.readouterr().err
 
 
+def test_two_passes_and_known_stations(wav, tmp_path):
+    once, twice, known, state = (str(tmp_path / n) for n in ("1.c2", "2.c2", "k.c2", "s.npz"))
+    assert main(["encode", wav, "-o", once, "--save-state", state]) == 0
+    assert main(["encode", wav, "-o", twice, "--passes", "2"]) == 0
+    assert main(["encode", wav, "-o", known, "--load-state", state]) == 0
+    streams = [(tmp_path / n).read_bytes() for n in ("1.c2", "2.c2", "k.c2")]
+    assert len({len(stream) for stream in streams}) == 1
+    assert len(set(streams)) == 3
+
+
 def test_own_codebooks_by_command(wav, speech, tmp_path):
     spec = ",".join(str(tmp_path / f"{i}.f32") for i in (1, 2))
     own = own_codebooks()

@@ -6,7 +6,7 @@ from codec2_eq.analysis import rate_k_less_curves
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.extraction import Extractor, extract
-from codec2_eq.stream700c.flattener import Flattener
+from codec2_eq.stream700c.flattener import flatten
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_boom_that_is_taken_off_gives_back_the_treble(speech):
 def test_every_fourth_frame_is_what_the_equaliser_makes_of_it_but_for_the_floor(frames, model):
     equaliser = load_equaliser(model)
     whole = frames[: len(frames) // 4 * 4]
-    flat = Flattener(equaliser, 4).process(whole)
+    flat = flatten(whole, equaliser.stream(), 4)
     assert flat.harmonics_db is None
     shapes = flat.vectors[3::4] - flat.mean_db[3::4, None]
     wanted = equaliser(whole.vectors[3::4])
@@ -69,7 +69,7 @@ def test_every_fourth_frame_is_what_the_equaliser_makes_of_it_but_for_the_floor(
 def test_frames_without_harmonics_are_equalised_as_vectors(speech):
     picked = extract(speech)
     equaliser = load_equaliser("cmn")
-    flat = Flattener(equaliser, 1).process(picked)
+    flat = flatten(picked, equaliser.stream(), 1)
     np.testing.assert_allclose(
         flat.vectors - flat.mean_db[:, None], equaliser(picked.vectors), atol=1e-4
     )

@@ -37,11 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="two stages of 512 entries in place of Codec 2's own, as c2enc --loadcb",
     )
     options.add_jobs(parser)
+    options.add_passes(parser)
+    options.add_state(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract, equalise, quantise and pack block by block."""
     from codec2_eq.audio.stream import stream_audio
+    from codec2_eq.equalisers import state_file
     from codec2_eq.files import is_pipe, open_output
     from codec2_eq.stream700c.codec import DEFAULT_MODEL, FrameEncoder, encode_blocks
     from codec2_eq.stream700c.frames import HEADER
@@ -55,6 +58,9 @@ def run(args: argparse.Namespace) -> None:
             f"{args.model}: changes nothing in a 700C stream, whose shapes have no mean; "
             f"the equaliser for streams is {DEFAULT_MODEL}"
         )
+    state = state_file.prepare(
+        encoder.equaliser, load=args.load_state, save=args.save_state, force=args.force
+    )
     jobs = 1 if is_pipe(args.input) else args.jobs
     with (
         stream_audio(args.input, channel=args.channel, raw=args.raw) as audio,
@@ -62,8 +68,10 @@ def run(args: argparse.Namespace) -> None:
     ):
         if args.output.lower().endswith(".c2"):
             out.write(HEADER)
-        for bits in encode_blocks(audio, encoder, jobs=jobs):
+        for bits in encode_blocks(audio, encoder, jobs=jobs, passes=args.passes, state=state):
             out.write(bits)
+    if args.save_state:
+        state_file.save_state(args.save_state, encoder.equaliser, encoder.stream, force=args.force)
     _tell(args, encoder)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from codec2_eq.audio.stream import RAW_SUFFIXES
 from codec2_eq.audio.wav import WavWriter
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.passes import begin
+from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import (
     LOOK_AHEAD_MS,
@@ -32,7 +34,7 @@ from codec2_eq.libcodec2 import (
 )
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
-from codec2_eq.stream700c.flattener import Flattener
+from codec2_eq.stream700c.flattener import flatten
 from codec2_eq.stream700c.frames import (
     HEADER_BYTES,
     cut_stream,
@@ -58,6 +60,7 @@ class FrameEncoder:
     codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
     frame_ms, harmonics : what frames it takes: 10 ms apart to fit knots to, 40 ms else; and
         whether with `harmonics_db`, which is better than without
+    stream : of the equaliser; may be replaced by one that knows the station, before the first frame
     statistics : `VqStatistics` of the frames so far
     dropped_samples : length of the partial last frame that `encode_blocks` left out
     """
@@ -79,13 +82,13 @@ class FrameEncoder:
         self.harmonics = not own
         self._step = FRAME_MS // self.frame_ms
         self._held: RateK | None = None  # frames of less than 40 ms
-        self._flattener = None if own else Flattener(equaliser, self._step)
         self._fitter = (
             None if knots == "pick" else Fitter(FRAME_MS, knots, any_level=level == "auto")
         )
-        self._front = equaliser.stream() if own and not equaliser.does_nothing else None
+        self.equaliser = equaliser
+        self.stream = equaliser.stream()
         self._quantiser = Quantiser(_check_codebooks(codebooks))
-        self._corrected = not own or (self._front is not None and level == "auto")
+        self._corrected = not own or (not equaliser.does_nothing and level == "auto")
         self._gains = LevelGains(level, 0 if knots == "pick" else LOOK_AHEAD_MS[knots] // FRAME_MS)
         self.statistics = VqStatistics(self._quantiser)
         self.dropped_samples = 0
@@ -96,12 +99,9 @@ class FrameEncoder:
             raise Codec2EqError(
                 f"frames {frames.frame_ms} ms apart", f"expected {self.frame_ms} ms"
             )
-        if self._held is not None:
-            frames = RateK.join([self._held, frames])
-        whole = len(frames) - len(frames) % self._step
-        self._held, frames = frames[whole:], frames[:whole]
-        if self._flattener:
-            frames = self._flattener.process(frames)
+        frames, self._held = _whole(self._held, frames, self._step)
+        if self.harmonics:
+            frames = flatten(frames, self.stream, self._step)
         picked = frames[self._step - 1 :: self._step]
         self._gains.hear(picked.mean_db, picked.voiced)
         return self._encode(self._fitter.process(frames) if self._fitter else frames)
@@ -114,8 +114,8 @@ class FrameEncoder:
         if not len(frames):
             return b""
         mean_db, shapes = remove_mean(frames.vectors)
-        if self._front:
-            shapes = self._front.process(frames.vectors)
+        if not self.harmonics and not self.equaliser.does_nothing:
+            shapes = self.stream.process(frames.vectors)
         pitch_codes = encode_pitch(frames.wo, frames.voiced)
         quantised, indexes = self._quantiser.quantise(shapes)
         energy_db = mean_db + self._gains.settle(len(frames))
@@ -169,9 +169,17 @@ class StreamEncoder:
 
 
 def encode_blocks(
-    blocks: Iterable[NDArray[np.float32]], encoder: FrameEncoder, *, jobs: int = 1
+    blocks: Iterable[NDArray[np.float32]],
+    encoder: FrameEncoder,
+    *,
+    jobs: int = 1,
+    passes: int = 1,
+    state: State | None = None,
 ) -> Iterator[bytes]:
-    """Encode mono 8 kHz blocks in the scale of int16 as they come; `jobs` threads analyse."""
+    """Encode mono 8 kHz blocks in the scale of int16 as they come; `jobs` threads analyse.
+
+    passes, state : as for `codec2_eq.equalisers.passes.begin`; with 2 passes all is heard first
+    """
     n_samples = 0
 
     def counted() -> Iterator[NDArray[np.float32]]:
@@ -180,13 +188,38 @@ def encode_blocks(
             n_samples += len(block)
             yield block
 
-    for frames in extract_blocks(
+    frames = extract_blocks(
         counted(), frame_ms=encoder.frame_ms, harmonics=encoder.harmonics, jobs=jobs
-    ):
-        if bits := encoder.process(frames):
-            yield bits
+    )
+    passages = _passages(frames, FRAME_MS // encoder.frame_ms)
+    with begin(encoder.equaliser, passages, passes=passes, state=state) as (stream, heard):
+        encoder.stream = stream
+        for passage in heard:
+            if bits := encoder.process(passage.frames):
+                yield bits
     yield encoder.flush()
     encoder.dropped_samples = n_samples % SAMPLES_PER_FRAME
+
+
+class _Passage(NamedTuple):
+    """Whole 40 ms of frames, and the vectors of them that an equaliser hears."""
+
+    vectors: NDArray[np.float32]
+    frames: RateK
+
+
+def _passages(blocks: Iterable[RateK], step: int) -> Iterator[_Passage]:
+    held = None
+    for block in blocks:
+        frames, held = _whole(held, block, step)
+        yield _Passage(frames.vectors[step - 1 :: step], frames)
+
+
+def _whole(held: RateK | None, frames: RateK, step: int) -> tuple[RateK, RateK]:
+    """Return what is whole of the frames held and the next ones, and the rest."""
+    joined = frames if held is None else RateK.join([held, frames])
+    n_whole = len(joined) - len(joined) % step
+    return joined[:n_whole], joined[n_whole:]
 
 
 def encode(

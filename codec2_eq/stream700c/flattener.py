@@ -13,34 +13,26 @@ from dataclasses import replace
 import numpy as np
 
 from codec2_eq.analysis import rate_k_less_curves
-from codec2_eq.equalisers.equaliser import Equaliser
+from codec2_eq.equalisers.stream import EqualiserStream
 from codec2_eq.records import RateK, remove_mean
 
 
-class Flattener:
-    """Stream of frames to equalised frames, means kept.
+def flatten(frames: RateK, stream: EqualiserStream, step: int) -> RateK:
+    """Equalise frames, means kept.
 
-    equaliser : of frames 40 ms apart
+    frames : n of a multiple of `step`; those without `harmonics_db` are equalised as vectors, after
+        their floor
+    stream : of an equaliser of frames 40 ms apart
     step : frames to 40 ms: 1 or 4. What is taken off the last of them is taken off all.
     """
-
-    def __init__(self, equaliser: Equaliser, step: int) -> None:
-        self._stream = equaliser.stream()
-        self._step = step
-
-    def process(self, frames: RateK) -> RateK:
-        """Equalise the next frames, n of a multiple of `step`.
-
-        Frames without `harmonics_db` are equalised as vectors, after their floor.
-        """
-        picked = frames.vectors[self._step - 1 :: self._step]
-        taken = remove_mean(picked)[1] - remove_mean(self._stream.process(picked))[1]
-        curves_db = np.repeat(taken, self._step, axis=0)
-        if frames.harmonics_db is None:
-            vectors = frames.vectors - curves_db
-            mean_db = remove_mean(vectors)[0]
-        else:
-            vectors, mean_db = rate_k_less_curves(
-                frames.harmonics_db, frames.wo, frames.n_harm, curves_db
-            )
-        return replace(frames, vectors=vectors, mean_db=mean_db, harmonics_db=None)
+    picked = frames.vectors[step - 1 :: step]
+    taken = remove_mean(picked)[1] - remove_mean(stream.process(picked))[1]
+    curves_db = np.repeat(taken, step, axis=0)
+    if frames.harmonics_db is None:
+        vectors = frames.vectors - curves_db
+        mean_db = remove_mean(vectors)[0]
+    else:
+        vectors, mean_db = rate_k_less_curves(
+            frames.harmonics_db, frames.wo, frames.n_harm, curves_db
+        )
+    return replace(frames, vectors=vectors, mean_db=mean_db, harmonics_db=None)
