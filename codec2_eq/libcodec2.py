@@ -112,7 +112,7 @@ def energy_codebook() -> NDArray[np.float32]:
 def nlp_fir() -> NDArray[np.float32]:
     """Return the low pass of the pitch estimator, (48,) float32."""
     try:
-        taps = (ctypes.c_float * _NLP_FIR_TAPS).in_dll(_library(), "nlp_fir")
+        taps = (ctypes.c_float * _NLP_FIR_TAPS).in_dll(library(), "nlp_fir")
     except ValueError as exc:
         raise _no_symbol("nlp_fir") from exc
     return np.array(taps, dtype=np.float32)
@@ -260,7 +260,7 @@ def _read_tables(symbol: str) -> list[NDArray[np.float32]]:
 
 def _table_structs(symbol: str) -> list[_Codebook]:
     try:
-        first = _Codebook.in_dll(_library(), symbol)
+        first = _Codebook.in_dll(library(), symbol)
     except ValueError as exc:
         raise _no_symbol(symbol) from exc
     structs = []
@@ -279,7 +279,7 @@ def _no_symbol(symbol: str) -> Codec2EqError:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """Open libcodec2 without importing pycodec2, which costs a start-up of its own.
 
     The symbols of a library's dependencies are found through it, so the file of the pycodec2
@@ -287,11 +287,11 @@ def _library() -> ctypes.CDLL:
     """
     for path in _candidates():
         try:
-            library = ctypes.CDLL(path)
-            _Codebook.in_dll(library, "newamp1vq_cb")
+            opened = ctypes.CDLL(path)
+            _Codebook.in_dll(opened, "newamp1vq_cb")
         except (OSError, ValueError):
             continue
-        return library
+        return opened
     raise Codec2EqError(_MISSING)
 
 
