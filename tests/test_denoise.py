@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+import soundfile
 
 from codec2_eq.audiofilter.denoise import KEPT, Denoiser
+from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 
 pytest.importorskip("pyrnnoise")
@@ -49,3 +51,16 @@ def test_blocks_do_not_matter():
 def test_another_number_of_channels_is_refused():
     with pytest.raises(Codec2EqError, match=r"expected \(n, 1\)"):
         Denoiser(8000).process(np.zeros((10, 2)))
+
+
+@pytest.mark.parametrize("passes", ["1", "2"])
+def test_filter_denoises_first(tmp_path, speech, passes):
+    noisy, clean, plain = (tmp_path / f"{name}.wav" for name in ("noisy", "clean", "plain"))
+    rng = np.random.default_rng(3)
+    pauses = np.concatenate((speech, np.zeros(16000)))
+    soundfile.write(noisy, (pauses + 300 * rng.standard_normal(len(pauses))) / 32768, 8000)
+    words = ["filter", str(noisy), "--level", "keep", "--passes", passes, "-o"]
+    assert main([*words, str(plain)]) == main([*words, str(clean), "--denoise"]) == 0
+    with_noise, without = (soundfile.read(path)[0] for path in (plain, clean))
+    assert len(with_noise) == len(without) == len(pauses)
+    assert np.std(without[-8000:]) < 0.6 * np.std(with_noise[-8000:])

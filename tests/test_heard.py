@@ -97,7 +97,7 @@ def test_lines_are_the_decoders_own():
     knots = rng.normal(40, 10, (6, 20)).astype(np.float32)
     lines = heard.decoder_lines(knots)
     assert lines.shape == (4 * 5 + 1, 20)
-    library = libcodec2._library()
+    library = libcodec2.library()
     pointer = ctypes.POINTER(ctypes.c_float)
     for i in range(5):
         surface = np.zeros((4, 20), np.float32)

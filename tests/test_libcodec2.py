@@ -143,7 +143,7 @@ def test_errors_name_the_limit():
 def test_a_missing_library_is_said_with_the_remedy(monkeypatch):
     monkeypatch.setattr(libcodec2, "_candidates", lambda: iter(["/nonexistent.so"]))
     with pytest.raises(Codec2EqError, match="pip install pycodec2"):
-        libcodec2._library.__wrapped__()
+        libcodec2.library.__wrapped__()
 
 
 def test_the_fallback_route_finds_the_same_tables():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,12 @@ class Denoiser:
         padding = np.zeros((n_padding, self._channels), np.float32)
         out = self._down(self._denoise(np.concatenate((rest, padding))), True)
         return self._give(out[: self._n_in - self._n_out])
+
+    def run(self, blocks: Iterable[NDArray[Any]]) -> Iterator[Floats]:
+        """Denoise a whole stream of blocks (n, channels)."""
+        for block in blocks:
+            yield self.process(block)
+        yield self.flush()
 
     def _give(self, samples: Floats) -> Floats:
         self._n_out += len(samples)

@@ -41,6 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="bring active speech to where 700C does best, or keep its level (default: auto)",
     )
+    parser.add_argument(
+        "--denoise",
+        action="store_true",
+        help="reduce noise first, by RNNoise (extra denoise); where `check` finds noise",
+    )
     options.add_passes(parser)
     options.add_state(parser)
     parser.add_argument(
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         equaliser, load=args.load_state, save=args.save_state, force=args.force, of_filter=True
     )
     with _open(args) as audio:
-        blocks = _chosen(audio, args.channel)
+        blocks = _chosen(audio, args)
         filtering = _filter(args, equaliser, audio, state)
         if args.passes == 2:
             blocks = _hear(args, filtering, blocks)
@@ -97,11 +102,17 @@ def _open(args: argparse.Namespace, *, log: bool = True) -> NativeStream:
     return open_native(args.input, channel=channel, raw=args.raw, log=log)
 
 
-def _chosen(audio: NativeStream, channel: str) -> Iterable[NDArray[Any]]:
-    """Blocks (n, channels) of the channels that are wanted."""
-    if channel != "mix":
-        return audio
-    return (block.mean(axis=1, dtype="float32", keepdims=True) for block in audio)
+def _chosen(audio: NativeStream, args: argparse.Namespace) -> Iterable[NDArray[Any]]:
+    """Blocks (n, channels) of the channels that are wanted, denoised if that is wanted."""
+    blocks: Iterable[NDArray[Any]] = audio
+    if args.channel == "mix":
+        blocks = (block.mean(axis=1, dtype="float32", keepdims=True) for block in audio)
+    if not args.denoise:
+        return blocks
+    from codec2_eq.audiofilter.denoise import Denoiser
+
+    denoiser = Denoiser(audio.rate, audio.channels if args.channel == "all" else 1)
+    return denoiser.run(blocks)
 
 
 def _filter(
@@ -139,7 +150,7 @@ def _hear(
             filtering.hear(block)
     else:
         with _open(args, log=False) as audio:
-            for block in _chosen(audio, args.channel):
+            for block in _chosen(audio, args):
                 filtering.hear(block)
     return blocks
 
