@@ -498,3 +498,13 @@ def test_warnings_go_to_stderr_under_our_name(tmp_path, speech, wav):
     done = run("extract", cut, "-o", tmp_path / "a.f32")
     assert done.returncode == 0
     assert done.stderr.startswith(f"codec2-eq: warning: {cut}: ends after ".encode())
+
+
+@pytest.mark.parametrize("command", ["run", "filter"])
+def test_resampled_audio_ends_in_silence(command, samples_dir, tmp_path):
+    out = tmp_path / ("a.f32" if command == "run" else "a.wav")
+    words = [command, str(samples_dir / "dialogue_stereo_16k.wav"), "-o", str(out), "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "codec2_eq", *words], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

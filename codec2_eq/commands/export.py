@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 
@@ -55,4 +56,4 @@ def run(args: argparse.Namespace) -> None:
     else:
         from codec2_eq.equalisers.keras_litert import write_litert as write
     n_bytes = write(network, output, force=args.force)
-    print(f"wrote {output}: {n_bytes:,} bytes", file=sys.stderr)
+    messages.tell(f"{output}: {n_bytes:,} bytes")

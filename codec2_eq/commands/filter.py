@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
             raise
     _write_what_was_learnt(args, filtering)
     if args.output != "-":
-        print(f"{args.output}: {n_samples / audio.rate:.2f} s", file=sys.stderr)
+        messages.tell(f"{args.output}: {n_samples / audio.rate:.2f} s")
 
 
 def _open(args: argparse.Namespace, *, log: bool = True) -> NativeStream:
