@@ -66,6 +66,15 @@ class RateK:
         """Return the number of frames."""
         return len(self.vectors)
 
+    def __repr__(self) -> str:
+        seconds = len(self) * self.frame_ms / 1000
+        return f"<RateK {len(self)} frames every {self.frame_ms} ms, {seconds:.2f} s>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: one line, and the vectors as a small picture."""
+        line = f"{len(self)} frames every {self.frame_ms} ms"
+        return f"<p><b>RateK</b> {line}</p>{_picture(self.vectors)}"
+
     def __getitem__(self, frames: slice) -> RateK:
         """Return the record of some of the frames."""
         arrays = {name: getattr(self, name)[frames] for name in ("vectors", *_PER_FRAME)}
@@ -103,3 +112,33 @@ def first_bad_row(rows: NDArray[np.floating]) -> tuple[int, str] | None:
     bad = int(np.argmin(sane))
     finite = np.isfinite(rows[bad]).all()
     return bad, f"has values beyond {MOST_DB:,} dB" if finite else "is not finite"
+
+
+_WIDEST = 600  # pixels of a picture
+_GREY_DB = 60.0  # from black to white, down from the largest value
+
+
+def _picture(vectors: NDArray[np.float32]) -> str:
+    """Draw (n, K) vectors in grey, low bands at the bottom, as an HTML image."""
+    import struct
+    import zlib
+    from base64 import b64encode
+
+    if not len(vectors):
+        return ""
+    shown = vectors[:: -(-len(vectors) // _WIDEST)]
+    grey = np.clip(1 + (shown - shown.max()) / np.float32(_GREY_DB), 0, 1)
+    pixels = (255 * grey.T[::-1]).astype(np.uint8)
+    height, width = pixels.shape
+    lines = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
+    png += chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    style = f"width:{max(width, 200)}px;height:80px;image-rendering:pixelated"
+    source = f"data:image/png;base64,{b64encode(png).decode()}"
+    return f'<img alt="rate-K vectors" style="{style}" src="{source}">'

@@ -22,6 +22,7 @@ from codec2_eq.equalisers.layers import Dense
 from codec2_eq.equalisers.network import Network
 from codec2_eq.equalisers.recurrent import GRU
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract
 from codec2_eq.records import K, remove_mean
 
 NAMES = ["none", "mean", "700c", "cmn", "mean_removal"]
@@ -295,3 +296,24 @@ def test_a_stream_tells_the_curve_that_it_takes_off(name):
 @pytest.mark.parametrize("name", ["none", "mean", "mean_removal"])
 def test_equalisers_without_a_curve_say_so(name):
     assert load_equaliser(name).stream().curve_db is None
+
+
+def test_models_say_in_a_line_what_they_are():
+    assert repr(load_equaliser("cmn", frame_ms=20)) == "<Equaliser cmn, every 20 ms>"
+    trained = load_equaliser("channel_eq")
+    assert repr(trained) == f"<Equaliser channel_eq, weights {trained.sha256[:12]}, every 40 ms>"
+    assert "<b>channel_eq</b><table>" in trained._repr_html_()
+    network = Network("n<1>", [Dense(np.eye(20, dtype=np.float32), np.zeros(20, np.float32))])
+    assert repr(network).startswith("<Network n<1>: dense, weights ")
+
+
+def test_a_record_says_in_a_line_what_it_is():
+    import base64
+    import struct
+
+    record = extract(np.zeros(16000, np.int16))
+    assert repr(record) == "<RateK 50 frames every 40 ms, 2.00 s>"
+    shown = record._repr_html_()
+    png = base64.b64decode(shown.split("base64,")[1].split('"')[0])
+    assert png.startswith(b"\x89PNG") and struct.unpack(">II", png[16:24]) == (50, K)
+    assert "<img" not in extract(np.zeros(0, np.int16))._repr_html_()

@@ -279,3 +279,22 @@ def _keras_model(path):
     from codec2_eq.equalisers import keras_cell  # noqa: F401  # makes its cell known
 
     return keras.saving.load_model(path, compile=False)
+
+
+def test_an_installed_package_is_not_written_into(monkeypatch, capsys):
+    from codec2_eq.cli import main
+
+    monkeypatch.setattr("codec2_eq.equalisers.equaliser.clone_dir", lambda: None)
+    for network in ("channel_eq", "mean_removal"):
+        with pytest.raises(SystemExit):
+            main(["train", network])
+        assert "-o DIR is needed where the package is installed" in capsys.readouterr().err
+
+
+def test_speech_that_is_missing_is_told_before_the_work(tmp_path, monkeypatch):
+    def fail():
+        raise AssertionError("Keras was started")
+
+    monkeypatch.setattr(channel_eq, "import_keras", fail)
+    with pytest.raises(Codec2EqError, match=r"manifest.jsonl: not found"):
+        channel_eq.train_on_speech(tmp_path / "out", tmp_path / "speech", tmp_path / "cache")

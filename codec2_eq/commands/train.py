@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from codec2_eq import messages
 from codec2_eq.commands import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 
@@ -73,11 +77,10 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
 def _train_channel_eq(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from codec2_eq.equalisers.equaliser import models_dir
     from codec2_eq.training import channel_eq
 
     settings = channel_eq.Settings(**({"epochs": args.epochs} if args.epochs else {}))
-    folder = Path(args.output) if args.output else models_dir()
+    folder = _folder(args)
     command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {settings.epochs}"]
     if args.speech != SPEECH:
         command.append(f"--speech {args.speech}")
@@ -97,14 +100,31 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
     _tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
 
 
+def _folder(args: argparse.Namespace) -> Path:
+    """Return the folder to write into: never that of an installed package."""
+    from pathlib import Path
+
+    from codec2_eq.equalisers.equaliser import clone_dir
+
+    if args.output:
+        return Path(args.output)
+    clone = clone_dir()
+    if clone is None:
+        return args.refuse(
+            "-o DIR is needed where the package is installed; name a folder of your own"
+        )
+    return clone / "models"
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     """Options that every training has."""
     parser.add_argument(
         "-o",
         "--output",
         metavar="DIR",
-        help="folder for model, card and pictures (default: where the models are looked for)",
+        help="folder for model, card and pictures (default in a clone: models/; else required)",
     )
+    parser.set_defaults(refuse=parser.error)
     options.add_force(parser)
     parser.add_argument(
         "--seed",
@@ -116,12 +136,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_mean_removal(args: argparse.Namespace) -> None:
-    from pathlib import Path
 
-    from codec2_eq.equalisers.equaliser import models_dir
     from codec2_eq.training import mean_removal
 
-    folder = Path(args.output) if args.output else models_dir()
+    folder = _folder(args)
     epochs = args.epochs or mean_removal.EPOCHS
     command = ["codec2-eq train mean_removal", f"--seed {args.seed}", f"--epochs {epochs}"]
     if args.speech:

@@ -89,6 +89,22 @@ class Equaliser:
             stream.restore(state)
         return stream
 
+    def __repr__(self) -> str:
+        weights = f", weights {self.sha256[:12]}" if self.sha256 else ""
+        return f"<Equaliser {self.name}{weights}, every {self.frame_ms} ms>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from html import escape
+
+        facts = {
+            "frames": f"every {self.frame_ms} ms",
+            "memory": "yes" if self.stateful else "none",
+            "weights": self.sha256[:12] or "none",
+        }
+        rows = "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in facts.items())
+        return f"<b>{escape(self.name)}</b><table>{rows}</table>"
+
     @property
     def stateful(self) -> bool:
         """Whether a frame's output depends on the frames before it."""
@@ -202,6 +218,12 @@ def models_dir() -> Path:
     package = Path(__file__).parents[1]
     places = [package / "models", package.parent / "models"]
     return next((place for place in places if place.is_dir()), places[0])
+
+
+def clone_dir() -> Path | None:
+    """Return the folder of the sources that the package runs from, None if it is installed."""
+    folder = Path(__file__).parents[2]
+    return folder if (folder / "setup.cfg").is_file() else None
 
 
 def model_names() -> list[str]:

@@ -80,6 +80,10 @@ class Network:
         self.inputs, self.outputs = self._check_widths()
         self.sha256 = self._hash()
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(layer.kind for layer in self.layers)
+        return f"<Network {self.name}: {kinds}, weights {self.sha256[:12]}>"
+
     def _check_widths(self) -> tuple[int | None, int | None]:
         """Return the lengths of rows it takes and gives, None for any."""
         require(len(self.wiring) == len(self.layers), "as many wires as layers are needed")

@@ -37,7 +37,7 @@ from codec2_eq.codec2 import K
 from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output
+from codec2_eq.files import atomic_output, require_writable
 from codec2_eq.training import card, data
 
 NAME = "channel_eq"
@@ -141,21 +141,19 @@ def train_on_speech(
 
     cache : folder of the features, made at the first training with that speech.
     """
-    _require_free(folder, force=force)  # before minutes of analysis
+    _require_free(folder, force=force)  # all that can be known before minutes of analysis
+    cached = cache / "channel_eq_features.npz"
+    card.require_free([cached], force=True)
+    require_writable(cached, force=True)
+    sources = data.find_sources(speech)
+    validate, heard = (find_speech([speech], use) for use in ("validate", "classic"))
     import_keras()
     quantise = quantise_700c()
-    sources = data.find_sources(speech)
-    recordings = _features(sources, cache / "channel_eq_features.npz", quantise, report)
+    recordings = _features(sources, cached, quantise, report)
     report("shaping the validation speech")
     shapings = [load_shaping(name) for name in SHAPINGS]
-    cases = [
-        shape_recording(recording, shapings, quantise)
-        for recording in load_speech(find_speech([speech], "validate"))
-    ]
-    classic = {
-        name: analyse(read_audio(paths[0]))
-        for name, paths in find_speech([speech], "classic").items()
-    }
+    cases = [shape_recording(recording, shapings, quantise) for recording in load_speech(validate)]
+    classic = {name: analyse(read_audio(paths[0])) for name, paths in heard.items()}
     return train(
         folder,
         recordings,
