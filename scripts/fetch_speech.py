@@ -272,9 +272,18 @@ def convert_package(source: Source, version: str, root: Path, out: Path) -> Conv
                 "duration": round(len(samples) / rate_hz, 4),
                 "rate": rate_hz,
                 "sha256": sha256,
+                "text": _text_beside(path, label.language),
             }
         )
     return result
+
+
+def _text_beside(path: Path, language: str) -> str:
+    """First line of frog.txt for frog_desc.ogg, as the stamps of Tux Paint have it: English."""
+    file = path.with_name(path.stem.removesuffix("_desc") + ".txt")
+    if language != "en" or not path.stem.endswith("_desc") or not file.is_file():
+        return ""
+    return file.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
 
 
 def _why_left_out(samples: np.ndarray, rate_hz: int, seen: set[str]) -> str:

@@ -13,6 +13,7 @@ from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
 from codec2_eq.bench.cases import distortion, shape_recording
 from codec2_eq.bench.measures import Sums, cold_segments, measure, quantise_700c, shapes_of
+from codec2_eq.bench.methods import load_method
 from codec2_eq.bench.scores import Scores, run
 from codec2_eq.bench.speech import (
     Speech,
@@ -404,3 +405,33 @@ def test_a_picture_needs_a_file_of_its_own(samples_dir, capsys, words):
 def test_figures_as_csv():
     figures = {"a": {"d": 1.5, "speakers": {"x": {"d": 2, "e": 3}}, "residual": [1]}, "b": {"d": 4}}
     assert as_csv(figures) == "of,d,e\na,1.5,\na/speakers/x,2,3\nb,4,\n"
+
+
+def test_noise_is_an_axis(samples_dir, shapes_file, capsys):
+    words = ["evaluate", str(samples_dir / "espeak_male_1.wav"), str(samples_dir)]
+    words += ["-m", "cmn", "--shapes", shapes_file, "--noise", "20,0", "--json", "-"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    kinds = [f"{kind} {snr} dB" for snr in (20, 0) for kind in ("car", "babble", "white")]
+    assert list(told) == ["no noise", *kinds]
+    assert "white 0 dB:\nmodel" in err
+    errors = [told[name]["none"]["shape_error"] for name in ("no noise", "white 20 dB")]
+    assert errors[0] < errors[1] < told["white 0 dB"]["none"]["shape_error"]
+
+
+def test_two_passes_are_a_column(cases, quantise):
+    methods = {name: load_method(name) for name in ("none", "cmn", "cmn:2")}
+    twice = run(cases, methods, quantise)
+    assert twice.row("cmn:2").canonical_closed > twice.row("cmn").canonical_closed + 0.02
+    segment = cases[0].shaped["boom"][:300]
+    expected = load_equaliser("cmn")(segment, passes=2)
+    np.testing.assert_array_equal(methods["cmn:2"](segment), expected)
+    with pytest.raises(Codec2EqError, match="no equaliser 'cmm'"):
+        load_method("cmm:2")
+
+
+def test_noise_levels_are_numbers(samples_dir, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(samples_dir), "--noise", "20,loud"])
+    assert "'20,loud': not dB, separated by commas" in capsys.readouterr().err

@@ -352,6 +352,19 @@ def test_convert_package(klettres, tmp_path):
     }
 
 
+def test_the_text_beside_an_english_stamp_is_kept(tmp_path):
+    folder = tmp_path / "usr/share/tuxpaint/stamps/animals"
+    folder.mkdir(parents=True)
+    tone = np.sin(np.arange(8000)).astype(np.float32) / 2
+    for name, gain in (("frog_desc", 1.0), ("frog_desc_lt", 0.5), ("newt_desc", 0.25)):
+        sf.write(folder / f"{name}.ogg", gain * tone, 8000)
+    (folder / "frog.txt").write_text("A frog.\nlt.utf8=Varlė.\n", encoding="utf-8")
+    source = source_of("tuxpaint-stamps-default")
+    records = fetch.convert_package(source, "1", tmp_path, tmp_path / "out").records
+    texts = {str(record["path"]): record["text"] for record in records}
+    assert texts == {"frog_desc.wav": "A frog.", "frog_desc_lt.wav": "", "newt_desc.wav": ""}
+
+
 def test_two_files_of_one_name_are_an_error(tmp_path):
     write(tmp_path / "root", "usr/share/codec2/raw/hts1.raw", tone(1))
     write(tmp_path / "root", "usr/share/codec2/raw/hts1.wav", tone(2))

@@ -43,7 +43,8 @@ def test_c2enc_is_judged_by_its_bytes(recording):
 
 def test_own_encoders_stand_once_unless_told_otherwise():
     plain = streams.load_encoders(["none", "700c", "cmn"])
-    assert list(plain) == ["c2enc", "c2enc --eq", "cmn pick"]
+    own = ["c2enc", "c2enc --eq", "none fit", "700c fit"]
+    assert list(plain) == [*own, "cmn pick", "cmn fit"]
     assert "none pick" in streams.load_encoders(["none"], level="auto")
 
 
@@ -89,7 +90,7 @@ def test_the_command_prints_writes_and_draws(samples_dir, tmp_path, capsys):
     assert main([*words, "--json", "-", "--by", "shaping", "--picture", str(picture)]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
-    assert {"c2enc", "c2enc --eq", "cmn pick"} <= set(told)
+    assert {"c2enc", "c2enc --eq", "cmn pick", "cmn fit"} == set(told)
     assert set(told["c2enc"]["shapings"]) == {"none", "boom"}
     assert told["c2enc"]["unshaped"]["heard"] < told["c2enc"]["filters"]["heard"]
     assert "c2enc --eq" in err

@@ -10,6 +10,7 @@ import numpy as np
 
 from codec2_eq.bench import measures
 from codec2_eq.bench.measures import Equalise, Floats, Quantise, Reference, Sums, shapes_of
+from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Analyse, Speech, analyse
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
@@ -27,11 +28,16 @@ class Case:
 
 
 def shape_recording(
-    speech: Speech, shapings: Sequence[Shaping], quantise: Quantise, analyse: Analyse = analyse
+    speech: Speech,
+    shapings: Sequence[Shaping],
+    quantise: Quantise,
+    analyse: Analyse = analyse,
+    noise: Noise | None = None,
 ) -> Case:
-    """Analyse a recording plain and through each filter."""
+    """Analyse a recording plain and, with noise or without, through each filter."""
     reference = Reference.of(analyse(speech.samples), quantise)
-    shaped = {s.name: analyse(s(speech.samples)) for s in shapings}
+    samples = speech.samples if noise is None else noise(speech.samples)
+    shaped = {s.name: analyse(s(samples)) for s in shapings}
     return Case(speech.speaker, speech.name, reference, shaped)
 
 

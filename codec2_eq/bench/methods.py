@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from codec2_eq.bench.kalman import KalmanMean
 from codec2_eq.bench.measures import Equalise
 from codec2_eq.equalisers.equaliser import load_equaliser
 
+TWO_PASSES = ":2"
 BASELINES = {"kalman-cmn": KalmanMean.from_codebook}
 
 
 def load_method(name: str) -> Equalise:
     """Whole-file call of an equaliser, by name or path, or of a baseline.
 
+    "NAME:2" gives it two passes over each segment.
     Raises Codec2EqError for a name that is neither.
     """
-    return BASELINES[name]() if name in BASELINES else load_equaliser(name)
+    if name in BASELINES:
+        return BASELINES[name]()
+    if name.endswith(TWO_PASSES):
+        return partial(load_equaliser(name.removesuffix(TWO_PASSES)), passes=2)
+    return load_equaliser(name)

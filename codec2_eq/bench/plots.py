@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from codec2_eq.bench.measures import RESIDUAL_EDGES_S
 from codec2_eq.bench.scores import Scores
 from codec2_eq.bench.shaping import BAND_HZ
 from codec2_eq.bench.streams import LEARNT_S, HeardScores
+from codec2_eq.pictures import COLOURS
+
+_COLOURS = (*COLOURS, "#555555", "#000000", "#56b4e9", "#7b3294", "#8c564b")
 
 
 def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Any:
@@ -22,20 +26,17 @@ def draw(scores: Scores, spectra: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     """
     from codec2_eq import pictures
 
-    figure, (bars, lines, curves) = pictures.panels("Removing spectral shaping", 3)
-    models = scores.names(0)
-    for i, model in enumerate(models):
-        canonical_error = [
-            scores.of(model, shaping=f).measures().canonical_error for f in scores.names(1)
-        ]
-        places = np.arange(len(canonical_error)) + (i + 0.5) / len(models) * 0.8 - 0.4
-        colour = (*pictures.COLOURS, "#555555", "#000000")[i % 7]
-        bars.barh(places, canonical_error, 0.8 / len(models), color=colour, label=model)
+    figure, (dots, lines, curves) = pictures.panels("Removing spectral shaping", 3)
+    shapings = scores.names(1)
+    for colour, model in zip(cycle(_COLOURS), scores.names(0), strict=False):
+        errors = [scores.of(model, shaping=f).measures().canonical_error for f in shapings]
+        dots.plot(errors, range(len(errors)), "o", color=colour, label=model, markersize=5)
         residual = scores.of(model).measures().residual
-        lines.stairs(residual, RESIDUAL_EDGES_S, color=colour, label=model)
-    bars.set_yticks(range(len(scores.names(1))), scores.names(1))
-    bars.set_xlabel("canonical error [dB$^2$]")
-    bars.legend(frameon=False)
+        lines.stairs(residual, RESIDUAL_EDGES_S, baseline=None, color=colour, label=model)
+    dots.set_yticks(range(len(shapings)), shapings)
+    dots.invert_yaxis()
+    dots.set_xlabel("canonical error [dB$^2$]")
+    dots.legend(frameon=False, fontsize=8)
     lines.set(xlabel="speech heard since a cold start [s]", ylabel="residual [dB$^2$]")
     for before, after in spectra.values():
         curves.plot(BAND_HZ, before, color="#b8b8b8", linewidth=1)
@@ -55,11 +56,9 @@ def draw_heard(scores: HeardScores) -> Any:
 
     figure, (lines, bars) = pictures.panels("What is heard of 700C streams", 2)
     encoders, shapings = scores.names(0), scores.names(1)
-    for i, encoder in enumerate(encoders):
-        colour = (*pictures.COLOURS, "#555555", "#000000")[i % 7]
+    for colour, encoder in zip(cycle(_COLOURS), encoders, strict=False):
         heard = [scores.of(encoder, [shaping]).all.total for shaping in shapings]
-        style = "--" if i // 7 % 2 else "-"
-        lines.plot(heard, range(len(shapings)), style, marker="o", color=colour, label=encoder)
+        lines.plot(heard, range(len(shapings)), "o-", color=colour, label=encoder, linewidth=0.8)
     lines.set_yticks(range(len(shapings)), shapings)
     lines.invert_yaxis()
     lines.set_xlabel("H [dB$^2$]")

@@ -35,6 +35,7 @@ class ManifestEntry(TypedDict):
     use : what it may be used for: "train", "validate", "classic" or "parity"
     single_speaker : whether one person alone speaks. duration : s. rate : Hz
     sha256 : of the samples as little-endian int16, whatever file they came in
+    text : what is said, where the package has it in a file beside the recording
     """
 
     path: str
@@ -49,6 +50,7 @@ class ManifestEntry(TypedDict):
     duration: float
     rate: int
     sha256: str
+    text: str
 
 
 @dataclass(frozen=True, eq=False)

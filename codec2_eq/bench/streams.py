@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.bench.heard import HEARD_MS, Heard, heard_error
 from codec2_eq.bench.measures import FRAME_S, cold_segments
+from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Speech, as_pcm
 from codec2_eq.codec2 import RATE_HZ
@@ -24,9 +25,10 @@ from codec2_eq.stream700c.codec import encode
 
 UNSHAPED = "none"
 CODEC2S_OWN = {"c2enc": "none", "c2enc --eq": "700c"}
-KNOTS = ("pick",)
+KNOTS = ("pick", "fit")
 LEARNT_S = 2.0  # of speech, after which an equaliser may be expected to know the curve
 
+Floats = NDArray[np.floating]
 Encode = Callable[[NDArray[np.int16]], bytes]
 
 
@@ -43,7 +45,9 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
         equaliser = load_equaliser(model)
         for knots in KNOTS:
             if level or knots != "pick" or model not in CODEC2S_OWN.values():
-                encoders[f"{model} {knots}"] = partial(encode, model=equaliser, level=level)
+                encoders[f"{model} {knots}"] = partial(
+                    encode, model=equaliser, level=level, knots=knots
+                )
     return encoders
 
 
@@ -129,19 +133,22 @@ def run(
     shapings: Sequence[Shaping],
     encoders: Mapping[str, Encode],
     report: Callable[[str], object] = lambda line: None,
+    *,
+    noise: Noise | None = None,
 ) -> HeardScores:
     """Measure all encoders on all recordings, each 12 s from a cold start.
 
-    shapings : filters; unshaped speech is always measured too.
+    shapings : filters; unshaped speech is always measured too
+    noise : added to what is encoded
     Raises Codec2EqError if there is nothing to measure.
     """
     scores = HeardScores()
-    unshaped = Shaping(UNSHAPED, np.ones(1))
-    shapings = [unshaped, *(shaping for shaping in shapings if shaping.name != UNSHAPED)]
+    shapings = with_unshaped(shapings)
     for recording in recordings:
         report(f"{recording.speaker} {recording.name}")
+        noisy = recording.samples if noise is None else noise(recording.samples)
         for shaping in shapings:
-            for encoder, passages in hear(recording, shaping, encoders).items():
+            for encoder, passages in hear(recording.samples, shaping(noisy), encoders).items():
                 key = (encoder, shaping.name, recording.speaker)
                 before = scores.heard.get(key)
                 scores.heard[key] = passages if before is None else before + passages
@@ -150,18 +157,22 @@ def run(
     return scores
 
 
-def hear(
-    recording: Speech, shaping: Shaping, encoders: Mapping[str, Encode]
-) -> dict[str, Passages]:
-    """Measure every encoder on one recording through one filter."""
-    plain, shaped = as_pcm(recording.samples), as_pcm(shaping(recording.samples))
+def with_unshaped(shapings: Sequence[Shaping]) -> list[Shaping]:
+    """Filters, after the one that does nothing."""
+    unshaped = Shaping(UNSHAPED, np.ones(1))
+    return [unshaped, *(shaping for shaping in shapings if shaping.name != UNSHAPED)]
+
+
+def hear(plain: Floats, shaped: Floats, encoders: Mapping[str, Encode]) -> dict[str, Passages]:
+    """Measure every encoder on a recording that a filter has shaped, beside the plain one."""
+    reference_pcm, shaped_pcm = as_pcm(plain), as_pcm(shaped)
     hop = round(FRAME_S * RATE_HZ)
     found: dict[str, Passages] = {}
-    for part in cold_segments(len(plain) // hop):
+    for part in cold_segments(len(reference_pcm) // hop):
         samples = slice(part.start * hop, part.stop * hop)
-        reference = extract(plain[samples], RATE_HZ, frame_ms=HEARD_MS).vectors
+        reference = extract(reference_pcm[samples], RATE_HZ, frame_ms=HEARD_MS).vectors
         for name, encoder in encoders.items():
-            bits = encoder(shaped[samples])
+            bits = encoder(shaped_pcm[samples])
             passages = Passages(
                 heard_error(bits, reference), heard_error(bits, reference, from_s=LEARNT_S)
             )

@@ -14,6 +14,7 @@ import numpy as np
 from codec2_eq.bench.measures import RESIDUAL_EDGES_S
 from codec2_eq.bench.scores import Scores
 from codec2_eq.bench.streams import LEARNT_S, UNSHAPED, HeardScores
+from codec2_eq.bench.words import WordScores
 
 _BINS = tuple(f"{low:g}-{high:g}" for low, high in pairwise(RESIDUAL_EDGES_S))
 
@@ -121,6 +122,20 @@ def heard_detail_table(scores: HeardScores, which: str) -> str:
         place = ([name],) if which == "shaping" else (scores.shapings(), [name])
         rows.append([name, *(f"{scores.of(e, *place).all.total:.1f}" for e in encoders)])
     return _table([which, *encoders], rows)
+
+
+def words_table(scores: WordScores) -> str:
+    """Word error rates with intervals: a line per encoder, a column per filter."""
+    encoders, shapings = (list(dict.fromkeys(names)) for names in zip(*scores.errors, strict=True))
+    rows = []
+    for encoder in encoders:
+        row = [encoder]
+        for shaping in shapings:
+            low, high = scores.interval(encoder, shaping)
+            rate = scores.rate(encoder, shaping)
+            row.append(f"{100 * rate:.1f}% ({100 * low:.0f}..{100 * high:.0f})")
+        rows.append(row)
+    return _table(["encoder", *shapings], rows)
 
 
 def _percent(share: float) -> str:

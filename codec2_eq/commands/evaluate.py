@@ -9,7 +9,12 @@ import sys
 from codec2_eq.commands import options
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
-UNUSED = {"classic": ("heard", "shapes", "change", "by", "picture"), "heard": ("change",)}
+QUIET = "no noise"
+UNUSED = {
+    "classic": ("words", "heard", "shapes", "noise", "change", "by", "picture"),
+    "words": ("heard", "noise", "change", "by", "picture"),
+    "heard": ("change",),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +31,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="MODEL",
         dest="models",
-        help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); also kalman-cmn",
+        help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); also kalman-cmn; "
+        "NAME:2 hears each segment twice",
     )
     parser.add_argument(
         "--shapes",
         metavar="FILE",
         help="filters, one name or impulse response a line (default: the standard ones)",
+    )
+    parser.add_argument(
+        "--noise",
+        type=_levels,
+        default=[],
+        metavar="DB,…",
+        help="again with the noise of a car, babble and white noise, so many dB below the speech",
     )
     parser.add_argument(
         "--use",
@@ -51,9 +64,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "c2enc --eq and `encode` with each model",
     )
     parser.add_argument(
+        "--words",
+        action="store_true",
+        help="word error rates of decoded 700C streams instead, by a small recogniser of English",
+    )
+    parser.add_argument(
+        "--transcripts",
+        metavar="FILE",
+        help="with --words: what is said, lines of a path or an id and the text (default: the "
+        "texts in the manifest.jsonl)",
+    )
+    parser.add_argument(
         "--level",
         choices=("keep", "auto"),
-        help="with --heard: level of all models' streams (default: what `encode` does with each)",
+        help="with --heard and --words: level of all models' streams (default: that of `encode`)",
     )
     parser.add_argument(
         "--change",
@@ -86,8 +110,10 @@ def run(args: argparse.Namespace) -> None:
         for name in names:
             if getattr(args, name):
                 args.refuse(f"argument --{name}: not allowed with argument --{other}")
-    if args.level and not args.heard:
-        args.refuse("argument --level: only with --heard")
+    if args.level and not (args.heard or args.words):
+        args.refuse("argument --level: only with --heard or --words")
+    if args.transcripts and not args.words:
+        args.refuse("argument --transcripts: only with --words")
     if args.picture and args.picture in ("-", args.json, args.csv):
         args.refuse("argument --picture: needs a file of its own")
     if args.csv and args.csv == args.json:
@@ -97,7 +123,10 @@ def run(args: argparse.Namespace) -> None:
             require_writable(path, force=args.force)
     if not args.classic:
         require_extra("evaluate", "report", "scipy", *["matplotlib"] * bool(args.picture))
-    (_run_classic if args.classic else _run_heard if args.heard else _run_table)(args)
+    if args.words:
+        require_extra("evaluate --words", "words", "pocketsphinx")
+    runs = {"classic": _run_classic, "words": _run_words, "heard": _run_heard}
+    next((run for name, run in runs.items() if getattr(args, name)), _run_table)(args)
 
 
 def _run_table(args: argparse.Namespace) -> None:
@@ -107,32 +136,79 @@ def _run_table(args: argparse.Namespace) -> None:
 
     quantise = quantise_700c()
     methods = _methods(args)
-    shapings = _shapings(args)
-    cases = [shape_recording(recording, shapings, quantise) for recording in _recordings(args)]
-    found = scores.run(cases, methods, quantise, _tell, change=args.change)
-    _print(args, tables.overall_table(found))
-    for which in args.by:
-        _print(args, "\n" + tables.detail_table(found, which))
-    _write_figures(args, found.as_json)
+    shapings, recordings = _shapings(args), _recordings(args)
+    found, spectra = {}, {}
+    for title, noise in _conditions(args).items():
+        cases = [shape_recording(r, shapings, quantise, noise=noise) for r in recordings]
+        found[title] = scores.run(cases, methods, quantise, _tell, change=args.change)
+        spectra[title] = mean_spectra(cases[0], list(methods.values())[-1])
+        _print_tables(args, title, found[title], tables.overall_table, tables.detail_table)
+    _write_figures(args, lambda: _by_condition(found))
     if args.picture:
         from codec2_eq.bench.plots import draw
 
-        _save_picture(args, draw(found, mean_spectra(cases[0], list(methods.values())[-1])))
+        _save_picture(args, draw(found[QUIET], spectra[QUIET]))
 
 
 def _run_heard(args: argparse.Namespace) -> None:
     from codec2_eq.bench import streams, tables
 
     encoders = streams.load_encoders(args.models or MODELS, level=args.level)
-    found = streams.run(_recordings(args), _shapings(args), encoders, _tell)
-    _print(args, tables.heard_table(found))
-    for which in args.by:
-        _print(args, "\n" + tables.heard_detail_table(found, which))
-    _write_figures(args, found.as_json)
+    shapings, recordings = _shapings(args), _recordings(args)
+    found = {}
+    for title, noise in _conditions(args).items():
+        found[title] = streams.run(recordings, shapings, encoders, _tell, noise=noise)
+        _print_tables(args, title, found[title], tables.heard_table, tables.heard_detail_table)
+    _write_figures(args, lambda: _by_condition(found))
     if args.picture:
         from codec2_eq.bench.plots import draw_heard
 
-        _save_picture(args, draw_heard(found))
+        _save_picture(args, draw_heard(found[QUIET]))
+
+
+def _run_words(args: argparse.Namespace) -> None:
+    from codec2_eq import messages
+    from codec2_eq.bench import tables, words
+    from codec2_eq.bench.streams import load_encoders
+
+    texts = (
+        words.read_transcripts(args.transcripts, args.inputs, args.use)
+        if args.transcripts
+        else words.texts_of(args.inputs, args.use)
+    )
+    sentences = words.known_sentences(texts, messages.warn)
+    encoders = load_encoders(args.models or MODELS, level=args.level)
+    found = words.run(sentences, _shapings(args), encoders, _tell)
+    _print(args, tables.words_table(found))
+    _write_figures(args, found.as_json)
+
+
+def _conditions(args: argparse.Namespace):
+    """Noises by their names; without noise always comes first."""
+    from codec2_eq.bench.noise import noises
+
+    return {QUIET: None, **{noise.name: noise for noise in noises(args.noise)}}
+
+
+def _print_tables(args: argparse.Namespace, title: str, found, overall, detail) -> None:
+    heading = f"{title}:\n" if args.noise else ""
+    _print(args, heading + overall(found))
+    for which in args.by:
+        _print(args, "\n" + detail(found, which))
+
+
+def _by_condition(found):
+    """Figures by noise, or as they are where there was none."""
+    figures = {title: scores.as_json() for title, scores in found.items()}
+    return figures if len(figures) > 1 else figures[QUIET]
+
+
+def _levels(text: str) -> list[float]:
+    """Parse "20,10"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: not dB, separated by commas") from None
 
 
 def _run_classic(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from codec2_eq import codec2
 from codec2_eq.codec2 import FRAME_MS, K
 from codec2_eq.equalisers._recursions import front_equaliser, running_mean
+from codec2_eq.equalisers.eq1_eq2 import Eq1, Eq2
 from codec2_eq.equalisers.stream import EqualiserStream, Floats
 from codec2_eq.records import remove_mean
 
@@ -115,6 +116,8 @@ CLASSIC: dict[str, tuple[Callable[[int], EqualiserStream], str]] = {
     "mean": (lambda frame_ms: _ArithmeticMean(), "subtracts each vector's arithmetic mean"),
     "700c": (_FrontEqualiser, "Codec 2's adaptive front equaliser, as libcodec2 runs it"),
     "cmn": (_RunningMean, "subtracts the running spectral mean, towards the codebook's mean"),
+    "eq1": (lambda frame_ms: Eq1(), "subtracts what the mean so far is above the codebook's mean"),
+    "eq2": (Eq2, "subtracts what the quantiser of 700C keeps leaving over"),
 }
 """Names to what starts a stream at a frame interval [ms], and what it does in words."""
 
