@@ -342,6 +342,7 @@ def test_convert_package(klettres, tmp_path):
         "duration": 0.1,
         "rate": rate_hz,
         "sha256": fetch.hash_samples(tone(1)),
+        "text": "",
     }
     assert dict(converted.left_out) == {
         "copies": 2,
