@@ -45,8 +45,8 @@ ALIASES = {"equalise": ("equalize",)}
 """Other names of commands."""
 
 ENVIRONMENT = {
-    "CODEC2_EQ_ISA": "instruction set of the analysis, baseline or x86_64_v3, in place of the best "
-    "that the processor has",
+    "CODEC2_EQ_ISA": "instruction set of the analysis, baseline, x86_64_v3 or x86_64_v4, in place "
+    "of the best that the processor has",
     "XDG_CACHE_HOME": "where networks converted from .keras are kept, in codec2_eq; otherwise in "
     "~/.cache",
 }

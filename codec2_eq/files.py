@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from codec2_eq import system
-from codec2_eq.durable import sync_path
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.system import sync_path
 
 STANDARD = "-"
 """The path that means stdin or stdout."""

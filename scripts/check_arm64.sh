@@ -60,13 +60,13 @@ for path in sys.argv[2:]:
     with stream_audio(path) as audio:
         rate = audio.rate
     samples = read_audio(path)
-    frames = ce.extract(samples, 8000)
+    frames = ce.extract(samples, 8000, full_scale=32768)
     for name in ("vectors", "mean_db", "f0_hz", "voiced"):
         arrays[f"{rate}|{path}|{name}"] = getattr(frames, name)
     for model in ("none", "mean", "mean_removal", "700c", "cmn", "channel_eq"):
         arrays[f"{rate}|{path}|{model}"] = ce.load_equaliser(model)(frames.vectors)
     for model in ("none", "700c"):
-        bits = ce.encode(samples, 8000, model=model)
+        bits = ce.encode(samples, 8000, model=model, full_scale=32768)
         arrays[f"{rate}|{path}|bits of {model}"] = np.frombuffer(bits, np.uint8)
 np.savez(sys.argv[1], **arrays)
 print(platform.machine(), len(arrays), "arrays", file=sys.stderr)

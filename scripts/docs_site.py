@@ -23,6 +23,13 @@ PAGES = {
 PICTURES = re.compile(r"!\[[^\]]*\]\((?:\.\./)?(models/[\w.]+\.png)\)")
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that the table of contents does not name at its end."""
+    named = set(re.findall(r"\w+\.md", str(config.nav)))
+    config.nav += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - named)
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages and pictures that do not stand in docs/."""
     made = {page: (ROOT / source).read_text() for page, source in PAGES.items()}

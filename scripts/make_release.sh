@@ -15,7 +15,7 @@ rm -rf "$work" dist
 mkdir dist
 cp "$work"/dist/*.tar.gz dist/
 case $(uname -s) in
-    Linux) "$work/tools/bin/auditwheel" repair --wheel-dir dist "$work"/dist/*.whl ;;
+    Linux) PATH="$PWD/$work/tools/bin:$PATH" auditwheel repair --wheel-dir dist "$work"/dist/*.whl ;;
     *) cp "$work"/dist/*.whl dist/ ;;
 esac
 "$work/tools/bin/twine" check --strict dist/*

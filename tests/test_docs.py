@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import codec2_eq
+from codec2_eq import cli
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))]
 NOT_RUN = "<!-- not run: "
@@ -114,3 +117,29 @@ def test_the_commands_of_a_page_work(page, world, request):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    page = (tmp_path / "reference" / "index.html").read_text()
+    for name in codec2_eq.__all__:
+        assert re.search(rf'id="codec2_eq\.[\w.]+\.{name}"', page), name
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {codec2_eq.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_readme_lists_all_commands():
+    rows = re.findall(r"^\| (`[^|]+) \|", (ROOT / "README.md").read_text(), re.M)
+    named = {word for row in rows for word in re.findall(r"`([\w]+)[^`]*`", row)}
+    assert set(cli.COMMANDS) <= named

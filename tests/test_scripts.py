@@ -3,6 +3,7 @@
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,22 @@ def test_bench_of_streams(wav, tmp_path, capsys, monkeypatch):
         shares.append(float(less))
     (mean,) = re.findall(r"on average (\d+) %", summary)
     assert float(mean) == pytest.approx(np.mean(shares), abs=1.01)
+
+
+@pytest.mark.slow
+def test_comparison_of_installs_counts_what_differs(wav, tmp_path, capsys):
+    root = SCRIPTS.parent
+    for folder in ("codec2_eq", "models"):
+        shutil.copytree(root / folder, tmp_path / folder)
+    compare = script("compare_installs").main
+    assert compare([str(root), str(tmp_path), wav, "-m", "mean"]) == 0
+    assert re.search(r", \d+ files, .*: 0 unequal$", capsys.readouterr().out)
+    path = tmp_path / "codec2_eq" / "equalisers" / "classic.py"
+    text = path.read_text()
+    path.write_text(
+        text.replace("lambda frame_ms: _ArithmeticMean()", "lambda frame_ms: _Unchanged()")
+    )
+    assert compare([str(root), str(tmp_path), wav, "-m", "mean"]) == 1
+    told = capsys.readouterr().out
+    assert "0.40.mean.f32: differs" in told
+    assert ".c2" not in told

@@ -13,6 +13,7 @@ EXIT_CODES = {
     "0": "done",
     "1": "bad data or a file that cannot be read or written; one line on stderr says which",
     "2": "usage",
+    "3": "check: something should be changed",
     "130": "interrupted",
 }
 

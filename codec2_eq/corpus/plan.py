@@ -33,8 +33,8 @@ from codec2_eq.corpus.store import (
     options_fields,
     remove,
 )
-from codec2_eq.durable import sync_path
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.system import sync_path
 
 TASKS = 512
 """Tasks that a corpus is cut into, as far as their bounds allow: enough to be shared out evenly."""

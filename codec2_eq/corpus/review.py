@@ -44,9 +44,8 @@ from codec2_eq.corpus.store import (
     TaskLine,
     remove,
 )
-from codec2_eq.durable import sync_path
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.system import core_count
+from codec2_eq.system import core_count, sync_path
 
 
 def make_plan(

@@ -25,10 +25,9 @@ from typing import Any, NamedTuple
 
 from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
-from codec2_eq.durable import sync_path, sync_together
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
-from codec2_eq.system import BINARY, host_name, replace_file
+from codec2_eq.system import BINARY, host_name, replace_file, sync_path, sync_together
 
 FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"

@@ -31,11 +31,10 @@ from codec2_eq.corpus.plan import CRASHED, levels_name, part_name, read_task
 from codec2_eq.corpus.recording import Heard, equalised, failure, frames_of, require_file, stamp_of
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
 from codec2_eq.corpus.store import Entry, Options, Record, Store, TaskLine, record_lines, remove
-from codec2_eq.durable import sync_path
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import RateK
-from codec2_eq.system import append_file, host_name, open_new, write_at_start
+from codec2_eq.system import append_file, host_name, open_new, sync_path, write_at_start
 
 JOB_FILE = "job.pickle"
 
