@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lists of recordings: what they may look like, and that nothing else ever comes out of them."""
+
+import gzip
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+import codec2_eq as ce
+from codec2_eq import cli
+from codec2_eq.corpus.lists import read_list, read_manifest, read_scp
+from codec2_eq.errors import Codec2EqError
+
+
+@pytest.fixture
+def audio(tmp_path, speech):
+    for i, name in enumerate(("a.wav", "b.wav", "deep/c d.wav")):
+        path = tmp_path / "audio" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, speech[500 * i : 500 * i + 9000 + 640 * i], 8000)
+    return tmp_path / "audio"
+
+
+def batch(inputs, output, **options):
+    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
+
+
+def manifest(output):
+    return [json.loads(line) for line in (output / "manifest.jsonl").read_bytes().splitlines()]
+
+
+PATHS = ["rec/a.wav", "/x/b c.wav", "ü/ж文.wav", "rec/line.wav"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+def test_lists_of_all_kinds(tmp_path, encoding, end):
+    path = tmp_path / "list.txt"
+    for last in (end, ""):
+        path.write_bytes((end.join(PATHS) + last).encode(encoding))
+        assert read_list(str(path)) == PATHS
+
+
+def test_utf16_by_its_mark_whatever_its_order(tmp_path):
+    path = tmp_path / "list.txt"
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        path.write_bytes(mark + "rec/a.wav\r\nrec/b.wav\r\n".encode(encoding))
+        assert read_list(str(path)) == ["rec/a.wav", "rec/b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("rec/a.wav\nrec/b.wav\n".encode("utf-16-le"), "zero bytes that separate no paths"),
+        ("rec/a.wav\nrec/b.wav\n".encode("utf-16-be"), "zero bytes that separate no paths"),
+        ("ж/文.wav\n".encode("utf-16-le"), "zero bytes|no UTF-8|control"),
+        (b"rec/a.wav\nrec/\xff.wav\n", r"line 2: is no UTF-8; save it as UTF-8"),
+        (b"rec/a\x01.wav\n", "line 1: holds control characters"),
+        (b"\xff\xfer", "no UTF-8"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "zero bytes|control"),
+    ],
+)
+def test_what_is_no_list_is_refused(tmp_path, data, message):
+    path = tmp_path / "list.txt"
+    path.write_bytes(data)
+    with pytest.raises(Codec2EqError, match=message):
+        read_list(str(path))
+
+
+@given(st.binary(max_size=60))
+def test_a_path_that_is_no_line_never_comes_out(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(data)
+    try:
+        found = read_list(str(path))
+    except Codec2EqError:
+        return
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
+        if set(found) <= {line.removesuffix("\r") for line in lines}:
+            return
+    raise AssertionError(f"{data!r} gave {found}")
+
+
+def test_devices_are_no_lists():
+    with pytest.raises(Codec2EqError, match="is no list"):
+        read_list("/dev/zero")
+
+
+def test_kaldi_scp(audio, tmp_path):
+    scp = tmp_path / "wav.scp"
+    scp.write_text(f"utt1 {audio}/a.wav\nutt-2  {audio}/deep/c d.wav \n")
+    assert batch((), tmp_path / "out", scp=scp).utterances == 2
+    assert [line["id"] for line in manifest(tmp_path / "out")] == ["utt1", "utt-2"]
+    assert [u.id for u in ce.open_corpus(tmp_path / "out")] == ["utt1", "utt-2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("utt2 sox a.wav -t wav - |", "line 2: is a pipe"),
+        ("utt2", "line 2: has no path"),
+        ("utt1 b.wav", "line 2: id utt1 is there a second time"),
+    ],
+)
+def test_scp_refuses_by_line(audio, tmp_path, capsys, line, message):
+    scp = tmp_path / "wav.scp"
+    scp.write_text(f"utt1 {audio}/a.wav\n{line}\n")
+    with pytest.raises(Codec2EqError, match=message):
+        read_scp(str(scp))
+    assert cli.main(["batch", "--scp", str(scp), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nemo_manifest_with_parts_of_recordings(audio, tmp_path):
+    lines = [
+        {"audio_filepath": "audio/a.wav", "duration": 1.125, "text": "x", "speaker": 7},
+        {"audio_filepath": f"{audio}/b.wav", "offset": 0.25, "duration": 0.5},
+        {"audio_filepath": f"{audio}/b.wav", "offset": 0.5, "id": "rest"},
+    ]
+    path = tmp_path / "nemo.json"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "out"
+    batch((), out, manifest=path)
+    first, part, rest = manifest(out)
+    assert (first["duration"], first["speaker"]) == (1.125, "7")
+    assert (part["audio_filepath"], part["audio_offset"]) == (f"{audio}/b.wav", 0.25)
+    assert (part["duration"], rest["id"], rest["audio_offset"]) == (0.5, "rest", 0.5)
+    samples = soundfile.read(audio / "b.wav", dtype="int16")[0]
+    corpus = ce.open_corpus(out)
+    for i, span in ((1, slice(2000, 6000)), (2, slice(4000, None))):
+        expected = ce.load_equaliser("cmn")(ce.extract(samples[span]).vectors)
+        np.testing.assert_array_equal(corpus.vectors(i), expected)
+    assert batch((), out, manifest=path).run_recordings == 0
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_lhotse_recordings(audio, tmp_path, suffix):
+    line = {
+        "id": "rec-1",
+        "sources": [{"type": "file", "channels": [0], "source": f"{audio}/a.wav"}],
+        "sampling_rate": 8000,
+        "num_samples": 9000,
+        "duration": 1.125,
+    }
+    data = json.dumps(line).encode() + b"\n"
+    path = tmp_path / f"recordings.jsonl{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix else data)
+    batch((), tmp_path / "out", manifest=path)
+    (found,) = manifest(tmp_path / "out")
+    assert (found["id"], found["audio_filepath"]) == ("rec-1", f"{audio}/a.wav")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", "line 1: is no JSON object"),
+        ("{", "line 1: is no JSON"),
+        ("{}", "line 1: names no recording"),
+        ('{"audio_filepath": 3}', "line 1: names no recording"),
+        ('{"audio_filepath": "a\\u0000"}', "line 1: names no recording"),
+        ('{"audio_filepath": "a", "offset": -1}', "line 1: offset -1"),
+        ('{"audio_filepath": "a", "offset": NaN}', "line 1: offset nan"),
+        ('{"audio_filepath": "a", "offset": "x"}', "line 1: offset 'x'"),
+        ('{"audio_filepath": "a", "id": []}', r"line 1: id \[\]"),
+        ('{"sources": [{"type": "command", "source": "sox"}]}', "source of type 'command'"),
+        ('{"sources": [1, 2]}', "has 2 sources"),
+    ],
+)
+def test_manifests_refuse_by_line(tmp_path, line, message):
+    path = tmp_path / "m.jsonl"
+    path.write_text(line)
+    with pytest.raises(Codec2EqError, match=message):
+        read_manifest(str(path))
+
+
+def test_a_manifest_that_is_cut(tmp_path):
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"audio_filepath": "a"}\n' * 99)[:-9])
+    with pytest.raises(Codec2EqError, match="damaged"):
+        read_manifest(str(path))
+
+
+def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):
+    (audio / "x.m4a").touch()
+    (audio / "y.webm").touch()
+    assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 0
+    assert "2 passed over: .m4a, .webm\n" in capsys.readouterr().err
+
+
+def test_empty_recordings_are_warned_of_and_counted(audio, tmp_path):
+    soundfile.write(audio / "empty.wav", np.zeros(0, np.int16), 8000)
+    summary = batch(audio, tmp_path / "out")
+    assert (summary.empty, summary.failures, summary.warnings) == (1, 0, 1)
+    (line,) = (line for line in manifest(tmp_path / "out") if "warning" in line)
+    assert line["frames"] == 0 and "empty" in line["warning"] or "no samples" in line["warning"]
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_archives(audio, tmp_path, layout, jobs):
+    batch(audio, tmp_path / "tree")
+    batch(audio, tmp_path / "out", layout=layout, jobs=jobs)
+    wanted = list(ce.open_corpus(tmp_path / "tree").arrays())
+    corpus = pickle.loads(pickle.dumps(ce.open_corpus(tmp_path / "out")))
+    for utterance, vectors in zip(corpus, wanted, strict=True):
+        np.testing.assert_array_equal(corpus.vectors(utterance), vectors)
+    np.testing.assert_array_equal(corpus.all(), np.concatenate(wanted))
+    np.testing.assert_array_equal(corpus.frames(20, 60), np.concatenate(wanted)[20:60])
+    assert batch(audio, tmp_path / "out", layout=layout).run_recordings == 0
+    path = tmp_path / "out" / corpus[0].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000] + b"\0" * (len(whole) - 2000))
+    assert batch(audio, tmp_path / "out", layout=layout).run_recordings == 3
+    assert path.read_bytes() == whole
+
+
+def test_kaldi_archives_as_kaldiio_reads_them(audio, tmp_path):
+    kaldiio = pytest.importorskip("kaldiio")
+    batch(audio, tmp_path / "out", layout="kaldi")
+    corpus = ce.open_corpus(tmp_path / "out")
+    found = kaldiio.load_scp(str(tmp_path / "out" / "feats.scp"))
+    assert list(found) == ["a", "b", "deep/c_d"]
+    for utterance in corpus:
+        np.testing.assert_array_equal(found[utterance.key], corpus.vectors(utterance))
+
+
+def test_tars_as_webdataset_has_them(audio, tmp_path):
+    import io
+    import tarfile
+
+    batch(audio, tmp_path / "out", layout="webdataset")
+    corpus = ce.open_corpus(tmp_path / "out")
+    with tarfile.open(tmp_path / "out" / "part-00000.tar") as archive:
+        members = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    assert list(members)[:2] == ["a.npy", "a.json"]
+    for utterance in corpus:
+        array = np.load(io.BytesIO(members[f"{utterance.key}.npy"]))
+        np.testing.assert_array_equal(array, corpus.vectors(utterance))
+        assert json.loads(members[f"{utterance.key}.json"])["frames"] == len(array)
+
+
+@pytest.mark.parametrize("made", [{"format": "npz"}, {"layout": "shards", "records": True}])
+def test_level_and_pitch_beside_vectors(audio, tmp_path, made):
+    batch(audio, tmp_path / "out", **made)
+    corpus = ce.open_corpus(tmp_path / "out")
+    for utterance in corpus:
+        frames = ce.extract_file(utterance.audio_filepath)
+        levels = corpus.levels(utterance)
+        np.testing.assert_array_equal(levels.mean_db, frames.mean_db)
+        np.testing.assert_array_equal(levels.f0_hz, frames.f0_hz)
+        np.testing.assert_array_equal(levels.voiced, frames.voiced)
+    for path in (tmp_path / "out").glob("part-*.records.f32"):
+        data = path.read_bytes()
+        path.write_bytes(data[:-12] + b"\0" * 12)
+        assert batch(audio, tmp_path / "out", **made).run_recordings == 3
+        assert path.read_bytes() == data
+    batch(audio, tmp_path / "plain")
+    with pytest.raises(Codec2EqError, match="keeps vectors alone"):
+        ce.open_corpus(tmp_path / "plain").levels(0)
+
+
+def test_info_tells_about_a_corpus(audio, tmp_path, capsys):
+    batch(audio, tmp_path / "out", layout="shards")
+    assert cli.main(["info", "--json", str(tmp_path / "out")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kind"] == "corpus" and facts["utterances"] == 3
+    assert facts["frames"] == ce.open_corpus(tmp_path / "out").n_frames
+
+
+def test_usage(tmp_path):
+    for words in (["-o", "x"], ["a", "-o", "x", "--speakers", "folder"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["batch", *words])
+        assert end.value.code == 2
+    assert not os.path.exists("x")

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two passes over a corpus, pooled by speaker: what is heard, and that it repeats itself."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import codec2_eq as ce
+from codec2_eq.corpus import plan, speakers
+from codec2_eq.errors import Codec2EqError
+
+
+@pytest.fixture
+def audio(tmp_path, speech):
+    """Three speakers of eight clips; the third has a microphone of its own."""
+    root = tmp_path / "audio"
+    for i in range(24):
+        path = root / f"s{i % 3}" / f"{i:02d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clip = speech[700 * i : 700 * i + 9000].astype(float)
+        soundfile.write(path, (clip / 4 if i % 3 < 2 else np.diff(clip)).astype(np.int16), 8000)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.setattr(plan, "TASK_FILES", (3, 3))
+    monkeypatch.setattr(plan, "PART_FILES", 9)
+
+
+def batch(inputs, output, **options):
+    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, "passes": 2, **options})
+
+
+def contents(output):
+    found = {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in Path(output).rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+    assert found
+    return found
+
+
+def vectors(output):
+    corpus = ce.open_corpus(output)
+    return {utterance.audio_filepath: corpus.vectors(utterance) for utterance in corpus}
+
+
+def test_two_passes_over_each_recording(audio, tmp_path):
+    batch(audio, tmp_path / "out")
+    equaliser = ce.load_equaliser("cmn")
+    for path, found in vectors(tmp_path / "out").items():
+        wanted = equaliser(ce.extract_file(path).vectors, passes=2)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+def test_speakers_are_pooled(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, speakers="folder", layout=layout)
+    equaliser = ce.load_equaliser("cmn")
+    by_name = sorted(audio.rglob("*.wav"), key=lambda p: speakers._hash(str(p.relative_to(audio))))
+    for speaker in ("s0", "s1", "s2"):
+        stream = equaliser.stream()
+        for path in by_name:
+            if path.parent.name == speaker:
+                stream.process(ce.extract_file(path).vectors)
+        for path, found in vectors(out).items():
+            if Path(path).parent.name == speaker:
+                second = equaliser.stream(stream.state())
+                np.testing.assert_array_equal(found, second.process(ce.extract_file(path).vectors))
+    assert not list((out / ".codec2-eq" / "speakers").glob("*.npz"))
+
+
+def test_a_file_of_speakers_is_as_good_as_folders(audio, tmp_path):
+    batch(audio, tmp_path / "folders", speakers="folder")
+    lines = [f"{p} {p.parent.name}" for p in sorted(audio.rglob("*.wav"))]
+    lines += ["nobody s9"]
+    (tmp_path / "utt2spk").write_text("\n".join(lines))
+    summary = batch(audio, tmp_path / "file", speakers=tmp_path / "utt2spk")
+    assert summary.unused_speaker_lines == 1
+    one, other = vectors(tmp_path / "folders"), vectors(tmp_path / "file")
+    assert all(np.array_equal(one[path], other[path]) for path in one)
+    scp = tmp_path / "wav.scp"
+    scp.write_text("".join(f"utt{i} {line.split()[0]}\n" for i, line in enumerate(lines[:-1])))
+    ids = "".join(f"utt{i} {line.split()[1]}\n" for i, line in enumerate(lines[:-1]))
+    (tmp_path / "utt2spk").write_text(ids)
+    batch((), tmp_path / "ids", scp=scp, speakers=tmp_path / "utt2spk")
+    other = vectors(tmp_path / "ids")
+    assert all(np.array_equal(one[path], other[path]) for path in one)
+
+
+def test_jobs_and_order_make_no_difference(audio, tmp_path):
+    batch(audio, tmp_path / "one", speakers="folder")
+    batch(audio, tmp_path / "two", speakers="folder", jobs=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    turned = sorted(audio.iterdir(), reverse=True)
+    batch([*turned], tmp_path / "turned", speakers="folder")
+    one, other = vectors(tmp_path / "one"), vectors(tmp_path / "turned")
+    assert all(np.array_equal(one[path], other[path]) for path in one)
+
+
+def test_a_recording_that_comes_later_starts_from_what_is_known(audio, tmp_path, speech):
+    out = tmp_path / "out"
+    batch(audio, out, speakers="folder")
+    before = vectors(out)
+    soundfile.write(audio / "s1" / "late.wav", speech[:12000], 8000)
+    summary = batch(audio, out, speakers="folder")
+    assert (summary.late, summary.run_recordings) == (1, 1)
+    after = vectors(out)
+    assert all(np.array_equal(before[path], after[path]) for path in before)
+    known = [json.loads(p.read_text()) for p in (out / ".codec2-eq" / "speakers").glob("*.json")]
+    assert sorted(fields["speaker"] for fields in known) == ["s0", "s1", "s2"]
+
+
+def test_only_so_much_is_heard_of_a_speaker(tmp_path, speech, monkeypatch):
+    monkeypatch.setattr(speakers, "POOL_S", 3.0)
+    long = np.tile(speech, 4)
+    frames = ce.extract(long)
+    n_frames, active_s = speakers._share(frames, 3.0)
+    assert active_s == pytest.approx(3.0, abs=0.04)
+    assert speakers._share(frames, 1e6) == (len(frames), pytest.approx(active_s, abs=20))
+    assert speakers._share(ce.extract(long[:10]), 3.0) == (0, 0.0)
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "long.wav", long, 8000)
+    batch(tmp_path / "audio", tmp_path / "out", speakers="folder")
+    equaliser = ce.load_equaliser("cmn")
+    first = equaliser.stream()
+    first.process(frames.vectors[:n_frames])
+    (found,) = vectors(tmp_path / "out").values()
+    np.testing.assert_array_equal(found, equaliser.stream(first.state()).process(frames.vectors))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("alone\n", "line 1: names no speaker"), ("a x\na y\n", "line 2: a has another speaker")],
+)
+def test_bad_files_of_speakers(audio, tmp_path, text, message):
+    (tmp_path / "utt2spk").write_text(text)
+    with pytest.raises(Codec2EqError, match=message):
+        batch(audio, tmp_path / "out", speakers=tmp_path / "utt2spk")
+    with pytest.raises(Codec2EqError, match="pooled in a first pass"):
+        batch(audio, tmp_path / "out", passes=1, speakers="folder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_at_random_moments(audio, tmp_path, layout, jobs):
+    reference, out = tmp_path / "reference", tmp_path / "out"
+    started = time.monotonic()
+    batch(audio, reference, speakers="folder", layout=layout, jobs=jobs)
+    whole_s = time.monotonic() - started
+    moments = random.Random(5)
+    n_unfinished = 0
+    for _ in range(20):
+        shutil.rmtree(out, ignore_errors=True)
+        child = os.fork()
+        if child == 0:
+            try:
+                batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
+            finally:
+                os._exit(0)
+        time.sleep(moments.uniform(0, whole_s))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        n_unfinished += not (out / "manifest.jsonl").exists()
+        batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
+        assert contents(out) == contents(reference)
+    assert n_unfinished >= 5
