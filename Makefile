@@ -9,7 +9,7 @@ OUT ?= build/demo
 SPEECH ?= .speech
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
-.PHONY: demo test quick check speech bench arm64 docs release clean
+.PHONY: faults demo test quick check speech bench arm64 docs release clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
@@ -32,6 +32,11 @@ check: $(VENV)/ready-for-tests
 speech: $(VENV)/ready
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --use classic parity --tools
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
+
+# Failing operations, kills and power cuts: make faults N=200
+N ?= 90
+faults: $(VENV)/ready-for-tests
+	FAULTS=$(N) $(BIN)/python -m pytest -q tests/faults
 
 bench: $(VENV)/ready-for-tests speech
 	$(BIN)/python scripts/bench.py --speech $(SPEECH)

@@ -102,12 +102,13 @@ def read_plan(store: Store) -> list[Task] | None:
     data = store.read(store.plan())
     if data is None:
         return None if os.path.lexists(store.plan()) else []
-    head, *lines = data.split(b"\n")
-    if not head or not lines or lines.pop() != b"":
-        return None
+    head, *lines = data.removesuffix(b"\n").split(b"\n")
     try:
+        fields = json.loads(head)
         tasks = [_parse_task(line) for line in lines]
     except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or fields.get("tasks") != len(tasks):  # cut between lines
         return None
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
@@ -125,7 +126,7 @@ def read_task(store: Store, line: TaskLine) -> list[Entry]:
 
 def write_plan(store: Store, options: Options, tasks: Sequence[Task]) -> list[TaskLine]:
     """Write the plan; return the places of the tasks in it."""
-    lines = [json_line(options_fields(options))]
+    lines = [json_line({"options": options_fields(options), "tasks": len(tasks)})]
     places = []
     position = len(lines[0])
     for task in tasks:

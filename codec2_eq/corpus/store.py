@@ -42,7 +42,7 @@ LOCK_PATIENCE_S = 2.0
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 _FOLDERS = ("new", "tasks", "parts", "speakers")
-_DRAFT_NAME = re.compile(r"[0-9a-f]{16}(\.\w+)?|\d{8}\.at|holder")
+_DRAFT_NAME = re.compile(r"[0-9a-f]{16}(\.\w+)?|\d{8}\.at|\.codec2-eq-.*\.part|holder")
 _PIECE_NAME = re.compile(r"(\d{8})\.\w+")
 
 
@@ -304,8 +304,9 @@ class Store:
     def _planned_options(self) -> Options | None:
         head = (self.read(self.plan()) or b"").partition(b"\n")[0]
         try:
-            return parse_options(json.loads(head))
-        except (ValueError, RecursionError):
+            fields = json.loads(head)
+            return parse_options(fields["options"] if isinstance(fields, dict) else None)
+        except (ValueError, KeyError, RecursionError):
             return None
 
     def write_options(self, options: Options) -> None:

@@ -121,6 +121,7 @@ def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskRe
         draft = store.write_draft(target, record_lines(records[e.name] for e in entries))
         with Writing(target):
             store.publish(sink.drafts, record=(draft, target))
+        sink.drafts.clear()
     failed = [(entry, record) for entry, record in fresh if record.problem is not None]
     return TaskResult(
         n_bytes,
