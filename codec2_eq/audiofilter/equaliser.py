@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codec2_eq.audio.pcm import FULL_SCALE
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
-from codec2_eq.audiofilter.moving import MovingFilter
+from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
@@ -37,6 +37,7 @@ class AudioEqualiser:
     level : "auto" brings active speech to where 700C does best; "keep" leaves the mean level of
         the bands as it is
     limit : turn down what would exceed full scale; without, samples pass sooner
+    blocks_per_fade : 4 passes samples on each 10 ms; 1, each 40 ms, is quicker
     full_scale : value of a float sample at full scale; integer samples are int16
 
     The curve is estimated on a mono copy at 8 kHz; each 40 ms of samples fade to the gain that the
@@ -61,6 +62,7 @@ class AudioEqualiser:
         level: str = "auto",
         channels: int = 1,
         limit: bool = True,
+        blocks_per_fade: int = BLOCKS_PER_FADE,
         full_scale: float = 1.0,
     ) -> None:
         if isinstance(model, str):
@@ -82,6 +84,7 @@ class AudioEqualiser:
         # frames of 40 ms from the end of one that is heard to the fade that begins with its gain
         self._behind = 1 if rate == RATE_HZ else 1 + RESAMPLER_FRAMES
         self._limit = limit
+        self._blocks_per_fade = blocks_per_fade
         self._pending = np.zeros((channels, 0), np.float32)
         self._n_fades = 0
         self._flat, self._integer = channels == 1, False  # form of the samples
@@ -89,8 +92,10 @@ class AudioEqualiser:
 
     def _start(self) -> None:
         start = self._follower.gain_points()
-        self._filter = MovingFilter(self.rate, self.channels, start)
-        self._limiter = Limiter(self._filter.block // 2, self.rate, self.channels)
+        self._filter = MovingFilter(self.rate, self.channels, start, self._blocks_per_fade)
+        self._limiter = Limiter(
+            self._filter.fade // (2 * BLOCKS_PER_FADE), self.rate, self.channels
+        )
         self._gains = start[None]  # the last ones heard; the first of them after frame `_first`
         self._first = -1
 

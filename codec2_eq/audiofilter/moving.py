@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from codec2_eq.audiofilter.response import MinimumPhase
 
-BLOCK_S = 0.01
-"""Length of a block [s], an even number of samples: the filter hands samples on in blocks."""
+FADE_S = 0.04
+"""Time in which it fades from one response to the next: a frame of 700C [s]."""
 
 BLOCKS_PER_FADE = 4
-"""Blocks over which it fades from one response to the next: a frame of 700C, 40 ms."""
+"""Blocks of a fade, each an even number of samples: the filter hands samples on in blocks."""
 
 STEP_DB = 0.25
 """A gain that has moved less than this at every band stays: nobody hears it, and it is quicker."""
@@ -23,19 +23,26 @@ Floats = NDArray[np.float32]
 
 
 class MovingFilter:
-    """Filters all channels alike by a gain that is given anew for each fade of four blocks.
+    """Filters all channels alike by a gain that is given anew for each fade.
 
     rate : sample rate in Hz;  channels : their number
-    gain_db : (N_POINTS,) dB, what it starts from
+    gain_db : (N_POINTS,) dB, what it starts from;  blocks_per_fade : 1 is quickest, more wait less
     block, fade : samples of a block and of a fade
 
     Holds the last samples in and the two responses that it fades between; any number of blocks
     at a time gives the same bits.
     """
 
-    def __init__(self, rate: float, channels: int, gain_db: NDArray[Any]) -> None:
-        self.block = 2 * round(rate * BLOCK_S / 2)
-        self.fade = BLOCKS_PER_FADE * self.block
+    def __init__(
+        self,
+        rate: float,
+        channels: int,
+        gain_db: NDArray[Any],
+        blocks_per_fade: int = BLOCKS_PER_FADE,
+    ) -> None:
+        self.block = 2 * round(rate * FADE_S / blocks_per_fade / 2)
+        self.fade = blocks_per_fade * self.block
+        self._blocks_per_fade = blocks_per_fade
         self._design = MinimumPhase(rate, self.block)
         self._before = np.zeros((channels, self._design.n_taps - 1), np.float32)
         self._gain_db = gain_db
@@ -43,12 +50,12 @@ class MovingFilter:
         self._old = self._response  # what it fades from
         self._n_blocks = 0
         ramp = np.arange(self.fade, dtype=np.float32) / np.float32(self.fade)
-        self._ramps = ramp.reshape(BLOCKS_PER_FADE, self.block)
+        self._ramps = ramp.reshape(self._blocks_per_fade, self.block)
 
     def fades_begun_by(self, n_blocks: int) -> int:
         """Return how many fades begin within the next n_blocks."""
-        return -(-(self._n_blocks + n_blocks) // BLOCKS_PER_FADE) - -(
-            -self._n_blocks // BLOCKS_PER_FADE
+        return -(-(self._n_blocks + n_blocks) // self._blocks_per_fade) - -(
+            -self._n_blocks // self._blocks_per_fade
         )
 
     def process(self, samples: Floats, gains_db: NDArray[Any]) -> Floats:
@@ -59,18 +66,18 @@ class MovingFilter:
         n_blocks = samples.shape[1] // self.block
         if not n_blocks:
             return samples
-        begun = self._n_blocks % BLOCKS_PER_FADE
+        begun = self._n_blocks % self._blocks_per_fade
         responses = self._take(gains_db, begun=begun > 0)
         turns = begun + np.arange(n_blocks)
         self._n_blocks += n_blocks
-        fades = turns // BLOCKS_PER_FADE
+        fades = turns // self._blocks_per_fade
         old, new = responses[fades], responses[fades + 1]
         spectra = self._spectra(samples)
         out = self._convolved(spectra, new)
         moving = np.flatnonzero((old != new).any(axis=1))
         if len(moving):
             faded_out = self._convolved(spectra[:, moving], old[moving])
-            ramps = self._ramps[turns[moving] % BLOCKS_PER_FADE]
+            ramps = self._ramps[turns[moving] % self._blocks_per_fade]
             out[:, moving] = faded_out + ramps * (out[:, moving] - faded_out)
         return out.reshape(samples.shape)
 
