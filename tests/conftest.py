@@ -23,6 +23,15 @@ def missing(what: str) -> None:
     pytest.skip(message)
 
 
+def require_tool(name: str) -> None:
+    """Skip where a tool is missing, with a sentence; fail in CI, which installs it."""
+    if shutil.which(name):
+        return
+    if IN_CI:
+        pytest.fail(f"{name} is not installed, so an export is not tested; CI must have it")
+    pytest.skip(f"{name} is not installed: an export is not tested here")
+
+
 @pytest.fixture(scope="session")
 def speech_dir() -> Path:
     """Folder of the fetched recordings."""

@@ -2,6 +2,7 @@
 """Every example runs, and does what it says."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import ROOT, find_tool, missing
+from conftest import ROOT, find_tool, missing, require_tool
 
 import codec2_eq as ce
 from codec2_eq.stream700c.frames import HEADER
 
 EXAMPLES = ROOT / "examples"
+ARM = "-O2 -march=armv7-a -mthumb -mfloat-abi=hard -mfpu=vfpv3-d16 --specs=rdimon.specs"
 
 
 def load(name):
@@ -31,8 +33,8 @@ def run(*words):
 
 def test_every_example_has_a_test():
     here = Path(__file__).read_text()
-    names = [p.name for p in EXAMPLES.iterdir() if p.suffix in (".py", ".sh", ".c")]
-    assert len(names) >= 4
+    names = [p.name for p in EXAMPLES.iterdir() if p.name != "__pycache__"]
+    assert len(names) >= 5
     for name in names:
         assert name.split(".")[0] in here, name
 
@@ -97,6 +99,33 @@ def test_m17_hears_what_filter_gives(tmp_path, speech):
     subprocess.run([EXAMPLES / "m17.sh", raw, stream, heard], check=True, env={"PATH": path})
     assert len(stream.read_bytes()) > 8 * len(speech) // 160 - 40
     assert len(heard.read_bytes()) > 2 * len(speech) - 1000
+
+
+FIRMWARE = {
+    "here": (["gcc"], []),
+    "Arm, newlib": (["arm-none-eabi-gcc", ARM], ["qemu-arm"]),
+}
+
+
+@pytest.mark.parametrize("target", FIRMWARE)
+def test_firmware_gives_what_python_gives(tmp_path, samples_dir, target):
+    (compiler, *flags), emulator = FIRMWARE[target]
+    for tool in ("make", compiler, *emulator):
+        require_tool(tool)
+    variables = [f"CC={compiler}", *(f"CFLAGS={flag}" for flag in flags)]
+    command = f"CODEC2_EQ={sys.executable} -m codec2_eq"
+    make = ["make", "-s", "-C", EXAMPLES / "firmware", f"DIR={tmp_path}", command, *variables]
+    subprocess.run(make, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    vectors = ce.extract_file(samples_dir / "espeak_male_1_boomy.wav").vectors
+    done = subprocess.run(
+        [*emulator, tmp_path / "equalise"],
+        input=vectors.tobytes(),
+        capture_output=True,
+        check=True,
+    )
+    shapes = np.frombuffer(done.stdout, np.float32).reshape(-1, 20)
+    expected = ce.load_equaliser("channel_eq")(vectors)
+    np.testing.assert_allclose(shapes, expected, rtol=0, atol=1e-4)  # dB
 
 
 def find_tool_folder(name):

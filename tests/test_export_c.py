@@ -2,13 +2,12 @@
 """Networks as C99: compiled without a warning by every compiler there is, and run beside Python."""
 
 import dataclasses
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import require_tool
 
 from codec2_eq.cli import main
 from codec2_eq.codec2 import K
@@ -45,15 +44,6 @@ COMPILERS = {
     "clang": (["clang"], []),
     "aarch64": (["aarch64-linux-gnu-gcc", "-static"], ["qemu-aarch64"]),
 }
-
-
-def require_tool(name: str) -> None:
-    """Skip where a tool is missing, with a sentence; fail in CI, which installs it."""
-    if shutil.which(name):
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed, so this export is not tested; CI must have it")
-    pytest.skip(f"{name} is not installed: this export is not tested here")
 
 
 def run_c(network, rows, folder: Path, compiler="gcc"):
