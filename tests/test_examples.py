@@ -114,7 +114,7 @@ def test_firmware_gives_what_python_gives(tmp_path, samples_dir, target):
         require_tool(tool)
     variables = [f"CC={compiler}", *(f"CFLAGS={flag}" for flag in flags)]
     command = f"CODEC2_EQ={sys.executable} -m codec2_eq"
-    make = ["make", "-s", "-C", EXAMPLES / "firmware", f"DIR={tmp_path}", command, *variables]
+    make = ["make", "-s", "-C", str(EXAMPLES / "firmware"), f"DIR={tmp_path}", command, *variables]
     subprocess.run(make, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     vectors = ce.extract_file(samples_dir / "espeak_male_1_boomy.wav").vectors
     done = subprocess.run(
