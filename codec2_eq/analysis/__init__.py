@@ -42,4 +42,6 @@ ISA = os.environ.get("CODEC2_EQ_ISA") or available_variants()[0]
 _variant = load_variant(ISA)
 Analyser = _variant.Analyser
 band_centres_hz = _variant.band_centres_hz
+harmonics_of_rate_k = _variant.harmonics_of_rate_k
 rate_k_less_curves = _variant.rate_k_less_curves
+window_transform = _variant.window_transform

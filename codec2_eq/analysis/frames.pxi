@@ -64,7 +64,8 @@ cdef struct Output:
     float *wo
     int *n_harm
     unsigned char *voiced
-    float *harmonics_db                        # MAX_HARMONICS a frame, before the floor; or NULL
+    float *harmonics                           # MAX_HARMONICS a frame, before the floor; or NULL
+    bint linear                                # harmonics as amplitudes, not in dB
 
 
 cdef struct Block:
@@ -170,8 +171,8 @@ cdef void describe_frame(
     estimate_amplitudes(power, wo, n_harm, amp)
     lap(watch, AMPLITUDES)
     to_db(amp, n_harm, amp_db)
-    if out.harmonics_db != NULL:
-        memcpy(out.harmonics_db, amp_db, n_harm * sizeof(float))
+    if out.harmonics != NULL:
+        memcpy(out.harmonics, &amp[1] if out.linear else &amp_db[0], n_harm * sizeof(float))
     raise_to_floor(amp_db, n_harm)
     resample_to_rate_k(amp_db, wo, n_harm, out.vectors)
     out.mean_db[0] = mean_of_bands(out.vectors)
@@ -205,9 +206,10 @@ cdef int analyse_block(Workspace *w, Memory *memory, int n_hops, int step, Outpu
             one.wo = out.wo + frame
             one.n_harm = out.n_harm + frame
             one.voiced = out.voiced + frame
-            one.harmonics_db = NULL
-            if out.harmonics_db != NULL:
-                one.harmonics_db = out.harmonics_db + frame * MAX_HARMONICS
+            one.linear = out.linear
+            one.harmonics = NULL
+            if out.harmonics != NULL:
+                one.harmonics = out.harmonics + frame * MAX_HARMONICS
             describe_frame(w.spectrum + l, w.power + l * POWER_STRIDE, w.pitch_bin[g], one, &w.watch)
         h += step
     memcpy(memory.history, w.samples + n_hops * HOP, HISTORY * sizeof(float))
@@ -223,6 +225,7 @@ cdef class Analyser:
         2 step - 1, … as the 700C encoder has them
     timed : keep `stage_seconds`, which costs some 3 % of the speed
     harmonics : give the harmonics, too
+    linear : give them as amplitudes, not in dB
     """
 
     cdef Workspace *work
@@ -232,12 +235,14 @@ cdef class Analyser:
     cdef bint busy                             # in another thread
     cdef readonly int step
     cdef readonly bint harmonics
+    cdef readonly bint linear
 
-    def __cinit__(self, int step, *, bint timed=False, bint harmonics=False):
+    def __cinit__(self, int step, *, bint timed=False, bint harmonics=False, bint linear=False):
         if step not in (1, 2, 4):
             raise ValueError(f"step {step}: expected 1, 2 or 4 hops")
         self.step = step
         self.harmonics = harmonics
+        self.linear = linear
         self.work = <Workspace *>calloc(1, sizeof(Workspace))
         if self.work == NULL:
             raise MemoryError
@@ -291,7 +296,7 @@ cdef class Analyser:
         samples : (n,) float32, 8 kHz, int16 scale; any n
         Returns vectors (f, 20) float32 dB, mean_db (f,) float32, wo (f,) float32 rad/sample,
         n_harm (f,) int32, voiced (f,) bool: the frames that these samples completed; and, if
-        asked for, harmonics (f, MAX_HARMONICS) float32 dB, before the floor, 0 beyond n_harm.
+        asked for, harmonics (f, MAX_HARMONICS) float32, before the floor, 0 beyond n_harm.
         """
         self._require_idle()
         cdef Py_ssize_t n_hops = (self.n_rest + samples.shape[0]) // HOP
@@ -309,14 +314,15 @@ cdef class Analyser:
         cdef float[:, ::1] harmonics_view
         cdef Output out
         cdef const float *source = NULL
-        out.harmonics_db = NULL
+        out.harmonics = NULL
+        out.linear = self.linear
         arrays = [vectors, mean_db, wo, n_harm, voiced.view(np.bool_)]
         if self.harmonics:
-            harmonics_db = np.zeros((n_frames, MAX_HARMONICS), np.float32)
-            arrays.append(harmonics_db)
-            harmonics_view = harmonics_db
+            harmonics = np.zeros((n_frames, MAX_HARMONICS), np.float32)
+            arrays.append(harmonics)
+            harmonics_view = harmonics
             if n_frames:
-                out.harmonics_db = &harmonics_view[0, 0]
+                out.harmonics = &harmonics_view[0, 0]
         if n_frames:
             out.vectors = &vectors_view[0, 0]
             out.mean_db = &mean_view[0]
@@ -350,8 +356,8 @@ cdef class Analyser:
             out.wo += frames
             out.n_harm += frames
             out.voiced += frames
-            if out.harmonics_db != NULL:
-                out.harmonics_db += frames * MAX_HARMONICS
+            if out.harmonics != NULL:
+                out.harmonics += frames * MAX_HARMONICS
             done += hops
         memcpy(self.rest + self.n_rest, source, n_samples * sizeof(float))
         self.n_rest += <int>n_samples
@@ -360,6 +366,11 @@ cdef class Analyser:
 def band_centres_hz():
     """Centres of the K = 20 bands: (20,) float32, Hz."""
     return np.array([BAND_KHZ[k] for k in range(BANDS)], np.float32) * np.float32(1000)
+
+
+def window_transform():
+    """Transform of the analysis window: (1024,) float32, real and imaginary parts in turn."""
+    return np.array([WINDOW_TRANSFORM[i] for i in range(2 * N_FFT)], np.float32)
 
 
 init_twiddles()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Rate L to rate K: harmonic amplitudes resampled to mel-spaced bands, in dB.
-# Source: codec2 newamp1.c (mel_sample_freqs_kHz, resample_const_rate_f, interp_para).
+# And back, as the decoder does.
+# Source: codec2 newamp1.c (mel_sample_freqs_kHz, resample_const_rate_f, resample_rate_L, interp_para).
 
 import numpy as np
 
@@ -17,6 +18,22 @@ cdef extern from *:
     };
     """
     const float BAND_KHZ[BANDS]
+
+cdef extern from *:
+    """
+    /* glibc's exp10f is what the reference uses; it is not the correctly rounded value, and other
+     * libraries have none. */
+    #ifdef __GLIBC__
+    extern float exp10f(float x);
+    #define POWER_OF_10 exp10f
+    #else
+    #define POWER_OF_10(x) ((float)exp(2.302585092994045684 * (x)))
+    #endif
+    """
+    float power_of_10 "POWER_OF_10"(float x) nogil
+
+cdef enum:
+    N_ENDED = BANDS + 2                   # the bands, and 0 dB at 0 and 4 kHz
 
 cdef double DYNAMIC_RANGE_DB = 50.0       # bands further below the peak are raised to it
 
@@ -113,3 +130,53 @@ def rate_k_less_curves(
             resample_to_rate_k(amp_db, wo[i], n_harm[i], &vectors_view[i, 0])
             mean_view[i] = mean_of_bands(&vectors_view[i, 0])
     return vectors, mean_db
+
+
+cdef void resample_to_rate_l(
+    const float *ended_khz, const float *ended_db, float wo, int n_harm, float *amp
+) noexcept nogil:
+    """Parabolas through three neighbouring bands each, read at the harmonics."""
+    cdef float x1, x2, x3, y2, slope12, slope23, a, b, f, amp_db
+    cdef int m, i = 0
+    for m in range(n_harm):
+        f = <float>(<float>((m + 1) * wo) * 4.0 / TRUE_PI)
+        while ended_khz[i + 1] < f and i < N_ENDED - 3:
+            i += 1
+        x1 = ended_khz[i]
+        x2 = ended_khz[i + 1]
+        x3 = ended_khz[i + 2]
+        y2 = ended_db[i + 1]
+        slope12 = (y2 - ended_db[i]) / (x2 - x1)
+        slope23 = (ended_db[i + 2] - y2) / (x3 - x2)
+        a = (slope23 - slope12) / (x3 - x1)
+        b = (slope23 * (x2 - x1) + slope12 * (x3 - x2)) / (x3 - x1)
+        amp_db = a * (f - x2) * (f - x2) + b * (f - x2) + y2
+        amp[m] = power_of_10(<float>(amp_db / 20.0))
+
+
+def harmonics_of_rate_k(
+    const float[:, ::1] vectors, const float[:] wo, const int[:] n_harm
+):
+    """Amplitudes of harmonics whose rate-K vectors are given, as the decoder has them.
+
+    vectors : (n, 20) float32 dB, mean included;  wo, n_harm : (n,)
+    Returns (n, MAX_HARMONICS) float32, linear, 0 beyond n_harm.
+    """
+    cdef Py_ssize_t n = vectors.shape[0], i
+    cdef int k
+    cdef float ended_khz[N_ENDED]
+    cdef float ended_db[N_ENDED]
+    amplitudes = np.zeros((n, MAX_HARMONICS), np.float32)
+    cdef float[:, ::1] view = amplitudes
+    ended_khz[0] = 0
+    ended_khz[N_ENDED - 1] = 4
+    ended_db[0] = 0
+    ended_db[N_ENDED - 1] = 0
+    for k in range(BANDS):
+        ended_khz[k + 1] = BAND_KHZ[k]
+    with nogil:
+        for i in range(n):
+            for k in range(BANDS):
+                ended_db[k + 1] = vectors[i, k]
+            resample_to_rate_l(ended_khz, ended_db, wo[i], n_harm[i], &view[i, 0])
+    return amplitudes

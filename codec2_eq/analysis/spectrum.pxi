@@ -11,6 +11,7 @@ cdef enum:
 cdef float WINDOW[WINDOW_LEN]
 cdef int WINDOW_POSITION[WINDOW_LEN]  # where the transform wants each windowed sample
 cdef float WINDOW_SPECTRUM[N_FFT]     # real part, halves swapped: the centre is at 256
+cdef float WINDOW_TRANSFORM[2 * N_FFT]  # as the transform gave it, real and imaginary parts in turn
 
 
 cdef void init_spectrum():
@@ -32,6 +33,8 @@ cdef void init_spectrum():
     fft_real(x)
     for i in range(N_FFT):
         WINDOW_SPECTRUM[i] = x[((i + N_FFT // 2) % N_FFT) * LANES]
+        WINDOW_TRANSFORM[2 * i] = x[i * LANES]
+        WINDOW_TRANSFORM[2 * i + 1] = x[i * LANES + IM]
     free(x)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 
+from codec2_eq.codec2 import FRAME_MS
 from codec2_eq.commands import options, progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_input(parser, "audio file")
-    options.add_output(parser, "vectors: .f32, .npy or .npz")
+    options.add_output(parser, "vectors: .f32, .npy or .npz; or .mlfeat")
     options.add_format(parser)
     options.add_audio(parser)
     options.add_frame_ms(parser)
@@ -21,9 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract block by block."""
-    from codec2_eq.vectors.reader import VectorWriter
+    from codec2_eq.vectors.reader import VectorWriter, vector_format
 
     options.check_knots(args)
+    if vector_format(args.output, args.format) == "mlfeat":
+        _write_features(args)
+        return
     with VectorWriter(
         args.output, format=args.format, force=args.force, frame_ms=args.frame_ms
     ) as writer:
@@ -31,3 +35,24 @@ def run(args: argparse.Namespace) -> None:
         for block in progress.with_bar(frames, args.input, raw=args.raw):
             writer.write(block)
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)
+
+
+def _write_features(args: argparse.Namespace) -> None:
+    from codec2_eq.audio.stream import stream_audio
+    from codec2_eq.files import open_output
+    from codec2_eq.stream700c.features import FeatureStream
+
+    if args.frame_ms != FRAME_MS or args.knots != "pick":
+        args.refuse(f"mlfeat: is of picked {FRAME_MS} ms frames; leave out --frame-ms and --knots")
+    stream = FeatureStream()
+    n_frames = 0
+    with (
+        stream_audio(args.input, channel=args.channel, raw=args.raw) as blocks,
+        open_output(args.output, force=args.force) as out,
+    ):
+        for block in blocks:
+            records = stream.process(block)
+            out.write(records.astype("<f4", copy=False).tobytes())
+            out.flush()
+            n_frames += len(records)
+    progress.tell_written(args.output, n_frames, FRAME_MS)

@@ -39,8 +39,9 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     """--format: of vectors on a pipe."""
     parser.add_argument(
         "--format",
-        choices=("f32", "npy", "npz"),
-        help="format of the vectors, if the suffix does not tell (default on a pipe: f32)",
+        choices=("f32", "npy", "npz", "mlfeat"),
+        help="format of the vectors, if the suffix does not tell (default on a pipe: f32); mlfeat: "
+        "the records of c2enc --mlfeat, whatever the suffix; they are read, and written by extract",
     )
 
 

@@ -97,7 +97,7 @@ def _describe(name: str, format: str | None) -> Facts:
         from codec2_eq.stream700c.frames import describe_stream
 
         return describe_stream(name)
-    if format or suffix in (".f32", ".npy", ".npz"):
+    if format or suffix in (".f32", ".npy", ".npz", ".mlfeat"):
         return _describe_vectors(name, format)
     if head.startswith(b"\x93NUMPY"):
         return _describe_vectors(name, "npy")

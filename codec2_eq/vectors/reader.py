@@ -33,9 +33,12 @@ from codec2_eq.files import (
     read_error,
 )
 from codec2_eq.records import RateK, first_bad_row
-from codec2_eq.vectors import npy
+from codec2_eq.vectors import mlfeat, npy
 
 FORMATS = ("f32", "npy", "npz")
+
+READ_FORMATS = (*FORMATS, "mlfeat")
+"""Those that are read: the records of c2enc are written by `extract` alone."""
 
 BLOCK_ROWS = 4096
 """Most rows read at once."""
@@ -85,12 +88,15 @@ class VectorRecord:
 def vector_format(path: PathLike, format: str | None = None) -> str:
     """Return the format of a vector file: that of its suffix, else as asked for, f32 on a pipe.
 
+    "mlfeat" is taken as asked for whatever the suffix, since what c2enc writes is often named .f32.
     Raises Codec2EqError on an unknown format or suffix.
     """
-    if format not in (None, *FORMATS):
-        raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+    if format not in (None, *READ_FORMATS):
+        raise Codec2EqError(f"format {format!r}: expected one of {', '.join(READ_FORMATS)}")
+    if format == "mlfeat":
+        return format
     suffix = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
-    if suffix in FORMATS:
+    if suffix in READ_FORMATS:
         return suffix
     if format is not None:
         return format
@@ -151,11 +157,11 @@ def stream_records(
 ) -> Iterator[VectorRecord]:
     """Yield records as `stream_vectors` yields vectors; the first comes always, if with no rows.
 
-    .f32 and .npy give vectors alone; .npz what it holds besides.
+    .f32 and .npy give vectors alone; .npz what it holds besides, .mlfeat the means.
     """
     name = display_name(path)
     chosen = vector_format(path, format)
-    reader = {"f32": _records_f32, "npy": _records_npy, "npz": _records_npz}[chosen]
+    reader = _READERS[chosen]
     with open_input(path) as handle:
         n_rows = 0
         for index, record in enumerate(reader(handle, name, is_pipe(path), block_rows)):
@@ -211,6 +217,12 @@ def _read1(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
         raise read_error(name, error) from error
 
 
+def _records_mlfeat(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
+    yield VectorRecord(np.empty((0, K), np.float32), np.empty(0, np.float32), frame_ms=FRAME_MS)
+    for means, vectors in mlfeat.read_records(handle, name, block_rows):
+        yield VectorRecord(vectors, means, frame_ms=FRAME_MS)
+
+
 def _records_npy(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> Records:
     for block in npy.array_blocks(handle, name, block_rows):
         yield VectorRecord(_as_vectors(name, block))
@@ -251,6 +263,14 @@ def _records_npz(handle: IO[bytes], name: str, piped: bool, block_rows: int) -> 
             if isinstance(error, Codec2EqError):
                 raise
             raise _unequal(name) from error
+
+
+_READERS = {
+    "f32": _records_f32,
+    "npy": _records_npy,
+    "npz": _records_npz,
+    "mlfeat": _records_mlfeat,
+}
 
 
 def _unequal(name: str) -> Codec2EqError:
@@ -355,7 +375,14 @@ class VectorWriter:
         durable: bool = True,
     ) -> None:
         self.path = path
-        self.format = vector_format(path, format)
+        # mlfeat in the options of a command speaks of its input
+        self.format = vector_format(path, None if format == "mlfeat" else format)
+        if self.format not in FORMATS:
+            raise Codec2EqError(
+                os.fspath(path),
+                f".{self.format} is written by extract alone",
+                f"name one of {', '.join(FORMATS)}",
+            )
         self.force = force
         self.n_frames = 0
         self._model = model

@@ -294,11 +294,11 @@ def _check_options(
 def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     """Open a vector file as a (n, K) float32 array without reading it, where its format allows.
 
-    .npz files and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors`
+    .npz, .mlfeat and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors`
     does, but for values that are not finite, which training finds.
     """
     chosen = vector_format(path, format)
-    if is_pipe(path) or chosen == "npz":
+    if is_pipe(path) or chosen in ("npz", "mlfeat"):
         return read_vectors(path, format=chosen)
     next(stream_records(path, format=chosen))  # checks what can be told without reading it all
     if os.path.getsize(path) == 0:
