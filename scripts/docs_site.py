@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Hooks of `make docs`: pages from files beside docs/, the reference, links that leave the site."""
+"""Hooks of `make docs`: pages from files beside docs/, notebooks run, the reference, links."""
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ PAGES = {
     "contributing.md": "CONTRIBUTING.md",
 }
 """Pages of the site by the files of the repository that they are made from."""
+
+NOTEBOOKS = ("tutorial",)
 
 PICTURES = re.compile(r"!\[[^\]]*\]\((?:\.\./)?(models/[\w.]+\.png)\)")
 
@@ -38,8 +41,47 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, page, content=_within_site(text)))
     for picture in sorted(pictures):
         files.append(File.generated(config, picture, content=(ROOT / picture).read_bytes()))
+    for name in NOTEBOOKS:
+        for file, content in notebook_page(ROOT / "docs" / f"{name}.ipynb").items():
+            files.append(File.generated(config, file, content=content))
     files.append(File.generated(config, "reference.md", content=reference()))
     return files
+
+
+def notebook_page(path: Path) -> dict[str, str | bytes]:
+    """Run a notebook in its folder: its page `NAME.md`, and the pictures on it by their names."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    quiet = ["--log-level=ERROR"]  # of the kernel, which else warns of its transport
+    NotebookClient(notebook, resources=resources, timeout=120, extra_arguments=quiet).execute()
+    parts, pictures = [], {}
+    for cell in notebook.cells:
+        parts.append(
+            cell.source if cell.cell_type == "markdown" else _fenced(cell.source, "python")
+        )
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"{path.stem}_{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![Drawn by the lines above]({name})")
+            elif "text/html" in data:
+                parts.append(_one_line(data["text/html"]))
+            elif "text" in output:
+                parts.append(_fenced(output["text"], "text"))
+    return {f"{path.stem}.md": "\n\n".join(parts) + "\n", **pictures}
+
+
+def _fenced(text: str, language: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```"
+
+
+def _one_line(html: str) -> str:
+    """HTML that Markdown takes for one block."""
+    return f"<div>{' '.join(html.split())}</div>"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

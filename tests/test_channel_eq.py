@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
-from codec2_eq.bench.cases import after_700c, distance, shape_recording
+from codec2_eq.bench.cases import distance, shape_recording
 from codec2_eq.bench.measures import FRAME_S, Reference, quantise_700c, shapes_of
 from codec2_eq.bench.speech import Speech, analyse, read_clip
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.estimator import RecursiveEstimator
 from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.stream700c.codec import decode, encode
 
 MULTIPLY_ADDS_PER_S = 250_000  # at 25 frames a second
 WEIGHT_BYTES = 100_000
@@ -301,6 +302,12 @@ def test_canonical_speech_stays(channel_eq, recording, quantise):
 
 
 # ----------------------------------------------------------------------------- what it is for
+
+
+def after_700c(samples, model):
+    """What is heard of speech through 700C, encoded cold with the energy of the original."""
+    bits = encode(np.round(samples).astype(np.int16), model=model, level="keep")
+    return analyse(decode(bits))
 
 
 def test_decoded_shaped_speech_comes_near_that_of_unshaped(recording):

@@ -130,6 +130,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "<audio" in (tmp_path / "tutorial" / "index.html").read_text()
     page = (tmp_path / "reference" / "index.html").read_text()
     for name in codec2_eq.__all__:
         assert re.search(rf'id="codec2_eq\.[\w.]+\.{name}"', page), name

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec2_eq.bench import shaping
 from codec2_eq.errors import Codec2EqError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -62,14 +61,13 @@ def test_listening_proof_writes_into_its_folder_alone(wav, tmp_path):
     assert (folder / "room_channel_eq.wav").is_file()
 
 
-@pytest.mark.parametrize("name", ["listening_proof", "four_microphones", "bench_streams"])
+@pytest.mark.parametrize("name", ["listening_proof", "four_microphones"])
 @pytest.mark.parametrize("what", ["missing", "silence", "too short"])
 def test_what_is_no_speech_is_told_and_leaves_nothing(tmp_path, name, what):
     if what != "missing":
         soundfile.write(tmp_path / "in.wav", np.zeros(100 if what == "too short" else 16000), 8000)
-    output = [] if name == "bench_streams" else ["-o", str(tmp_path / "out")]
     with pytest.raises(Codec2EqError, match=r"in\.wav|of speech"):
-        script(name).main([str(tmp_path / "in.wav"), *output])
+        script(name).main([str(tmp_path / "in.wav"), "-o", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
@@ -103,24 +101,6 @@ def test_four_microphones(wav, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(Codec2EqError, match="exists already"):
         script("four_microphones").main([wav, "-o", str(picture)])
-
-
-def test_bench_of_streams(wav, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(shaping, "SHAPINGS", ("boom", "tilt+6"))
-    samples, _ = soundfile.read(wav, dtype="int16")
-    soundfile.write(tmp_path / "long.wav", np.tile(samples, 6), 8000)
-    script("bench_streams").main([str(tmp_path)])
-    head, *rows, summary = capsys.readouterr().out.splitlines()
-    assert head.split()[1:5] == ["none", "700c", "cmn", "channel_eq"]
-    assert [row.split()[0] for row in rows] == ["boom", "tilt+6"]
-    shares = []
-    for row in rows:
-        none, *_, own, less, _ = row.split()[1:]
-        assert float(own) < float(none)
-        assert float(less) == pytest.approx(100 * (1 - float(own) / float(none)), abs=1)
-        shares.append(float(less))
-    (mean,) = re.findall(r"on average (\d+) %", summary)
-    assert float(mean) == pytest.approx(np.mean(shares), abs=1.01)
 
 
 @pytest.mark.slow

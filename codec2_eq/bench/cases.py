@@ -102,18 +102,6 @@ def distortion(output: Floats, quantise: Quantise) -> float:
     return float(np.square(shapes - quantise(shapes)).mean())
 
 
-def after_700c(samples: Floats, model: str) -> Floats:
-    """What is heard of speech through 700C with an equaliser: rate-K vectors (n, K), dB.
-
-    It is encoded from a cold start, with the energy of the original, decoded, and analysed again.
-    samples : (n,) at 8 kHz, int16 scale. model : name of the equaliser.
-    """
-    from codec2_eq.stream700c.codec import decode, encode
-
-    pcm = np.round(samples).astype(np.int16)
-    return analyse(decode(encode(pcm, model=model, level="keep")))
-
-
 def distance(vectors: Floats, others: Floats) -> float:
     """Rms distance of the shapes of two recordings of one speech, (n, K) dB each.
 
