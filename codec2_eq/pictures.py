@@ -31,8 +31,9 @@ def save_picture(figure: Any, path: Path, *, force: bool = False) -> None:
 
     drawn, content = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
-    # a palette is a third of the size, and no line needs more colours
-    Image.open(drawn).convert("RGB").quantize(128).save(content, format="png", optimize=True)
+    # a palette is a third of the size; one that covers all colours keeps those of thin lines apart
+    picture = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    picture.save(content, format="png", optimize=True)
     with atomic_output(path, force=force) as stream:
         stream.write(content.getbuffer())
 

@@ -57,7 +57,8 @@ def notebook_page(path: Path) -> dict[str, str | bytes]:
     resources = {"metadata": {"path": str(path.parent)}}
     quiet = ["--log-level=ERROR"]  # of the kernel, which else warns of its transport
     NotebookClient(notebook, resources=resources, timeout=120, extra_arguments=quiet).execute()
-    parts, pictures = [], {}
+    parts: list[str] = []
+    pictures: dict[str, str | bytes] = {}
     for cell in notebook.cells:
         parts.append(
             cell.source if cell.cell_type == "markdown" else _fenced(cell.source, "python")
