@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--noise",
         type=_levels,
         default=[],
-        metavar="DB,…",
+        metavar="DB,...",
         help="again with the noise of a car, babble and white noise, so many dB below the speech",
     )
     parser.add_argument(

@@ -237,7 +237,7 @@ def available_models() -> list[ModelFacts]:
     Examples
     --------
     >>> [model.name for model in ce.available_models()]
-    ['none', 'mean', '700c', 'cmn', 'channel_eq', 'mean_removal']
+    ['none', 'mean', '700c', 'cmn', 'eq1', 'eq2', 'channel_eq', 'mean_removal']
     """
     classic = [ModelFacts(name, does) for name, (_, does) in CLASSIC.items()]
     return classic + [_facts(path) for path in sorted(models_dir().glob("*.npz"))]
