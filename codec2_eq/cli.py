@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command ``codec2-eq``: find the subcommand, run it, tell errors in one line.
+"""The command ``codec2-eq``: find the subcommand, run it, report errors in one line.
 
-Only the module of the subcommand that is run is imported, so that each pays for what it uses.
+Only the module of the subcommand that runs is imported, so that each pays only for what it uses.
 """
 
 from __future__ import annotations
@@ -25,43 +25,46 @@ COMMANDS = {
     "extract": "speech to rate-K vectors in dB, mean included",
     "equalise": "vectors to equalised vectors",
     "run": "the main job: extract and equalise in one pass",
-    "batch": "a corpus: many files and folders in one go",
-    "filter": "audio to audio: the equaliser in front of any encoder, live or from files",
+    "batch": "process a corpus of files and folders; resumable",
+    "filter": "audio to equalised audio, for any encoder, live or from files",
     "vq": "train and apply multi-stage vector quantisers",
-    "encode": "speech to a Codec 2 700C stream, equalised on the way",
+    "encode": "speech to an equalised Codec 2 700C stream",
     "decode": "a Codec 2 700C stream to speech",
     "train": "train an equaliser network with Keras",
-    "evaluate": "measure equalisers: distortions per model and shaping",
-    "report": "a page to look at and listen to",
-    "models": "list the equalisers at hand",
-    "export": "a trained network as C source, or as a graph",
-    "check": "what is wrong with this microphone: figures, faults, advice",
-    "info": "say what a vector file, network, codebook or .c2 file holds",
-    "completions": "completion of commands and options, for the shell",
+    "evaluate": "measure how good equalisers are, by model and filter",
+    "report": "an HTML page with pictures and sound",
+    "models": "list the equalisers",
+    "export": "export a trained network as C source, or as an ONNX or LiteRT graph",
+    "check": "diagnose a microphone: measurements, faults, advice",
+    "info": "describe a vector file, network, codebook, stream, recording or corpus",
+    "completions": "print a shell completion script",
 }
-"""Subcommands, each a module of `codec2_eq.commands`, in the order of the help."""
+"""Subcommands, each a module of `codec2_eq.commands`, in help order."""
 
 ALIASES = {"equalise": ("equalize",)}
 """Other names of commands."""
 
 ENVIRONMENT = {
-    "CODEC2_EQ_ISA": "instruction set of the analysis, baseline, x86_64_v3 or x86_64_v4, in place "
-    "of the best that the processor has",
-    "XDG_CACHE_HOME": "where networks converted from .keras are kept, in codec2_eq; otherwise in "
-    "~/.cache",
+    "CODEC2_EQ_ISA": "instruction set of the analysis: baseline, x86_64_v3 or x86_64_v4 (default: "
+    "the best the processor supports)",
+    "XDG_CACHE_HOME": "converted .keras networks are cached in its codec2_eq folder (default: "
+    "~/.cache)",
 }
-"""Variables that users may set."""
+"""Environment variables that users may set."""
 
 NO_BLAS = {"extract", "equalise", "run", "batch", "filter", "encode", "decode", "models", "info"}
-"""Commands that multiply no large matrices, and so spare the 60 ms CPU of starting BLAS threads."""
+"""Commands without large matrix products; they skip the 60 ms of CPU to start BLAS threads."""
 
 EXIT_ERROR = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 done, 1 bad data, 2 usage."""
+    """Run the command line; return its exit code.
+
+    0 success, 1 bad data, 2 usage error, 3 `check` found a fault, 130 interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
-    if sys.stderr is None:  # closed, as of a daemon: print would choose stdout instead
+    if sys.stderr is None:  # closed, as in a daemon: print would use stdout instead
         sys.stderr = open(os.devnull, "w")
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         messages.show_on_stderr("codec2-eq: warning: ", verbosity=args.verbosity)
         atexit.register(_end_without_search_for_garbage)
-        _end_cleanly_when_told_to()
+        _end_cleanly_on_signals()
         started_s = time.monotonic()
         code = args.run(args) or 0
         messages.tell_more(
@@ -97,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end_without_search_for_garbage() -> None:
-    """Spare 10 ms at the end; but soxr counts what is not freed by then, and complains."""
+    """Save 10 ms at exit, unless soxr is loaded: it complains about objects that were not freed."""
     if "soxr" not in sys.modules:
         gc.freeze()
 
 
-def _end_cleanly_when_told_to() -> None:
-    """Let a polite kill or a closed terminal unwind the stack: no temporary file stays behind."""
+def _end_cleanly_on_signals() -> None:
+    """Unwind the stack on SIGTERM or a closed terminal, so that no temporary file remains."""
 
     def leave(number: int) -> None:
         sys.exit(128 + number)
@@ -113,7 +116,7 @@ def _end_cleanly_when_told_to() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors name what may have been meant."""
+    """A parser whose errors suggest the closest match."""
 
     def error(self, message: str) -> NoReturn:
         """End with a usage error."""
@@ -145,11 +148,11 @@ def _inner_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.Argume
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Build the parser for a command line: all commands' names, the options of those named."""
+    """Build the parser for a command line: all command names, and the options of those named."""
     parser = _Parser(
         prog="codec2-eq",
         description="Speech to Codec 2 rate-K vectors, equalised and ready for a vector quantiser.",
-        epilog="codec2-eq COMMAND --help, or codec2-eq help COMMAND, tells the options of one.",
+        epilog="codec2-eq COMMAND --help, or codec2-eq help COMMAND, lists a command's options.",
     )
     parser.add_argument(
         "--version",
@@ -169,7 +172,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
             module.configure(command)
             _add_common(command)
             command.set_defaults(run=module.run, whole_parser=whole_parser)
-    commands.add_parser("help", help="the options of a command")
+    commands.add_parser("help", help="show the options of a command")
     return parser
 
 
@@ -179,15 +182,15 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    """Declare what all commands have, for a command and the commands within it."""
+    """Declare the common options for a command and its subcommands."""
     verbosity = functools.partial(
         command.add_argument,
         dest="verbosity",
         action="store_const",
         default=argparse.SUPPRESS,
     )
-    verbosity("-q", "--quiet", const=-1, help="say nothing but warnings and errors")
-    verbosity("-v", "--verbose", const=1, help="say more")
+    verbosity("-q", "--quiet", const=-1, help="print only warnings and errors")
+    verbosity("-v", "--verbose", const=1, help="print more")
     command.add_argument(
         "--debug",
         action="store_true",
@@ -209,7 +212,7 @@ def _report(message: str, debug: bool) -> int:
 
 
 def _abandon_stdout() -> None:
-    """Keep the interpreter from flushing into the broken pipe when it ends."""
+    """Keep the interpreter from flushing into the broken pipe at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):

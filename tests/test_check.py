@@ -11,7 +11,7 @@ import soxr
 from codec2_eq.bench.shaping import SHAPINGS, load_shaping, low_pass, minimum_phase
 from codec2_eq.cli import main
 from codec2_eq.inspection.faults import find_faults
-from codec2_eq.inspection.figures import examine
+from codec2_eq.inspection.measurements import examine
 from codec2_eq.inspection.meters import LevelMeter, PeakMeter, SpectrumMeter
 
 RATE_HZ = 8000

@@ -276,7 +276,7 @@ def test_stdin_and_stdout_may_be_named_in_a_row(wav, tmp_path, capsys):
     assert run("run", "-", "-", stdin=data).stdout == run("run", stdin=data).stdout
     with pytest.raises(SystemExit, match="2"):
         cli.main(["run", str(wav), str(tmp_path / "out.f32")])
-    assert "a second name; outputs are named with -o" in capsys.readouterr().err
+    assert "unexpected second file name; name the output with -o" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Audio in, the same audio without microphone and voice out: an equaliser as an audio filter."""
+"""An equaliser as an audio filter: it removes the curve of microphone and voice from speech."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor
-
-DEFAULT_MODEL = "channel_eq"
 
 MOST_RATE_HZ = 48_000
 """Highest sample rate that is filtered."""
@@ -30,21 +29,21 @@ Floats = NDArray[np.float32]
 
 
 class AudioEqualiser:
-    """Takes the curve of microphone and voice off speech, at the rate it has, as it comes.
+    """Removes the curve of microphone and voice from speech, block by block, at any sample rate.
 
     model : an equaliser with a curve, loaded, or its name or path
     rate : sample rate of the samples, 8000 to 48000 Hz;  channels : their number, filtered alike
     level : "auto" brings active speech to where 700C does best; "keep" leaves the mean level of
         the bands as it is
-    limit : turn down what would exceed full scale; without, samples pass sooner
-    blocks_per_fade : 4 passes samples on each 10 ms; 1, each 40 ms, is quicker
+    limit : limit peaks to full scale; False passes samples 5 ms sooner
+    blocks_per_fade : 4 returns samples every 10 ms; 1, every 40 ms, is faster
     full_scale : value of a float sample at full scale; integer samples are int16
 
     The curve is estimated on a mono copy at 8 kHz; each 40 ms of samples fade to the gain that the
     frames before them have asked for. As many samples come out as went in, none of them later than
     `latency_s` after it went in; any division into blocks gives the same bits.
 
-    Raises Codec2EqError for a rate, a model or a level that cannot be.
+    Raises Codec2EqError for an unsupported rate, model or level.
 
     >>> import numpy as np
     >>> import codec2_eq as ce
@@ -56,7 +55,7 @@ class AudioEqualiser:
 
     def __init__(
         self,
-        model: Equaliser | str = DEFAULT_MODEL,
+        model: Equaliser | str = ENCODER_MODEL,
         rate: float = RATE_HZ,
         *,
         level: str = "auto",
@@ -101,13 +100,13 @@ class AudioEqualiser:
 
     @property
     def latency_s(self) -> float:
-        """Longest time from a sample's coming in to its going out, in s of samples."""
+        """Longest delay from a sample's input to its output, s."""
         held = self._filter.block + self._limit * self._limiter.block
         return held / self.rate
 
     @property
     def curve_db(self) -> Floats:
-        """What is being taken off, (20,) dB at the bands, of mean 0."""
+        """The curve being removed, (20,) dB at the bands, of mean 0."""
         return self._follower.curve_db.copy()
 
     def process(self, samples: NDArray[Any]) -> NDArray[Any]:

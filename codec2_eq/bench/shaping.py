@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Filters that shape real speech in the time domain, as microphones and rooms do.
 
-A filter is a gain curve, dB against Hz, realised as a minimum-phase impulse response: all of them
-take one road, and none delays the speech, so frames before and after shaping face each other.
+A filter is a gain curve, dB against Hz, realised as a minimum-phase impulse response. It does not
+delay the speech, so frames before and after shaping line up.
 """
 
 from __future__ import annotations
@@ -28,51 +28,13 @@ CURVE_FLOOR_DB = -70.0  # a true zero has no minimum-phase partner
 # ITU-T Recommendation P.48 (11/88), table 1: nominal sending sensitivity of the intermediate
 # reference system, dB rel. 1 V/Pa, at the third octaves and the edges the table adds.
 P48_SEND_HZ = (
-    100,
-    125,
-    160,
-    200,
-    250,
-    300,
-    315,
-    400,
-    500,
-    600,
-    630,
-    800,
-    1000,
-    1250,
-    1600,
-    2000,
-    2500,
-    3000,
-    3150,
-    3500,
-    4000,
-)
+    100, 125, 160, 200, 250, 300, 315, 400, 500, 600, 630,
+    800, 1000, 1250, 1600, 2000, 2500, 3000, 3150, 3500, 4000,
+)  # fmt: skip
 P48_SEND_DB = (
-    -45.8,
-    -36.1,
-    -25.6,
-    -19.2,
-    -14.3,
-    -11.3,
-    -10.8,
-    -8.4,
-    -6.9,
-    -6.3,
-    -6.1,
-    -4.9,
-    -3.7,
-    -2.3,
-    -0.6,
-    0.3,
-    1.8,
-    1.5,
-    1.8,
-    -7.3,
-    -37.2,
-)
+    -45.8, -36.1, -25.6, -19.2, -14.3, -11.3, -10.8, -8.4, -6.9, -6.3, -6.1,
+    -4.9, -3.7, -2.3, -0.6, 0.3, 1.8, 1.5, 1.8, -7.3, -37.2,
+)  # fmt: skip
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -131,12 +93,12 @@ def tilt(db_per_octave: float) -> Curve:
 
 
 def high_pass(corner_hz: float, order: int = 2) -> Curve:
-    """Butterworth high pass, 6 `order` dB an octave."""
+    """Butterworth high pass, 6 `order` dB per octave."""
     return lambda hz: -10 * np.log10(1 + (corner_hz / hz) ** (2 * order))
 
 
 def low_pass(corner_hz: float, order: int = 2) -> Curve:
-    """Butterworth low pass, 6 `order` dB an octave."""
+    """Butterworth low pass, 6 `order` dB per octave."""
     return lambda hz: -10 * np.log10(1 + (hz / corner_hz) ** (2 * order))
 
 
@@ -176,28 +138,26 @@ def cascade(*curves: Curve) -> Curve:
     return lambda hz: np.sum([curve(hz) for curve in curves], axis=0)
 
 
-def _curves() -> dict[str, Curve]:
-    named: dict[str, Curve] = {
-        "tilt-6": tilt(-6),
-        "tilt-3": tilt(-3),
-        "tilt+3": tilt(3),
-        "tilt+6": tilt(6),
-        "highpass": high_pass(400),
-        "lowpass": low_pass(2000),
-        "bass+10": shelf(500, 10, high=False),
-        "bass-10": shelf(500, -10, high=False),
-        "treble+10": shelf(1800, 10, high=True),
-        "treble-10": shelf(1800, -10, high=True),
-        "scoop": bell(1000, -12, 1.5),
-        "presence": bell(2500, 10, 1.2),
-        "boom": bell(250, 14, 1.2),
-        "handset": handset(),
-    }
-    named.update({f"mic{seed}": random_microphone(seed) for seed in range(1, 5)})
-    return named
+CURVES: dict[str, Curve] = {
+    "tilt-6": tilt(-6),
+    "tilt-3": tilt(-3),
+    "tilt+3": tilt(3),
+    "tilt+6": tilt(6),
+    "highpass": high_pass(400),
+    "lowpass": low_pass(2000),
+    "bass+10": shelf(500, 10, high=False),
+    "bass-10": shelf(500, -10, high=False),
+    "treble+10": shelf(1800, 10, high=True),
+    "treble-10": shelf(1800, -10, high=True),
+    "scoop": bell(1000, -12, 1.5),
+    "presence": bell(2500, 10, 1.2),
+    "boom": bell(250, 14, 1.2),
+    "handset": handset(),
+    **{f"mic{seed}": random_microphone(seed) for seed in range(1, 5)},
+}
+"""The filters of the standard bench by name, in the table's order."""
 
-
-SHAPINGS = tuple(_curves())  # names of the filters of the standard bench, in the table's order
+SHAPINGS = tuple(CURVES)
 
 
 def load_shaping(name: str) -> Shaping:
@@ -207,9 +167,8 @@ def load_shaping(name: str) -> Shaping:
     """
     if name == "none":
         return Shaping(name, np.ones(1))
-    curves = _curves()
     if _is_name(name):
-        curve = curves[name] if name in curves else random_microphone(int(name[3:]))
+        curve = CURVES[name] if name in CURVES else random_microphone(int(name[3:]))
         return Shaping(name, minimum_phase(curve))
     if Path(name).is_file():
         return impulse_response(name)
@@ -240,7 +199,7 @@ def impulse_response(path: str | Path) -> Shaping:
 
 
 def read_shapings(path: str | Path) -> list[Shaping]:
-    """The filters named in a text file, one name or impulse response a line; `#` comments.
+    """The filters named in a text file, one name or impulse response per line; `#` comments.
 
     Paths count from the file's own folder; names of filters go before names of files. Files are
     named by their stems, or as they are listed where another filter has that name.
@@ -250,12 +209,12 @@ def read_shapings(path: str | Path) -> list[Shaping]:
     text = Path(path).read_bytes().decode("utf-8", errors="replace")
     if "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
         raise Codec2EqError(
-            f"{path}: no UTF-8 text; list the filters in a text file, one name or file a line"
+            f"{path}: no UTF-8 text; list the filters in a text file, one name or file per line"
         )
     listed = [line.split("#")[0].strip() for line in text.splitlines()]
     listed = [name for name in listed if name]
     if not listed:
-        raise Codec2EqError(f"{path}: names no shaping; one name or file a line")
+        raise Codec2EqError(f"{path}: names no shaping; one name or file per line")
     twice = next((name for name, count in Counter(listed).items() if count > 1), None)
     if twice:
         raise Codec2EqError(f"{path}: names {twice} twice; once is enough")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq check: what is wrong with this microphone."""
+"""codec2-eq check: diagnose a microphone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codec2_eq.commands import options
 
 if TYPE_CHECKING:
     from codec2_eq.inspection.faults import Fault
-    from codec2_eq.inspection.figures import Figures
+    from codec2_eq.inspection.measurements import Measurements
 
 EXIT_SHOULD_CHANGE = 3
 
@@ -19,18 +19,18 @@ EXIT_SHOULD_CHANGE = 3
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recordings; - is stdin")
-    parser.add_argument("--json", action="store_true", help="one JSON object a recording")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per recording")
     parser.add_argument(
         "--picture",
         metavar="FILE.png",
-        help="curve, levels and spectrum of one recording; needs the extra report",
+        help="draw curve, levels and spectrum of one recording; needs the extra report",
     )
     options.add_force(parser)
     options.add_raw(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure each recording; return 3 if something should be changed in one, 1 if one failed."""
+    """Measure each recording; return 3 if any has a fault, 1 if any could not be read."""
     from codec2_eq.errors import Codec2EqError, require_extra
 
     if args.picture:
@@ -62,32 +62,32 @@ def _check(args: argparse.Namespace, path: str) -> int:
 
     from codec2_eq.audio import open_native
     from codec2_eq.inspection.faults import find_faults
-    from codec2_eq.inspection.figures import examine
+    from codec2_eq.inspection.measurements import examine
 
     with open_native(path, raw=args.raw) as audio:
-        figures = examine(audio, name=audio.name, rate=audio.rate)
-    faults = find_faults(figures)
+        measured = examine(audio, name=audio.name, rate=audio.rate)
+    faults = find_faults(measured)
     if args.json:
-        _print_json(figures, faults)
+        _print_json(measured, faults)
     else:
-        _print_words(figures, faults)
+        _print_words(measured, faults)
     if args.picture:
         from codec2_eq.inspection.picture import draw
         from codec2_eq.pictures import save_picture
 
-        save_picture(draw(figures), Path(args.picture), force=args.force)
+        save_picture(draw(measured), Path(args.picture), force=args.force)
     return EXIT_SHOULD_CHANGE if faults else 0
 
 
-def _print_json(figures: Figures, faults: list[Fault]) -> None:
+def _print_json(measured: Measurements, faults: list[Fault]) -> None:
     import dataclasses
     import json
 
     listed = [dataclasses.asdict(fault) for fault in faults]
-    print(json.dumps(figures.numbers() | {"faults": listed}), flush=True)
+    print(json.dumps(measured.numbers() | {"faults": listed}), flush=True)
 
 
-def _print_words(f: Figures, faults: list[Fault]) -> None:
+def _print_words(f: Measurements, faults: list[Fault]) -> None:
     bass, mid, treble = f.tone_db
     hum = "none" if f.hum_hz is None else f"{f.hum_hz:.0f} Hz at {f.hum_dbfs:.0f} dBFS"
     low, high = (

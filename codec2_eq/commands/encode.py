@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_S, SAMPLES_PER_FRAME
 from codec2_eq.commands import options
+from codec2_eq.equalisers.names import ENCODER_MODEL
 
 if TYPE_CHECKING:
     from codec2_eq.stream700c.codec import FrameEncoder
 
 MEAN_ONLY = ("mean", "mean_removal")
-"""Equalisers that take off nothing but the mean."""
+"""Equalisers that remove only the mean."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_input(parser, "speech: audio of any rate from 8 kHz")
     options.add_output(parser, "700C stream, with a header if the name ends in .c2")
     options.add_audio(parser)
-    options.add_model(parser, default="channel_eq")
+    options.add_model(parser, default=ENCODER_MODEL)
     parser.add_argument(
         "--level",
         choices=("keep", "auto"),
-        help="level of the speech: as it is, or brought to what 700C serves best (default: keep "
-        "for the models none and 700c, auto for all others)",
+        help="keep the level of the speech, or adjust it to suit 700C (default: keep for the "
+        "models none and 700c, otherwise auto)",
     )
     options.add_knots(parser, default=None)
     parser.add_argument(
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.audio.stream import stream_audio
     from codec2_eq.equalisers import state_file
     from codec2_eq.files import is_pipe, open_output
-    from codec2_eq.stream700c.codec import DEFAULT_MODEL, FrameEncoder, encode_blocks
+    from codec2_eq.stream700c.codec import FrameEncoder, encode_blocks
     from codec2_eq.stream700c.frames import HEADER
     from codec2_eq.vq import load_codebooks
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if args.model in MEAN_ONLY:
         messages.tell(
             f"{args.model}: changes nothing in a 700C stream, whose shapes have no mean; "
-            f"the equaliser for streams is {DEFAULT_MODEL}"
+            f"the equaliser for streams is {ENCODER_MODEL}"
         )
     state = state_file.prepare(
         encoder.equaliser, load=args.load_state, save=args.save_state, force=args.force

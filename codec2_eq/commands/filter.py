@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq filter: audio to audio, the equaliser in front of any encoder."""
+"""codec2-eq filter: audio to equalised audio, for any encoder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codec2_eq import messages
 from codec2_eq.commands import options
+from codec2_eq.equalisers.names import ENCODER_MODEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,35 +22,35 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_input(parser, "speech: audio of 8 to 48 kHz")
-    options.add_output(parser, "the same, filtered: .wav, .flac or .raw; WAV on a pipe")
+    options.add_input(parser, "speech: audio at 8 to 48 kHz")
+    options.add_output(parser, "filtered audio: .wav, .flac or .raw; WAV on a pipe")
     parser.add_argument(
         "--channel",
         default="all",
         metavar="N|mix|all",
-        help="all channels alike, one of them, from 1, or their mean (default: %(default)s)",
+        help="filter all channels alike, one of them, from 1, or their mean (default: %(default)s)",
     )
     parser.add_argument(
         "--raw",
         action="store_true",
         help="the input is headerless 16-bit mono 8 kHz, and so is the output",
     )
-    options.add_model(parser, default="channel_eq")
+    options.add_model(parser, default=ENCODER_MODEL)
     parser.add_argument(
         "--level",
         choices=("auto", "keep"),
         default="auto",
-        help="bring active speech to where 700C does best, or keep its level (default: auto)",
+        help="adjust the speech level to suit 700C, or keep it (default: %(default)s)",
     )
     parser.add_argument(
         "--denoise",
         action="store_true",
-        help="reduce noise first, by RNNoise (extra denoise); where `check` finds noise",
+        help="reduce noise first, with RNNoise (extra denoise); use it if `check` finds noise",
     )
     options.add_passes(parser)
     options.add_state(parser)
     parser.add_argument(
-        "--curve", metavar="FILE", help="write what was taken off: .csv, .json or .png"
+        "--curve", metavar="FILE", help="write the curve that was removed: .csv, .json or .png"
     )
 
 

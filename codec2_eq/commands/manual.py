@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 SECTION = 1
 
 EXIT_CODES = {
-    "0": "done",
-    "1": "bad data or a file that cannot be read or written; one line on stderr says which",
-    "2": "usage",
-    "3": "check: something should be changed",
+    "0": "success",
+    "1": "bad data or a file that cannot be read or written; one line on stderr names it",
+    "2": "usage error",
+    "3": "check found a fault",
     "130": "interrupted",
 }
 

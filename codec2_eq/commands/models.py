@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq models: the equalisers at hand."""
+"""codec2-eq models: list the equalisers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import argparse
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -16,13 +16,14 @@ def run(args: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from codec2_eq.equalisers.equaliser import DEFAULT, available_models
+    from codec2_eq.equalisers.equaliser import available_models
+    from codec2_eq.equalisers.names import DEFAULT_MODEL
 
     for model in available_models():
         if args.json:
             print(json.dumps(asdict(model)))
             continue
-        print(f"{model.name}{' (default)' if model.name == DEFAULT else ''}: {model.does}")
+        print(f"{model.name}{' (default)' if model.name == DEFAULT_MODEL else ''}: {model.does}")
         figures = ", ".join(f"{key} {value}" for key, value in model.figures.items())
         for label, text in (("data", model.data), ("figures", figures), ("sha256", model.sha256)):
             if text:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Options that several commands have, declared once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP_MS
-from codec2_eq.equalisers import DEFAULT
+from codec2_eq.equalisers.names import DEFAULT_MODEL
 from codec2_eq.system import core_count
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_input(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
-    """-o and -f: one output, stdout by default, never overwritten unasked."""
+    """-o and -f: one output, stdout by default, overwritten only with -f."""
     parser.add_argument("-o", "--output", default="-", metavar="OUT", help=f"{what}; - is stdout")
     # As sox has it: `run - -`. Names of files need -o, so that no input is taken for an output.
     parser.add_argument(
@@ -32,7 +32,7 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_force(parser: argparse.ArgumentParser) -> None:
     """-f: overwrite."""
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +40,18 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("f32", "npy", "npz", "mlfeat"),
-        help="format of the vectors, if the suffix does not tell (default on a pipe: f32); mlfeat: "
-        "the records of c2enc --mlfeat, whatever the suffix; they are read, and written by extract",
+        help="format of the vectors, if the suffix does not determine it (default on a pipe: f32); "
+        "mlfeat: the records of c2enc --mlfeat, whatever the suffix; written by extract only",
     )
 
 
 def add_audio(parser: argparse.ArgumentParser) -> None:
     """--channel and --raw: how audio is read."""
     parser.add_argument(
-        "--channel", default="mix", metavar="N|mix", help="channel, from 1, or the mean of all"
+        "--channel",
+        default="mix",
+        metavar="N|mix",
+        help="channel number, from 1, or the mean of all (default: %(default)s)",
     )
     add_raw(parser)
 
@@ -67,19 +70,19 @@ def add_frame_ms(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=FRAME_MS_CHOICES,
         default=FRAME_MS,
-        help="time between two vectors (default: %(default)s, as in 700C)",
+        help="time between vectors (default: %(default)s, as in 700C)",
     )
 
 
 def add_knots(parser: argparse.ArgumentParser, default: str | None = "pick") -> None:
-    """--knots: how frames are made of the 10 ms frames between them."""
+    """--knots: how frames are made from the 10 ms frames."""
     parser.add_argument(
         "--knots",
         choices=("pick", "fit"),
         default=default,
         help="pick: the last 10 ms frame of each interval, as Codec 2 does; fit: the vectors whose "
-        "straight lines, as the decoder draws them, come closest to all 10 ms frames "
-        f"(default: {default or 'pick for the models none and 700c, fit for all others'})",
+        "interpolation, as done by the decoder, comes closest to all 10 ms frames "
+        f"(default: {default or 'pick for the models none and 700c, otherwise fit'})",
     )
     parser.set_defaults(refuse=parser.error)
 
@@ -104,7 +107,7 @@ def stream(args: argparse.Namespace) -> Iterator[RateK]:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> None:
     """-m: an equaliser."""
     parser.add_argument(
         "-m",
@@ -117,24 +120,24 @@ def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT) -> None:
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:
-    """--passes: whether the equaliser hears the recording before it equalises it."""
+    """--passes: whether the equaliser hears the whole recording before it equalises it."""
     parser.add_argument(
         "--passes",
         type=int,
         choices=(1, 2),
         default=1,
-        help="2: hear the whole recording first, then equalise it from the start, knowing its "
-        "curve; a pipe is read to its end first (default: %(default)s)",
+        help="2: hear the whole recording first, then equalise it from the start with what was "
+        "learnt; a pipe is read to its end first (default: %(default)s)",
     )
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:
-    """--save-state and --load-state: a station that is known."""
+    """--save-state and --load-state: what is known of a station."""
     parser.add_argument(
-        "--load-state", metavar="FILE", help="start from what --save-state wrote, not cold"
+        "--load-state", metavar="FILE", help="start from a state written by --save-state"
     )
     parser.add_argument(
-        "--save-state", metavar="FILE", help="write what the equaliser has learnt (.npz)"
+        "--save-state", metavar="FILE", help="save what the equaliser has learnt (.npz)"
     )
 
 
@@ -155,7 +158,7 @@ class _Stdout(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Set the output; end with a usage error for another name."""
         if values != "-":
-            parser.error(f"{values}: a second name; outputs are named with -o")
+            parser.error(f"{values}: unexpected second file name; name the output with -o")
         namespace.output = values
 
 

@@ -50,7 +50,8 @@ from codec2_eq.corpus.worker import (
     try_recording,
     write_job,
 )
-from codec2_eq.equalisers.equaliser import DEFAULT, check_passes, load_equaliser
+from codec2_eq.equalisers.equaliser import check_passes, load_equaliser
+from codec2_eq.equalisers.names import DEFAULT_MODEL
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
 from codec2_eq.files import PathLike, write_error
@@ -88,7 +89,7 @@ def batch(
     *,
     scp: Paths = (),
     manifest: Paths = (),
-    model: str = DEFAULT,
+    model: str = DEFAULT_MODEL,
     frame_ms: int = FRAME_MS,
     knots: str = "pick",
     passes: int = 1,

@@ -17,7 +17,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
-from codec2_eq.equalisers import DEFAULT
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
 from codec2_eq.equalisers.hearing import Hearing
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
@@ -25,7 +24,6 @@ from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
 
 __all__ = [
-    "DEFAULT",
     "Equaliser",
     "EqualiserStream",
     "ModelFacts",
@@ -197,12 +195,12 @@ def load_trained(name_or_path: str | Path) -> Network:
     )
 
 
-# ----------------------------------------------------------------------- models at hand
+# ----------------------------------------------------------------------- available models
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What there is to know of a model before using it; texts are empty where unknown."""
+    """Facts about a model, known before it is used; texts are empty where unknown."""
 
     name: str
     does: str
@@ -232,7 +230,7 @@ def model_names() -> list[str]:
 
 
 def available_models() -> list[ModelFacts]:
-    """The models at hand: the classic ones, then the trained ones as their cards tell.
+    """The available models: the classic ones, then the trained ones with the facts on their cards.
 
     Examples
     --------

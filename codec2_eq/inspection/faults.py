@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Faults that figures show, each with one line of advice."""
+"""Faults found in the measurements, each with one line of advice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from codec2_eq.inspection.figures import Figures
+from codec2_eq.inspection.measurements import Measurements
 
 QUIET_DBFS = -42.0
 LOUD_DBFS = -10.0
@@ -39,15 +39,15 @@ class Fault:
     advice: str
 
 
-def find_faults(figures: Figures) -> list[Fault]:
+def find_faults(measurements: Measurements) -> list[Fault]:
     """Return what should be changed of a recording, the gravest first; empty if all is fine."""
-    silent = next(_silence(figures), None)
-    if silent is not None or figures.antiphase is not None:  # figures of the mix mean nothing
-        return [*([silent] if silent else []), *_channels(figures)]
-    return [fault for look in _LOOKS for fault in look(figures)]
+    silent = next(_silence(measurements), None)
+    if silent is not None or measurements.antiphase is not None:  # the mix means nothing
+        return [*([silent] if silent else []), *_channels(measurements)]
+    return [fault for look in _LOOKS for fault in look(measurements)]
 
 
-def _silence(f: Figures) -> Iterator[Fault]:
+def _silence(f: Measurements) -> Iterator[Fault]:
     if f.antiphase is None and f.active_dbfs < SILENT_DBFS:
         yield Fault(
             "silence",
@@ -56,7 +56,7 @@ def _silence(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _channels(f: Figures) -> Iterator[Fault]:
+def _channels(f: Measurements) -> Iterator[Fault]:
     for channel in f.silent_channels:
         yield Fault(
             "silent-channel",
@@ -72,7 +72,7 @@ def _channels(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _clipping(f: Figures) -> Iterator[Fault]:
+def _clipping(f: Measurements) -> Iterator[Fault]:
     if f.clipped_share > CLIPPED_SHARE:
         yield Fault(
             "clipping",
@@ -82,7 +82,7 @@ def _clipping(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _level(f: Figures) -> Iterator[Fault]:
+def _level(f: Measurements) -> Iterator[Fault]:
     if f.active_dbfs < QUIET_DBFS:
         yield Fault(
             "quiet",
@@ -97,7 +97,7 @@ def _level(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _hum(f: Figures) -> Iterator[Fault]:
+def _hum(f: Measurements) -> Iterator[Fault]:
     if f.hum_hz is not None and f.hum_dbfs > f.active_dbfs - HUM_BELOW_SPEECH_DB:
         yield Fault(
             "hum",
@@ -106,7 +106,7 @@ def _hum(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _noise(f: Figures) -> Iterator[Fault]:
+def _noise(f: Measurements) -> Iterator[Fault]:
     if f.snr_db < SNR_DB:
         yield Fault(
             "noise",
@@ -115,7 +115,7 @@ def _noise(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _offset(f: Figures) -> Iterator[Fault]:
+def _offset(f: Measurements) -> Iterator[Fault]:
     if abs(f.offset) > OFFSET_SHARE:
         yield Fault(
             "offset",
@@ -124,7 +124,7 @@ def _offset(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _band(f: Figures) -> Iterator[Fault]:
+def _band(f: Measurements) -> Iterator[Fault]:
     if f.low_edge_hz is not None and f.low_edge_hz > LOW_EDGE_HZ:
         yield Fault(
             "low-cut",
@@ -140,7 +140,7 @@ def _band(f: Figures) -> Iterator[Fault]:
         )
 
 
-def _tone(f: Figures) -> Iterator[Fault]:
+def _tone(f: Measurements) -> Iterator[Fault]:
     settings = dict(zip(("bass", "mid", "treble"), f.tone_db, strict=True))
     if max(settings.values()) - min(settings.values()) > TONE_DB:
         knobs = ", ".join(f"{name} {-round(db):+d} dB" for name, db in settings.items())
@@ -151,7 +151,7 @@ def _tone(f: Figures) -> Iterator[Fault]:
         )
 
 
-_LOOKS: tuple[Callable[[Figures], Iterator[Fault]], ...] = (
+_LOOKS: tuple[Callable[[Measurements], Iterator[Fault]], ...] = (
     _channels,
     _clipping,
     _level,

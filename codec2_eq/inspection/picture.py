@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codec2_eq.inspection.figures import Figures
+from codec2_eq.inspection.measurements import Measurements
 from codec2_eq.inspection.meters import HUM_HARMONICS, LEVEL_EDGES_DBFS
 from codec2_eq.pictures import COLOURS, panels
 
@@ -15,23 +15,23 @@ LOWEST_DBFS = -90.0
 LOWEST_HZ = 30.0
 
 
-def draw(figures: Figures) -> Any:
+def draw(measured: Measurements) -> Any:
     """Return a matplotlib figure of three panels; needs the extra `report`."""
-    figure, (curve, levels, spectrum) = panels(figures.name, 3)
-    _curve(curve, figures)
-    _levels(levels, figures)
-    _spectrum(spectrum, figures)
+    figure, (curve, levels, spectrum) = panels(measured.name, 3)
+    _curve(curve, measured)
+    _levels(levels, measured)
+    _spectrum(spectrum, measured)
     return figure
 
 
-def _curve(axis: Any, f: Figures) -> None:
+def _curve(axis: Any, f: Measurements) -> None:
     axis.plot(f.freqs_hz, f.mean_curve_db, color=COLOURS[1], label="as recorded")
     axis.plot(f.freqs_hz, f.equalised_curve_db, color=COLOURS[0], label="equalised")
     axis.set(title="mean shape of active speech", xlabel="frequency [Hz]", ylabel="dB")
     axis.legend(frameon=False)
 
 
-def _levels(axis: Any, f: Figures) -> None:
+def _levels(axis: Any, f: Measurements) -> None:
     share = 100 * f.level_counts / max(1, f.level_counts.sum())
     axis.stairs(share, LEVEL_EDGES_DBFS, fill=True, color=COLOURS[0], alpha=0.6)
     for level, word in ((f.active_dbfs, "speech"), (f.noise_dbfs, "noise"), (f.peak_dbfs, "peak")):
@@ -47,7 +47,7 @@ def _levels(axis: Any, f: Figures) -> None:
     axis.set_xlim(LOWEST_DBFS, 3)
 
 
-def _spectrum(axis: Any, f: Figures) -> None:
+def _spectrum(axis: Any, f: Measurements) -> None:
     shown = f.spectrum_hz >= LOWEST_HZ
     hz = f.spectrum_hz[shown]
     axis.semilogx(hz, f.speech_spectrum_db[shown], color=COLOURS[0], label="speech")

@@ -16,6 +16,7 @@ from codec2_eq.audio.stream import RAW_SUFFIXES
 from codec2_eq.audio.wav import WavWriter
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.equalisers.passes import begin
 from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError
@@ -46,9 +47,6 @@ from codec2_eq.vq.quantiser import Quantiser, VqStatistics
 
 _READ_BYTES = 1 << 16
 
-DEFAULT_MODEL = "channel_eq"
-"""The equaliser whose streams are heard best."""
-
 
 class FrameEncoder:
     """Rate-K frames to 700C frames, block by block.
@@ -67,7 +65,7 @@ class FrameEncoder:
 
     def __init__(
         self,
-        equaliser: Equaliser | str = DEFAULT_MODEL,
+        equaliser: Equaliser | str = ENCODER_MODEL,
         *,
         level: str | None = None,
         knots: str | None = None,
@@ -142,7 +140,7 @@ class StreamEncoder:
 
     def __init__(
         self,
-        equaliser: Equaliser | str = DEFAULT_MODEL,
+        equaliser: Equaliser | str = ENCODER_MODEL,
         *,
         rate: float = 8000,
         level: str | None = None,
@@ -226,7 +224,7 @@ def encode(
     samples: NDArray[Any],
     rate: float = 8000,
     *,
-    model: Equaliser | str = DEFAULT_MODEL,
+    model: Equaliser | str = ENCODER_MODEL,
     level: str | None = None,
     knots: str | None = None,
     codebooks: Sequence[np.ndarray] | None = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Figures of a recording: level, clipping, hum, noise, band limits, channels, curve."""
+"""Measurements of a recording: level, clipping, hum, noise, band limits, channels, curve."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ PEAK_MARGIN = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class Measurements:
     """What was measured of one recording; levels in dB below full scale (dBFS).
 
     curve_db : (20,) estimated curve of microphone and voice less that of the average one, zero mean
     distortion_db2, distortion_equalised_db2 : of Codec 2's 700C quantiser per band, without and
         with the equaliser channel_eq
     hum_hz : 50, 60, or None; hum_dbfs : level of its lines
-    low_edge_hz, high_edge_hz : steep edges of the band, None where there is none
+    low_edge_hz, high_edge_hz : steep edges of the band, None where absent
     """
 
     name: str
@@ -92,7 +92,7 @@ class Figures:
 
     @property
     def tone_db(self) -> tuple[float, float, float]:
-        """Bass, mid and treble of the curve: what knobs at minus these would take off."""
+        """Bass, mid and treble of the curve: set the tone controls to minus these."""
         low, high = TONE_EDGES_HZ
         f = self.freqs_hz
         bands = (f < low, (f >= low) & (f < high), f >= high)
@@ -100,7 +100,7 @@ class Figures:
         return bass, mid, treble
 
     def numbers(self) -> dict[str, object]:
-        """All figures as JSON has them."""
+        """Return the measurements as `check --json` prints them."""
         bass, mid, treble = self.tone_db
         return {
             "file": self.name,
@@ -156,7 +156,7 @@ class _Listener:
         return np.concatenate([frames.vectors for frames in self._frames])
 
 
-def examine(blocks: Iterable[NDArray[np.float32]], *, name: str, rate: float) -> Figures:
+def examine(blocks: Iterable[NDArray[np.float32]], *, name: str, rate: float) -> Measurements:
     """Measure a recording.
 
     blocks : (n, channels), in the scale of int16, at its own rate [Hz]; at least one
@@ -169,10 +169,10 @@ def examine(blocks: Iterable[NDArray[np.float32]], *, name: str, rate: float) ->
         listener.process(block / np.float64(FULL_SCALE))
     if listener is None:
         listener = _Listener(rate, 1)
-    return _figures(listener, name)
+    return _measurements(listener, name)
 
 
-def _figures(heard: _Listener, name: str) -> Figures:
+def _measurements(heard: _Listener, name: str) -> Measurements:
     levels, spectra = heard.levels, heard.spectra
     loud = levels.percentile_dbfs(95)
     active_dbfs = levels.mean_dbfs(loud - ACTIVE_RANGE_DB, np.inf)
@@ -183,7 +183,7 @@ def _figures(heard: _Listener, name: str) -> Figures:
     low_edge_hz, high_edge_hz = find_edges(spectra.freqs_hz, speech)
     silent, antiphase = compare_channels(heard.channels.covariance)
     curve = _Curve.of(heard.vectors(), load_equaliser(MODEL))
-    return Figures(
+    return Measurements(
         name=name,
         rate=heard.rate,
         channels=len(heard.channels.offset),
@@ -276,7 +276,7 @@ def find_hum(spectra: SpectrumMeter, quiet_dbfs: float) -> tuple[float | None, f
 def find_edges(
     freqs_hz: NDArray[np.float64], speech: NDArray[np.float64]
 ) -> tuple[float | None, float | None]:
-    """Steep edges of the band of a speech spectrum [Hz], low and high; None where there is none.
+    """Steep edges of the band of a speech spectrum [Hz], low and high; None where absent.
 
     An edge is where the slope begins, 6 dB under what lies inside the band.
     """
