@@ -4,14 +4,18 @@
 
 Prints for each file and in all how many 40 ms frames are bit-equal in mean, the 20 shape values,
 Wo, number of harmonics and voicing. Exits with 1 if any frame differs, or a file cannot be read.
+With --c2enc it is the 201 floats of c2enc's feature files that are compared, byte for byte.
 
     python scripts/check_parity.py .speech/audio/codec2-examples samples/*.wav
+    python scripts/check_parity.py --c2enc .speech/tools/bin/c2enc .speech/audio/codec2-examples
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.libcodec2 import oracle_mlfeat
 from codec2_eq.records import remove_mean
+from codec2_eq.stream700c.features import RECORD_FLOATS, FeatureStream
 
 
 def unequal_frames(samples: NDArray[np.int16], *, jobs: int = 1) -> NDArray[np.bool_]:
@@ -43,6 +48,20 @@ def unequal_frames(samples: NDArray[np.int16], *, jobs: int = 1) -> NDArray[np.b
     )
 
 
+def unequal_records(samples: NDArray[np.int16], *, c2enc: str) -> NDArray[np.bool_]:
+    """Return for each 40 ms frame whether our record has other bytes than c2enc's: (n,) bool."""
+    with tempfile.TemporaryDirectory() as folder:
+        speech, bits, features, models = (str(Path(folder, name)) for name in "sbfm")
+        samples.tofile(speech)
+        command = [c2enc, "700C", speech, bits, "--mlfeat", features, models]
+        subprocess.run(command, check=True, capture_output=True)
+        theirs = np.fromfile(features, "<u4").reshape(-1, RECORD_FLOATS)
+    ours = FeatureStream().process(samples.astype(np.float32)).view("<u4")
+    if len(ours) != len(theirs):
+        raise Codec2EqError(f"{len(ours)} records, but c2enc has {len(theirs)}")
+    return (ours != theirs).any(axis=1)
+
+
 def read_int16(path: Path) -> NDArray[np.int16]:
     """Read a file as what libcodec2 would be given: mono 8 kHz, rounded to 16 bits."""
     return np.clip(np.rint(read_audio(path)), -32768, 32767).astype(np.int16)
@@ -53,13 +72,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR")
     parser.add_argument("--jobs", type=int, default=1, help="threads that share one file")
+    parser.add_argument("--c2enc", metavar="PROGRAM", help="compare its feature files instead")
     parser.add_argument("-q", "--quiet", action="store_true", help="only files that differ")
     args = parser.parse_args(words)
     n_files = n_failed = n_equal = n_unequal = 0
     listing = list_recordings(args.paths)
     for path in (Path(listing.base, name) for name in listing.stamps):
         try:
-            unequal = unequal_frames(read_int16(path), jobs=args.jobs)
+            samples = read_int16(path)
+            if args.c2enc:
+                unequal = unequal_records(samples, c2enc=args.c2enc)
+            else:
+                unequal = unequal_frames(samples, jobs=args.jobs)
         except Codec2EqError as error:
             print(f"check_parity: {error}", file=sys.stderr)
             n_failed += 1

@@ -95,6 +95,16 @@ def test_parity_counts_frames_and_goes_on_after_bad_files(wav, tmp_path, capsys,
     assert "1 unequal" in capsys.readouterr().out
 
 
+@pytest.mark.oracle
+def test_parity_counts_records_of_c2enc(wav, c2enc, capsys, monkeypatch):
+    parity = script("check_parity")
+    assert parity.main([wav, "--c2enc", c2enc]) == 0
+    assert re.search(r"^1 files, \d+ frames equal, 0 unequal", capsys.readouterr().out, re.M)
+    monkeypatch.setattr("codec2_eq.stream700c.features._FIRST_OF_WINDOW", 408)
+    assert parity.main([wav, "--c2enc", c2enc, "-q"]) == 1
+    assert " 0 frames equal" in capsys.readouterr().out
+
+
 def test_four_microphones(wav, tmp_path, capsys):
     picture = tmp_path / "four.png"
     script("four_microphones").main([wav, "-o", str(picture)])
