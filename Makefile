@@ -9,7 +9,7 @@ OUT ?= build/demo
 SPEECH ?= .speech
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard $(foreach s,pyx pxi pxd h,codec2_eq/*.$(s) codec2_eq/*/*.$(s)))
 
-.PHONY: faults demo test quick check speech bench arm64 docs release clean
+.PHONY: demo test quick check fuzz sanitize faults speech bench arm64 docs release clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
@@ -40,6 +40,16 @@ faults: $(VENV)/ready-for-tests
 
 bench: $(VENV)/ready-for-tests speech
 	$(BIN)/python scripts/bench.py --speech $(SPEECH)
+
+# Damaged and hostile files for every reader: make fuzz N=200000 SEED=2.
+N ?= 20000
+SEED ?= 1
+fuzz: $(VENV)/ready-for-quick-tests
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(N) --seed $(SEED)
+
+# The compiled modules under the address and undefined-behaviour sanitizers of gcc.
+sanitize: $(VENV)/ready-for-quick-tests
+	scripts/sanitize.sh $(BIN)/python
 
 # The package on ARM64, emulated: needs Debian's gcc-aarch64-linux-gnu and qemu-user.
 arm64: $(VENV)/ready

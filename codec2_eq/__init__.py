@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codec2_eq.extraction import Extractor, extract, extract_file
     from codec2_eq.records import RateK
     from codec2_eq.stream700c.codec import StreamDecoder, StreamEncoder, decode, encode
-    from codec2_eq.vectors import VectorWriter, read_vectors
+    from codec2_eq.vectors import VectorReader, VectorWriter, read_vectors
     from codec2_eq.vq import Quantiser, load_codebooks
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOME = {
     "extraction": ("Extractor", "extract", "extract_file"),
     "records": ("RateK",),
     "stream700c.codec": ("StreamDecoder", "StreamEncoder", "decode", "encode"),
-    "vectors": ("VectorWriter", "read_vectors"),
+    "vectors": ("VectorReader", "VectorWriter", "read_vectors"),
     "vq": ("Quantiser", "load_codebooks"),
 }
 """Public names by the module they come from."""

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 success, 1 bad data, 2 usage error, 3 `check` found a fault, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and "--debug" not in words:
+        warnings.simplefilter("ignore")  # Python's and NumPy's, which are for developers
     if sys.stderr is None:  # closed, as in a daemon: print would use stdout instead
         sys.stderr = open(os.devnull, "w")
     if words[:1] == ["help"]:
@@ -206,8 +209,7 @@ def _report(message: str, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    one_line = message.replace("\n", "\\n")
-    print(f"codec2-eq: error: {one_line}", file=sys.stderr)
+    print(f"codec2-eq: error: {messages.printable(message)}", file=sys.stderr)
     return EXIT_ERROR
 
 

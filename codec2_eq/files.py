@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from codec2_eq import system
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.messages import printable
 from codec2_eq.system import sync_path
 
 STANDARD = "-"
@@ -49,8 +50,8 @@ PathLike = str | os.PathLike[str]
 
 
 def display_name(path: PathLike, *, standard: str = "stdin") -> str:
-    """Return the name that error messages use: the path, or `standard` for `-`."""
-    return standard if os.fspath(path) == STANDARD else os.fspath(path)
+    """Return the name that messages use: the path, or `standard` for `-`; safe to be printed."""
+    return standard if os.fspath(path) == STANDARD else printable(os.fspath(path))
 
 
 def read_error(name: str, error: OSError) -> Codec2EqError:
@@ -67,6 +68,16 @@ def _translate(name: str, error: OSError, remedies: dict[int, str]) -> Codec2EqE
     reason = remedies.get(error.errno or 0, error.strerror or str(error))
     problem, _, remedy = reason.partition("; ")
     return Codec2EqError(name, problem, remedy)
+
+
+def regular_size(handle: IO[bytes]) -> int | None:
+    """Return the length of a regular file that is at its beginning, None for all that streams."""
+    try:
+        found = os.fstat(handle.fileno())
+        whole = stat.S_ISREG(found.st_mode) and handle.tell() == 0
+    except (OSError, ValueError):  # an object in memory
+        return None
+    return found.st_size if whole else None
 
 
 def read_bytes(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
@@ -111,13 +122,12 @@ def is_stdout(path: PathLike) -> bool:
 
 
 def is_pipe(path: PathLike) -> bool:
-    """Whether `path` is read as it comes (stdin, a fifo, a device) and has no length."""
-    if os.fspath(path) == STANDARD:
-        return True
+    """Whether `path` is read as it comes (a pipe on stdin, a fifo, a device), without a length."""
     try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
+        standard = os.fspath(path) == STANDARD
+        mode = os.stat(sys.stdin.fileno() if standard else path).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or an object in memory
+        return os.fspath(path) == STANDARD
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 

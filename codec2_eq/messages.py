@@ -21,10 +21,23 @@ def show_on_stderr(prefix: str, *, verbosity: int = 0) -> None:
     _prefix, _verbosity = prefix, verbosity
 
 
-def tell(line: str) -> None:
-    """Print a line about the work on stderr, unless -q was given."""
+def printable(text: str) -> str:
+    """Return text as one line without control characters, which names of files may hold.
+
+    They could command a terminal; what cannot be shown comes out as an escape of Python's.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def tell(text: str) -> None:
+    """Print lines about the work on stderr, unless -q was given."""
     if _verbosity >= 0:
-        print(line, file=sys.stderr, flush=True)
+        lines = map(printable, text.split("\n"))
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def tell_more(line: str) -> None:
@@ -48,4 +61,4 @@ def warn(message: str) -> None:
         handler.setFormatter(logging.Formatter(f"{_prefix}%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
-    logger.warning(message)
+    logger.warning("%s", printable(message))

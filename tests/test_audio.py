@@ -15,6 +15,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec2_eq.audio import resample
 from codec2_eq.audio.resample import Resampler, to_8khz
 from codec2_eq.audio.stream import audio_duration, read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError
@@ -235,6 +236,46 @@ def test_resampler_starts_afresh_after_a_flush():
     first = [resampler.process(samples), resampler.flush()]
     second = [resampler.process(samples), resampler.flush()]
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
+
+
+def test_the_environment_changes_no_sample_and_is_left_alone():
+    code = (
+        "import os, sys, numpy as np; from codec2_eq.audio.resample import to_8khz\n"
+        "before = dict(os.environ)\n"
+        "x = np.random.default_rng(0).integers(-9000, 9000, 40000).astype(np.float32)\n"
+        "sys.stdout.buffer.write(to_8khz(x, 44100).tobytes())\n"
+        "if dict(os.environ) != before: print('environment changed')"
+    )
+    hostile = {
+        "SOXR_LARGE_DFT_SIZE": "17",
+        "SOXR_MIN_DFT_SIZE": "15",
+        "SOXR_COEFS_SIZE": "100",
+        "SOXR_COEF_INTERP": "2",
+        "SOXR_NUM_THREADS": "3",
+        "SOXR_STRICT_BUF": "1",
+        "SOXR_NOSMALLINTOPT": "1",
+        "SOXR_USE_SIMD": "0",
+        "SOXR_USE_SIMD32": "0",
+        "SOXR_TRACE": "5",
+        "LC_ALL": "tr_TR.UTF-8",
+        "OMP_NUM_THREADS": "7",
+        "PYTHONWARNINGS": "error",
+    }
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, env={**os.environ, **extra}
+        )
+        for extra in ({}, hostile)
+    ]
+    assert outputs[0].stdout == outputs[1].stdout
+    assert len(outputs[0].stdout) == 4 * 7256
+    assert outputs[0].stderr == outputs[1].stderr == b""
+
+
+def test_rates_without_number_keep_few_streams():
+    for rate in range(8001, 8001 + 40):
+        to_8khz(np.zeros(10, np.float32), rate)
+    assert len(resample._idle_streams._idle) <= 8
 
 
 def test_resampler_refuses_two_dimensions():

@@ -567,3 +567,36 @@ def test_bad_codebooks_are_one_line(vectors, tmp_path, capsys, name, data, messa
     assert message in told
     assert told.count("\n") == 1
     assert not (tmp_path / "q.f32").exists()
+
+
+def as_bits(stream):
+    """Return the 28 bits of each frame of a stream without header, one a byte."""
+    return np.unpackbits(np.frombuffer(stream, np.uint8).reshape(-1, 4), axis=1)[:, :28].ravel()
+
+
+@pytest.mark.parametrize("header", [b"", frames.HEADER])
+@pytest.mark.parametrize(
+    ("spread", "message"),
+    [
+        (lambda bits: bits, "holds one bit a byte; encode without --bitperchar, or decode it wit"),
+        (lambda bits: (1 - 2.0 * bits).astype("<f4"), "holds one soft bit in 4 bytes; encode with"),
+        (lambda bits: (127 - 254 * bits.astype(int)).astype(np.int8), "holds one soft bit a byte"),
+        (lambda bits: (bits * 200 + 20).astype(np.uint8), "holds one soft bit a byte, or no 700C"),
+    ],
+)
+def test_streams_of_single_bits_are_recognised(speech, tmp_path, capsys, header, spread, message):
+    bits = as_bits(codec.encode(speech[:8000], model="none"))
+    path = tmp_path / ("a.c2" if header else "a.bits")
+    path.write_bytes(header + spread(bits).tobytes())
+    assert main(["decode", str(path), "-o", str(tmp_path / "a.wav")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"codec2-eq: error: {path}: {message}") and error.count("\n") == 1
+    assert not (tmp_path / "a.wav").exists()
+    for size in (1, 3, 50):
+        decoder = codec.StreamDecoder()
+        with pytest.raises(Codec2EqError, match="stream: holds one"):
+            for start in range(0, 400, size):
+                decoder.process((header + spread(bits).tobytes())[start : start + size])
+    if header:
+        assert main(["info", str(path)]) == 1
+        assert message in capsys.readouterr().err

@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -508,3 +509,53 @@ def test_resampled_audio_ends_in_silence(command, samples_dir, tmp_path):
         [sys.executable, "-m", "codec2_eq", *words], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_names_cannot_command_a_terminal(samples_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("\x1b]0;title\x07\x1b[2J\r.wav", os.fsdecode(b"b\xff\xfe.wav")):
+        with open(name, "wb") as out:
+            out.write(b"junk" * 10)
+        shown = name.encode("unicode_escape").decode()
+        for words in (
+            ["run", name, "-m", "none", "-o", "a.f32"],
+            ["info", name],
+            ["encode", name, "-o", "a.c2"],
+            ["batch", name, "-m", "none", "-o", f"out{len(name)}"],
+        ):
+            assert cli.main(words) == 1
+            captured = capsys.readouterr()
+            assert shown in captured.err
+            text = (captured.err + captured.out).replace("\n", "")
+            assert text.isprintable()
+        shutil.copy(samples_dir / "espeak_male_1.wav", name)
+        vectors = name[:-3] + "f32"
+        assert cli.main(["run", name, "-m", "none", "-o", vectors]) == 0
+        assert cli.main(["encode", name, "-m", "none", "-o", name[:-3] + "c2"]) == 0
+        assert cli.main(["vq", "quantise", vectors, "-o", "q.f32", "-f"]) == 0
+        captured = capsys.readouterr()
+        assert (captured.err + captured.out).replace("\n", "").isprintable()
+
+
+def test_the_environment_changes_no_byte_and_prints_nothing(samples_dir, tmp_path):
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, np.sin(np.arange(30000) * 0.1) * 0.4, 22050)
+    hostile = {
+        "SOXR_LARGE_DFT_SIZE": "17",
+        "SOXR_TRACE": "5",
+        "SOXR_NUM_THREADS": "3",
+        "LC_ALL": "tr_TR.UTF-8",
+        "LANG": "C",
+        "OMP_NUM_THREADS": "7",
+        "OPENBLAS_NUM_THREADS": "3",
+        "MKL_NUM_THREADS": "3",
+        "PYTHONWARNINGS": "always",
+        "NPY_PROMOTION_STATE": "weak_and_warn",
+    }
+    command = [sys.executable, "-m", "codec2_eq", "run", str(wav), "-m", "channel_eq"]
+    plain, odd = (
+        subprocess.run(command, capture_output=True, env={**os.environ, **more})
+        for more in ({}, hostile)
+    )
+    assert plain.stdout == odd.stdout and len(plain.stdout) > 2000
+    assert plain.stderr == odd.stderr == b""

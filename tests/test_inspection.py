@@ -8,8 +8,9 @@ import soundfile
 from codec2_eq.equalisers.equaliser import models_dir
 from codec2_eq.inspection.files import describe_file
 from codec2_eq.libcodec2 import codebook_700c
-from codec2_eq.vectors import reader
-from codec2_eq.vectors.reader import BLOCK_ROWS, VectorRecord, VectorWriter
+from codec2_eq.vectors import FORMATS
+from codec2_eq.vectors.reader import BLOCK_ROWS
+from codec2_eq.vectors.writer import VectorWriter
 
 
 def write(path, *blocks, **options):
@@ -59,8 +60,8 @@ def test_what_may_be_a_codebook(tmp_path, n_rows, offset, kind):
 
 @pytest.mark.parametrize("frame_ms", [10, 40])
 def test_npz_tells_interval_and_model(tmp_path, frame_ms):
-    record = VectorRecord(np.ones((25, 20), np.float32), frame_ms=frame_ms)
-    facts = describe_file(write(tmp_path / "a.npz", record, model="cmn"))
+    rows = np.ones((25, 20), np.float32)
+    facts = describe_file(write(tmp_path / "a.npz", rows, model="cmn", frame_ms=frame_ms))
     assert facts["model"] == "cmn"
     assert facts["frame_ms"] == frame_ms
     assert facts["duration_s"] == 25 * frame_ms / 1000
@@ -92,6 +93,6 @@ def test_networks():
 
 
 def test_formats_are_those_of_vectors(tmp_path):
-    for format in reader.FORMATS:
+    for format in FORMATS:
         path = write(tmp_path / f"a.{format}", np.ones((4, 20), np.float32))
         assert describe_file(path)["frames"] == 4

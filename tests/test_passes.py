@@ -16,7 +16,7 @@ from codec2_eq.equalisers.network import Network
 from codec2_eq.equalisers.recurrent import GRU
 from codec2_eq.extraction import extract_file
 from codec2_eq.records import K
-from codec2_eq.vectors.reader import VectorRecord, read_vectors
+from codec2_eq.vectors import VectorRecord, read_vectors
 from codec2_eq.vq import Quantiser, load_codebooks
 
 STATEFUL = ("700c", "cmn", "channel_eq")

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import K, RateK
-from codec2_eq.vectors.reader import (
+from codec2_eq.vectors import (
     FORMATS,
+    VectorReader,
     VectorRecord,
     VectorWriter,
-    read_record,
     read_vectors,
-    stream_records,
     stream_vectors,
     vector_format,
 )
@@ -50,8 +49,17 @@ def rate_k(n_frames, frame_ms=40):
 def write(path, *blocks, **options):
     with VectorWriter(path, **options) as writer:
         for block in blocks:
-            writer.write(block)
+            if isinstance(block, np.ndarray):
+                writer.write(block)
+            else:
+                writer.write(block.vectors, block)
     return writer
+
+
+def read_all(path):
+    """Return a reader at its end, and all that it gave."""
+    with VectorReader(path) as reader:
+        return reader, reader.read()
 
 
 class StandardStreams:
@@ -109,7 +117,7 @@ def test_numpy_reads_what_is_written(tmp_path, n_frames):
     record = rate_k(n_frames, frame_ms=20)
     write(tmp_path / "x.npy", record)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), record.vectors)
-    write(tmp_path / "x.npz", record, model="mean")
+    write(tmp_path / "x.npz", record, model="mean", frame_ms=20)
     with np.load(tmp_path / "x.npz") as held:
         assert set(held) == {
             "vectors",
@@ -129,31 +137,32 @@ def test_numpy_reads_what_is_written(tmp_path, n_frames):
 
 def test_npz_keeps_what_the_analysis_knows(tmp_path):
     record = rate_k(900, frame_ms=10)
-    write(tmp_path / "x.npz", record, model="cmn")
-    read = read_record(tmp_path / "x.npz")
-    assert (len(read), read.frame_ms, read.model) == (900, 10, "cmn")
-    for name in ("vectors", "mean_db", "f0_hz", "voiced", "freqs_hz"):
+    write(tmp_path / "x.npz", record, model="cmn", frame_ms=10)
+    reader, read = read_all(tmp_path / "x.npz")
+    assert (len(read), reader.frame_ms, reader.model) == (900, 10, "cmn")
+    for name in ("vectors", "mean_db", "f0_hz", "voiced"):
         np.testing.assert_array_equal(getattr(read, name), getattr(record, name))
-    blocks = list(stream_records(tmp_path / "x.npz", block_rows=100))
+    np.testing.assert_array_equal(reader.freqs_hz, record.freqs_hz)
+    with VectorReader(tmp_path / "x.npz", block_rows=100) as reader:
+        blocks = list(reader)
     assert [len(block) for block in blocks] == [100] * 9
-    assert all(block.model == "cmn" for block in blocks)
     np.testing.assert_array_equal(blocks[3].f0_hz, record.f0_hz[300:400])
-    write(tmp_path / "y.npz", *blocks, model="cmn")
+    write(tmp_path / "y.npz", *blocks, model="cmn", frame_ms=10, freqs_hz=reader.freqs_hz)
     assert (tmp_path / "y.npz").read_bytes() == (tmp_path / "x.npz").read_bytes()
 
 
 def test_npz_of_bare_vectors_tells_only_what_is_known(tmp_path):
     write(tmp_path / "x.npz", frames(7), model="mean", frame_ms=10)
-    read = read_record(tmp_path / "x.npz")
-    assert (read.mean_db, read.f0_hz, read.voiced, read.freqs_hz) == (None, None, None, None)
-    assert (read.frame_ms, read.model) == (10, "mean")
+    reader, read = read_all(tmp_path / "x.npz")
+    assert (read.mean_db, read.f0_hz, read.voiced, reader.freqs_hz) == (None, None, None, None)
+    assert (reader.frame_ms, reader.model) == (10, "mean")
 
 
 def test_npz_of_nothing(tmp_path):
     write(tmp_path / "x.npz", model="mean")
-    read = read_record(tmp_path / "x.npz")
+    reader, read = read_all(tmp_path / "x.npz")
     assert read.vectors.shape == (0, K)
-    assert read.model == "mean"
+    assert reader.model == "mean"
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -167,10 +176,10 @@ def test_npz_of_numpy(tmp_path, save):
         model="none",
         other=np.arange(3),
     )
-    read = read_record(tmp_path / "x.npz")
+    reader, read = read_all(tmp_path / "x.npz")
     np.testing.assert_array_equal(read.vectors, record.vectors)
     np.testing.assert_array_equal(read.voiced, record.voiced)
-    assert (read.frame_ms, read.model, read.f0_hz) == (40, "none", None)
+    assert (reader.frame_ms, reader.model, read.f0_hz) == (40, "none", None)
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4", ">f8"])
@@ -212,7 +221,7 @@ def test_npy_through_a_pipe_is_the_same_file(tmp_path, standard):
 
 
 PASS_ON = """
-from codec2_eq.vectors.reader import VectorWriter, stream_vectors
+from codec2_eq.vectors import VectorWriter, stream_vectors
 with VectorWriter("-", format=FORMAT) as writer:
     for block in stream_vectors("-"):
         writer.write(block)
@@ -251,9 +260,7 @@ def test_appending_to_a_file_through_stdout(tmp_path, format):
 def test_fifo(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    code = (
-        "import sys; from codec2_eq.vectors.reader import *; print(read_vectors(sys.argv[1]).shape)"
-    )
+    code = "import sys; from codec2_eq.vectors import *; print(read_vectors(sys.argv[1]).shape)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(fifo)], stdout=subprocess.PIPE
     ) as process:
@@ -271,7 +278,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, format):
     tracemalloc.start()
     with VectorWriter(path) as writer:
         for _ in range(20):
-            writer.write(block)  # 16 MB in all
+            writer.write(block.vectors, block)  # 16 MB in all
     n_rows = sum(len(rows) for rows in stream_vectors(path))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -285,7 +292,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_nothing_is_left_after_an_exception(tmp_path, format):
     with pytest.raises(KeyboardInterrupt), VectorWriter(tmp_path / f"x.{format}") as writer:
-        writer.write(rate_k(10))
+        writer.write(frames(10), rate_k(10))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -368,6 +375,25 @@ def zip_bytes(**members):
     return out.getvalue()
 
 
+def npy_header(shape, descr="'<f4'", order="False"):
+    """Return the head of an array that tells of anything."""
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\2\0" + len(text).to_bytes(4, "little") + text
+
+
+def zeros_zip(member, head, n_megabytes):
+    """Return an archive of a head and zeros, a thousandth of what it expands to."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        if member != "vectors.npy":
+            archive.writestr("vectors.npy", NPY)
+        with archive.open(member, "w", force_zip64=True) as file:
+            file.write(head)
+            for _ in range(n_megabytes):
+                file.write(bytes(1 << 20))
+    return out.getvalue()
+
+
 def spoiled(data, old, new):
     if data.count(old) != 1:
         raise ValueError(f"{old!r} is there {data.count(old)} times")
@@ -412,6 +438,54 @@ NPZ = npz_bytes(vectors=frames(10))
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms=30), "frame_ms is 30, expected one of"),
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms=[10, 20]), "frame_ms is no single value"),
         ("x.npz", npz_bytes(vectors=frames(3), freqs_hz=[1.0]), "freqs_hz is not of 20 numbers"),
+        # What tells of more than there can be
+        *[
+            ("x.npy", npy_header(shape) + bytes(800), message)
+            for shape, message in (
+                ("(2147483648, 20)", "ends before its array does"),
+                ("(9223372036854775807, 20)", r"tells of the shape \(9223372036854775807, 20\)"),
+                ("(18446744073709551616, 20)", "its .npy header is damaged"),
+                ("(3, 1180591620717411303424)", "its .npy header is damaged"),
+                ("(1e400,)", "its .npy header is damaged"),
+                ("('a',)", "its .npy header is damaged"),
+                ("5", "its .npy header is damaged"),
+                ("(4096, 100000000)", r"array of shape \(n, 100000000\)"),
+                ("(100000000000, 0)", r"array of shape \(n, 0\)"),
+                ("(2,9223372036854775807)", r"tells of the shape \(2, 9223372036854775807\)"),
+            )
+        ],
+        *[
+            ("x.npy", npy_header("(10, 20)", descr) + bytes(800), message)
+            for descr, message in (
+                ("'|O'", "pickled Python objects"),
+                ("'<M8[s]'", "its .npy header is damaged"),
+                ("[('a','<f4')]", "its .npy header is damaged"),
+                ("'<c8'", "holds values of type complex64, numbers expected"),
+                ("None", "its .npy header is damaged"),
+                ("'a5'", "its .npy header is damaged"),
+            )
+        ],
+        ("x.npy", npy_header("(1000000000, 20)", order="True"), "80000000000 bytes in Fortran's"),
+        ("x.npy", b"\x93NUMPY\2\0\x10\x27\0\0" + b"(" * 10000, "its .npy header is damaged"),
+        ("x.npy", b"\x93NUMPY\2\0\x10\x27\0\0" + b"9" * 10000, "its .npy header is damaged"),
+        ("x.npz", zeros_zip("vectors.npy", npy_header("(6553600, 20)"), 500), "times as large"),
+        ("x.npz", zeros_zip("model.npy", npy_header("()", "'<U9999999'"), 1), "no single text"),
+        (
+            "x.npz",
+            zeros_zip("freqs_hz.npy", npy_header("(9000000000000, 0)"), 1),
+            "freqs_hz is not",
+        ),
+        (
+            "x.npz",
+            zip_bytes(vectors=NPY, model=npy_header("()", "'<U1'") + b"\0\xd8\0\0"),
+            "a text that is damaged",
+        ),
+        (
+            "x.npz",
+            zip_bytes(vectors=NPY, model=npy_header("()", "'<U1'") + b"\xff\xff\xff\x7f"),
+            "a text that is damaged",
+        ),
+        ("x.npz", npz_bytes(vectors=frames(3), frame_ms="A"), "frame_ms is A, expected one of"),
     ],
 )
 def test_bad_files(tmp_path, standard, name, data, message):
@@ -451,7 +525,7 @@ def test_doubles_beyond_float32_are_infinite(tmp_path):
 def test_size_that_no_memory_holds(tmp_path):
     data = spoiled(NPY, b"(10, 20), }          ", b"(10, 2000000000000),}")
     (tmp_path / "x.npy").write_bytes(data)
-    with pytest.raises(Codec2EqError, match="ends before its array does"):
+    with pytest.raises(Codec2EqError, match=r"array of shape \(n, 2000000000000\), vectors of sh"):
         read_vectors(tmp_path / "x.npy")
 
 
@@ -485,7 +559,7 @@ def test_failing_input(standard, monkeypatch):
 def test_f32_needs_no_library(tmp_path):
     write(tmp_path / "x.f32", frames(1))
     code = (
-        "import sys; from codec2_eq.vectors.reader import *; a, b = sys.argv[1:]\n"
+        "import sys; from codec2_eq.vectors import *; a, b = sys.argv[1:]\n"
         "with VectorWriter(b) as w: w.write(read_vectors(a))\n"
         "print(sorted({'tempfile', 'zipfile', 'scipy', 'soundfile'} & set(sys.modules)))"
     )

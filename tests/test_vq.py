@@ -13,8 +13,8 @@ from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.libcodec2 import codebook_700c, oracle_mlfeat
 from codec2_eq.records import MOST_DB
-from codec2_eq.vectors.reader import VectorRecord, VectorWriter, read_record
-from codec2_eq.vq import train
+from codec2_eq.vectors import VectorReader, VectorWriter
+from codec2_eq.vq import _search, train
 
 
 def shapes_of(rng: np.random.Generator, n: int, k: int = 20, scale: float = 8) -> np.ndarray:
@@ -148,6 +148,8 @@ def test_a_mean_removed_before_is_not_removed_again():
     "options, message",
     [
         ({"survivors": 0}, "survivors 0"),
+        ({"survivors": 4097}, "survivors 4097: from 1 to 4096"),
+        ({"survivors": 2**70}, "survivors 1180591620717411303424: from 1"),
         ({"start": 5, "end": 5}, "bands 5 to 4"),
         ({"end": 21}, "bands 0 to 20: expected a range within 0 to 19, both included"),
     ],
@@ -255,6 +257,31 @@ def test_the_seed_decides(training):
     )
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
+
+
+def test_survivors_beyond_the_entries(vectors_file, tmp_path, capsys):
+    for words in (
+        ["quantise", vectors_file, "-o", str(tmp_path / "o.f32")],
+        ["train", vectors_file, "-o", str(tmp_path / "cb"), "--sizes", "16,512"],
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["vq", *words, "--survivors", "107374183"])
+        assert "--survivors 107374183: the stages have at most 512 " in capsys.readouterr().err
+
+
+def test_the_search_makes_room_for_no_more_than_it_can_count():
+    with pytest.raises(ValueError, match="2147483647 survivors of 20 bands"):
+        _search.search(np.zeros((1, 20), np.float32), [], [], 2147483647)
+    huge = [np.zeros((4, 1 << 20), np.float32)] * 2  # 2 * 2048 * 2^20 is beyond an int
+    found = vq.Quantiser(huge, survivors=2048).search(np.ones((2, 1 << 20), np.float32))
+    assert found.tolist() == [[0, 0]] * 2
+
+
+def test_a_codebook_of_gigabytes_is_refused_unread(tmp_path):
+    with open(tmp_path / "huge.f32", "wb") as out:
+        out.truncate(80 << 30)
+    with pytest.raises(Codec2EqError, match=r"huge\.f32: has over 167772160 bytes"):
+        vq.load_codebook(tmp_path / "huge.f32")
 
 
 def test_training_for_survivors_is_no_worse_on_held_out_vectors(training):
@@ -422,12 +449,11 @@ def test_vectors_and_indexes_need_two_places(
 
 
 def test_quantised_vectors_keep_what_the_file_tells(training, tmp_path):
-    record = VectorRecord(training[:50], frame_ms=20)
-    with VectorWriter(tmp_path / "in.npz", model="700c") as writer:
-        writer.write(record)
+    with VectorWriter(tmp_path / "in.npz", model="700c", frame_ms=20) as writer:
+        writer.write(training[:50])
     assert main(["vq", "quantise", str(tmp_path / "in.npz"), "-o", str(tmp_path / "o.npz")]) == 0
-    found = read_record(tmp_path / "o.npz")
-    assert (found.model, found.frame_ms, len(found)) == ("700c", 20, 50)
+    with VectorReader(tmp_path / "o.npz") as reader:
+        assert (reader.model, reader.frame_ms, len(reader.read())) == ("700c", 20, 50)
 
 
 @pytest.mark.parametrize(

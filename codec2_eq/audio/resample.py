@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,21 @@ def _soxr_stream(rate: float) -> Any:
     import soxr
 
     # soxr's default block for its FFT holds samples back for up to 160 ms; the smaller one costs
-    # no more time. It is read from the environment whenever a stream is made, and is set once and
-    # for all, since every stream of a process must compute the same numbers.
-    with _soxr_lock:
-        os.environ.setdefault("SOXR_LARGE_DFT_SIZE", "10")
-    return soxr.ResampleStream(rate, RATE_HZ, 1, dtype="float32", quality="HQ")
+    # no more time.
+    with _soxr_lock, _soxr_environment({"SOXR_LARGE_DFT_SIZE": "10"}):
+        return soxr.ResampleStream(rate, RATE_HZ, 1, dtype="float32", quality="HQ")
+
+
+@contextlib.contextmanager
+def _soxr_environment(settings: dict[str, str]) -> Iterator[None]:
+    """Have soxr, which reads its variables when a stream is made, see these and no others."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("SOXR_")}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+        os.environ.update(before)

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from codec2_eq.audio.resample import Resampler, check_rate
 from codec2_eq.audio.wav import HeaderReader, PcmSource, Wav, read_wav_header
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, open_input
+from codec2_eq.files import PathLike, display_name, open_input, regular_size
 from codec2_eq.messages import warn
 
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
@@ -377,7 +376,7 @@ class _Source(Protocol):
 
 def _open_source(path: PathLike, name: str, raw: bool, files: contextlib.ExitStack) -> _Source:
     handle = files.enter_context(open_input(path))
-    file_bytes = _file_bytes(handle)
+    file_bytes = regular_size(handle)
     if raw or os.fspath(path).lower().endswith(RAW_SUFFIXES):
         return PcmSource(handle, name, Wav("int", 1, RATE_HZ, 2, file_bytes, 0), file_bytes)
     header = HeaderReader(handle, name)
@@ -387,13 +386,3 @@ def _open_source(path: PathLike, name: str, raw: bool, files: contextlib.ExitSta
     from codec2_eq.audio.decoded import open_decoded
 
     return open_decoded(handle, header, file_bytes, files)
-
-
-def _file_bytes(handle: IO[bytes]) -> int | None:
-    """Return the length of a regular file that is at its beginning, None for all that streams."""
-    try:
-        found = os.fstat(handle.fileno())
-        whole = stat.S_ISREG(found.st_mode) and handle.tell() == 0
-    except (OSError, ValueError):  # an object in memory
-        return None
-    return found.st_size if whole else None

@@ -180,7 +180,7 @@ class _Display:
             self._bar.update(progress.n_bytes_done - self._bar.n)
 
     def _print(self, text: str) -> None:
-        line = text.replace("\n", "\\n")
+        line = messages.printable(text)
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from itertools import chain
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES
 from codec2_eq.commands import options, progress
@@ -28,38 +27,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Equalise block by block, at the frame interval that the file tells, or 40 ms."""
-    from dataclasses import replace
-
     from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.errors import Codec2EqError
-    from codec2_eq.vectors.reader import VectorWriter, stream_records
+    from codec2_eq.vectors import VectorReader, VectorWriter
 
-    blocks = stream_records(args.input, format=args.format)
-    first = next(blocks)
-    if args.frame_ms and first.frame_ms and args.frame_ms != first.frame_ms:
+    reader = VectorReader(args.input, format=args.format)
+    if args.frame_ms and reader.frame_ms and args.frame_ms != reader.frame_ms:
         raise Codec2EqError(
-            f"{args.input}: its vectors are {first.frame_ms} ms apart, not {args.frame_ms}; leave "
-            "out --frame-ms"
+            reader.name,
+            f"its vectors are {reader.frame_ms} ms apart, not {args.frame_ms}",
+            "leave out --frame-ms",
         )
-    frame_ms = args.frame_ms or first.frame_ms or FRAME_MS
+    frame_ms = args.frame_ms or reader.frame_ms or FRAME_MS
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)
     state = state_file.prepare(
         equaliser, load=args.load_state, save=args.save_state, force=args.force
     )
-    whole = chain([first], blocks)
     with (
+        reader,
         VectorWriter(
             args.output,
             format=args.format,
             force=args.force,
             model=equaliser.name,
             frame_ms=frame_ms,
+            freqs_hz=reader.freqs_hz,
         ) as writer,
-        passes.begin(equaliser, whole, passes=args.passes, state=state) as (stream, heard),
+        passes.begin(equaliser, reader, passes=args.passes, state=state) as (stream, heard),
     ):
-        for block in heard:
-            writer.write(replace(block, vectors=stream.process(block.vectors)))
+        for record in heard:
+            writer.write(stream.process(record.vectors), record)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args.output, writer.n_frames, frame_ms)

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract block by block."""
-    from codec2_eq.vectors.reader import VectorWriter, vector_format
+    from codec2_eq.vectors import VectorWriter, vector_format
 
     options.check_knots(args)
     if vector_format(args.output, args.format) == "mlfeat":
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     ) as writer:
         frames = options.stream(args)
         for block in progress.with_bar(frames, args.input, raw=args.raw):
-            writer.write(block)
+            writer.write(block.vectors, block)
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)
 
 

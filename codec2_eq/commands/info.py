@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:{width}}  {_shown(value)}")
+        print(f"{name:{width}}  {messages.printable(_shown(value))}")
 
 
 def _shown(value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+from codec2_eq.messages import printable
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -23,8 +25,9 @@ def run(args: argparse.Namespace) -> None:
         if args.json:
             print(json.dumps(asdict(model)))
             continue
-        print(f"{model.name}{' (default)' if model.name == DEFAULT_MODEL else ''}: {model.does}")
+        name = f"{model.name}{' (default)' if model.name == DEFAULT_MODEL else ''}"
+        print(printable(f"{name}: {model.does}"))
         figures = ", ".join(f"{key} {value}" for key, value in model.figures.items())
         for label, text in (("data", model.data), ("figures", figures), ("sha256", model.sha256)):
             if text:
-                print(f"    {label}: {text}")
+                print(f"    {label}: {printable(text)}")

@@ -33,7 +33,7 @@ def _duration_s(path: str, raw: bool) -> float | None:
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.files import is_pipe
 
-    if is_pipe(path):
+    if path == "-" or is_pipe(path):  # stdin can be begun only once
         return None
     try:
         return audio_duration(path, raw=raw)

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell_failure(failure: Failure) -> None:
-    line = f"{failure.name}: {failure.reason}".replace("\n", "\\n")
+    line = messages.printable(f"{failure.name}: {failure.reason}")
     print(f"codec2-eq: {line}", file=sys.stderr)
 
 

@@ -18,11 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract and equalise block by block."""
-    from dataclasses import replace
-
     from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
-    from codec2_eq.vectors.reader import VectorWriter
+    from codec2_eq.vectors.writer import VectorWriter
 
     options.check_knots(args)
     equaliser = load_equaliser(args.model, frame_ms=args.frame_ms)
@@ -41,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         passes.begin(equaliser, shown, passes=args.passes, state=state) as (stream, blocks),
     ):
         for block in blocks:
-            writer.write(replace(block, vectors=stream.process(block.vectors)))
+            writer.write(stream.process(block.vectors), block)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args.output, writer.n_frames, args.frame_ms)

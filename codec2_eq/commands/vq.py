@@ -67,6 +67,7 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
     )
+    parser.set_defaults(refuse=parser.error)
 
 
 def _configure_quantise(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +111,7 @@ def _train(args: argparse.Namespace) -> None:
     from codec2_eq.vq import save_codebook
     from codec2_eq.vq.train import train_codebooks
 
+    _check_survivors(args, max(args.sizes))
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
         require_writable(path, force=args.force)
@@ -152,10 +154,7 @@ def _print_iteration(i: Iteration) -> None:
 
 
 def _quantise(args: argparse.Namespace) -> None:
-    from dataclasses import replace
-    from itertools import chain
-
-    from codec2_eq.vectors.reader import VectorWriter, stream_records
+    from codec2_eq.vectors import VectorReader, VectorWriter
     from codec2_eq.vq import (
         IndexWriter,
         Quantiser,
@@ -165,24 +164,35 @@ def _quantise(args: argparse.Namespace) -> None:
     )
 
     _check_targets(args)
-    quantiser = Quantiser(
-        load_codebooks(args.codebook), survivors=args.survivors, start=args.st, end=args.en + 1
-    )
+    codebooks = load_codebooks(args.codebook)
+    _check_survivors(args, max(map(len, codebooks)))
+    quantiser = Quantiser(codebooks, survivors=args.survivors, start=args.st, end=args.en + 1)
     statistics = VqStatistics(quantiser)
-    blocks = stream_records(args.input, format=args.format)
-    first = next(blocks)
-    model = first.model or "none"
     with (
-        VectorWriter(args.output, format=args.format, force=args.force, model=model) as writer,
+        VectorReader(args.input, format=args.format) as reader,
+        VectorWriter(
+            args.output,
+            format=args.format,
+            force=args.force,
+            model=reader.model or "none",
+            frame_ms=reader.frame_ms or 40,
+            freqs_hz=reader.freqs_hz,
+        ) as writer,
         IndexWriter(args.indexes, force=args.force) as indexes_out,
     ):
-        for block in chain([first], blocks):
-            shapes = zero_mean(block.vectors)
+        for record in reader:
+            shapes = zero_mean(record.vectors)
             quantised, indexes = quantiser.quantise(shapes)
             statistics.add(shapes, quantised, indexes)
-            writer.write(replace(block, vectors=quantised))
+            writer.write(quantised, record)
             indexes_out.write(indexes)
     _print_statistics(args, statistics)
+
+
+def _check_survivors(args: argparse.Namespace, most_entries: int) -> None:
+    """Refuse more survivors than the largest stage has entries."""
+    if args.survivors > most_entries:
+        args.refuse(f"--survivors {args.survivors}: the stages have at most {most_entries} entries")
 
 
 def _check_targets(args: argparse.Namespace) -> None:

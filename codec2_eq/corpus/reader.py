@@ -19,7 +19,7 @@ from codec2_eq.corpus.plan import levels_name
 from codec2_eq.corpus.store import HIDDEN_FOLDER, MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
-from codec2_eq.vectors.reader import BLOCK_ROWS, read_record, read_vectors
+from codec2_eq.vectors.reader import BLOCK_ROWS, VectorReader, read_vectors
 
 OPEN_FILES = 64
 """Vector files that stay open: all shards of most corpora, few of the files of a tree."""
@@ -178,7 +178,8 @@ class Corpus(Sequence[Utterance]):
             raise Codec2EqError(
                 self.folder, "keeps vectors alone", "make it with --with records, or --format npz"
             )
-        record = read_record(full)
+        with VectorReader(full) as reader:
+            record = reader.read()
         if record.mean_db is None or record.f0_hz is None or record.voiced is None:
             raise _unreadable(full, "holds vectors alone")
         return Levels(record.mean_db, record.f0_hz, record.voiced)

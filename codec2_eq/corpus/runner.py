@@ -56,7 +56,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
 from codec2_eq.files import PathLike, write_error
 from codec2_eq.system import core_count
-from codec2_eq.vectors.reader import FORMATS
+from codec2_eq.vectors.record import FORMATS
 
 Paths = PathLike | Iterable[PathLike]
 

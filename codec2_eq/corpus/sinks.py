@@ -8,7 +8,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK
 from codec2_eq.system import open_new
-from codec2_eq.vectors.reader import VectorWriter
+from codec2_eq.vectors.writer import VectorWriter
 
 
 class OutputError(Codec2EqError):
@@ -273,7 +272,7 @@ class _WriterSink(_TreeSink):
 
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         with self._telling():
-            self._writer.write(replace(frames, vectors=vectors))
+            self._writer.write(vectors, frames)
 
     def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
         with self._telling():

@@ -47,7 +47,9 @@ def read_archive(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]
         meta = json.loads(str(arrays.pop("meta")[0]))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, IndexError) as error:
         raise NoArchive(str(error)) from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, Codec2EqError):
+            raise
         raise NoArchive(str(error)) from error
     if not isinstance(meta, dict):
         raise NoArchive("meta is no object")
@@ -64,8 +66,11 @@ def _require_small(name: str, n_bytes: int) -> None:
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(member) as handle:
         try:
-            return np.concatenate(
-                list(npy.array_blocks(handle, member.filename, MOST_BYTES, text=True))
-            )
+            array = npy.ArrayReader(handle, member.filename)
+            if array.dtype.kind == "U":
+                return np.array([array.text(MOST_BYTES)])
+            if array.dtype.kind not in "fiub" or array.n_bytes > MOST_BYTES:
+                raise NoArchive(f"{member.filename} is of {array.shape} {array.dtype}")
+            return np.concatenate(list(array.blocks(MOST_BYTES)))
         except Codec2EqError as error:
             raise NoArchive(str(error)) from error

@@ -32,13 +32,12 @@ def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
     format : of vectors whose suffix does not tell
     Raises Codec2EqError if the file cannot be read or is none of the kinds.
     """
-    if is_pipe(path):
+    if os.fspath(path) == "-" or is_pipe(path):
         with _spooled(path) as name:
             try:
                 return _describe(name, format)
             except Codec2EqError as error:
-                told = str(error).replace(name, display_name(path))
-                raise Codec2EqError(told) from error
+                raise error.of(display_name(path)) from error
     return _describe(os.fspath(path), format)
 
 
@@ -132,18 +131,15 @@ def _describe_network(name: str) -> Facts:
 
 
 def _describe_vectors(name: str, format: str | None) -> Facts:
-    from codec2_eq.vectors.reader import stream_records
+    from codec2_eq.vectors.reader import VectorReader
 
     n_frames, total, squares = 0, np.zeros(K), 0.0
     low, high, mean_off = np.inf, -np.inf, 0.0
-    once: Facts = {}
-    for block in stream_records(name, format=format):
-        for key in ("frame_ms", "model"):
-            if getattr(block, key) is not None:
-                once[key] = getattr(block, key)
-        if not len(block):
-            continue
-        rows = block.vectors.astype(np.float64)
+    reader = VectorReader(name, format=format)
+    told = {"frame_ms": reader.frame_ms, "model": reader.model}
+    once = {key: value for key, value in told.items() if value is not None}
+    for record in reader:
+        rows = record.vectors.astype(np.float64)
         row_means = rows.mean(axis=1)
         n_frames += len(rows)
         total += rows.sum(axis=0)

@@ -38,9 +38,11 @@ from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten
 from codec2_eq.stream700c.frames import (
     HEADER_BYTES,
+    TELLING_BYTES,
     cut_stream,
     header_length,
     pack_frames,
+    require_packed,
 )
 from codec2_eq.stream700c.level import LevelGains, level_correction_db, nearest_steps
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics
@@ -301,6 +303,7 @@ class StreamDecoder:
         self._header = header
         self._name = name
         self._held = b""
+        self._start = b""  # of the frames, to see whether they are any
         self._begun = header is False
         self.has_header = False
 
@@ -315,6 +318,10 @@ class StreamDecoder:
             held = held[n_header:]
             self.has_header = n_header > 0
             self._begun = True
+        if len(self._start) < TELLING_BYTES:
+            self._start += held[len(self._held) if self._start else 0 :][:TELLING_BYTES]
+            if len(self._start) >= TELLING_BYTES:
+                require_packed(self._start[:TELLING_BYTES], self._name)
         whole = len(held) - len(held) % BYTES_PER_FRAME
         self._held = held[whole:]
         return self._decoder.decode(held[:whole])
@@ -331,6 +338,8 @@ class StreamDecoder:
                     "bytes; get the file again"
                 )
             self._begun = True
+        if len(self._start) < TELLING_BYTES:
+            require_packed(self._start, self._name)
         return len(self._held)
 
 

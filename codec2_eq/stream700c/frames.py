@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, open_input
+from codec2_eq.files import PathLike, display_name, open_input, read_bytes
 from codec2_eq.libcodec2 import BYTES_PER_FRAME
 from codec2_eq.stream700c.level import energy_levels_db
 
 HEADER_BYTES = 7
+TELLING_BYTES = 112
+"""So many bytes tell whether a stream holds frames or single bits."""
+
+_BITS_PER_FRAME = 28
+_READ_BYTES = 1 << 20
 MODE_700C = 8
 """Mode in the header; codec2 CODEC2_MODE_700C."""
 
@@ -62,6 +67,29 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
     return HEADER_BYTES
 
 
+def require_packed(start: bytes, name: str) -> None:
+    """Raise Codec2EqError if the first bytes behind a header are bits or soft bits, not frames.
+
+    Those are what modems exchange; in frames the last 4 bits of 32 are 0.
+    """
+    values = set(start)
+    bits = np.frombuffer(start[: len(start) // 4 * 4], "<f4")
+    spare = np.frombuffer(start, np.uint8)[3 : len(start) // 4 * 4 : 4] & 15
+    if len(start) < _BITS_PER_FRAME or not spare.any():
+        return
+    if values <= {0, 1}:
+        kind, option = "one bit a byte", "--bitperchar"
+    elif ((bits == 1) | (bits == -1)).all():
+        kind, option = "one soft bit in 4 bytes", "--softdec"
+    elif len(start) >= TELLING_BYTES and np.mean(spare > 0) > 0.5:
+        kind, option = "one soft bit a byte, or no 700C frames at all", "--softdec or --bitperchar"
+    else:
+        return
+    raise Codec2EqError(
+        name, f"holds {kind}", f"encode without {option}, or decode it with c2dec 700C {option}"
+    )
+
+
 def cut_stream(name: str, left_over: int) -> Codec2EqError:
     """Return the error of a stream that ends within a frame."""
     return Codec2EqError(
@@ -94,24 +122,33 @@ def describe_stream(path: PathLike) -> dict[str, Any]:
     Raises Codec2EqError if it has no header of a 700C stream; a cut one is described.
     """
     name = display_name(path)
+    energy_counts = np.zeros(16, np.int64)
+    n_bytes = n_voiced = 0
     with open_input(path) as handle:
-        data = handle.read()
-    frames = data[header_length(data, required=True, name=name) :]
-    n_frames, left_over = divmod(len(frames), BYTES_PER_FRAME)
-    _, energies, pitch_codes = unpack_frames(frames[: n_frames * BYTES_PER_FRAME])
+        head = read_bytes(handle, name, HEADER_BYTES)
+        header_length(head, required=True, name=name)
+        while data := read_bytes(handle, name, _READ_BYTES):
+            if not n_bytes:
+                require_packed(data[:TELLING_BYTES], name)
+            whole = len(data) // BYTES_PER_FRAME * BYTES_PER_FRAME
+            _, energies, pitch_codes = unpack_frames(data[:whole])
+            energy_counts += np.bincount(energies, minlength=16)
+            n_voiced += int(np.count_nonzero(pitch_codes))
+            n_bytes += len(data)
+    n_frames, left_over = divmod(n_bytes, BYTES_PER_FRAME)
     facts = {
         "kind": "Codec 2 stream",
         "mode": "700C",
-        "version": f"{data[3]}.{data[4]}",
+        "version": f"{head[3]}.{head[4]}",
         "frames": n_frames,
         "duration_s": n_frames * FRAME_MS / 1000,
     }
     if left_over:
         facts["cut_bytes"] = left_over  # of a last frame of BYTES_PER_FRAME
     if n_frames:
-        levels_db = energy_levels_db()[energies]
-        facts["voiced_percent"] = 100 * float(np.mean(pitch_codes > 0))
+        levels_db = energy_levels_db()[energy_counts > 0]
+        facts["voiced_percent"] = 100 * n_voiced / n_frames
         facts["lowest_energy_db"] = float(levels_db.min())
         facts["highest_energy_db"] = float(levels_db.max())
-        facts["top_step_percent"] = 100 * float(np.mean(energies == 15))
+        facts["top_step_percent"] = 100 * float(energy_counts[15]) / n_frames
     return facts

@@ -5,13 +5,14 @@ numpy.load and numpy.save want the whole array, a seek, and the length beforehan
 read as its bytes arrive, and written column by column while its length is still unknown.
 
 The format, version 1.0 and up: magic, version, length of the header, header as a Python dictionary,
-rows.
+rows. What a header tells is checked before anything is read or made room for.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
+import math
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Any
@@ -20,93 +21,139 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import read_error, write_error
+from codec2_eq.files import read_bytes, write_error
 
-_MAGIC = b"\x93NUMPY"
+MAGIC = b"\x93NUMPY"
+
 _HEADER_BYTES = 128
+_MOST_HEADER_BYTES = 10_000  # as NumPy has it
 _SPOOL_BYTES = 1 << 20  # what a temporary file keeps in memory before it goes to the disk
+_MOST_COLUMN_BYTES = 256 << 20  # an array in Fortran's order must be in memory to be transposed
+_MOST_TEXT_BYTES = 4096
+
+_FIELDS = {
+    "descr": re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[?biufcmMOSUV]\d{0,9})['"]"""),
+    "order": re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)\b"""),
+    "shape": re.compile(
+        r"""['"]shape['"]\s*:\s*\(\s*((?:\d{1,19}L?\s*,\s*)*(?:\d{1,19}L?)?)\s*\)"""
+    ),
+}
 
 
-def array_blocks(
-    handle: IO[bytes], name: str, block_rows: int, *, text: bool = False
-) -> Iterator[NDArray[Any]]:
-    """Yield the rows of an array in blocks of block_rows, one at least; a scalar as one row.
+class ArrayReader:
+    """An array whose rows are read as they arrive.
 
-    name : of the file, for errors
-    text : whether strings are allowed besides numbers
-    Raises Codec2EqError if it is no .npy array, cut, goes on after its end, or of another type.
+    dtype : of its values;  shape : (rows, ...), of a scalar (1,)
+
+    handle, name : where it begins, and the name of the file for errors
+    Raises Codec2EqError if no .npy array of numbers begins there.
     """
-    dtype, columns_first, shape = _read_header(handle, name, "fiub" + "U" * text)
-    shape = shape or (1,)
-    row_items = int(np.prod(shape[1:], dtype=np.int64))
-    n_rows = shape[0]
-    # In Fortran's order the rows are complete only with the last column.
-    step = n_rows if columns_first else block_rows
-    for first in range(0, max(1, n_rows), max(1, step)):
-        rows = min(step, n_rows - first)
-        data = _read_exactly(handle, name, rows * row_items * dtype.itemsize)
-        block = np.frombuffer(data, dtype)
-        yield block.reshape((rows, *shape[1:]), order="F" if columns_first else "C")
-    # To the very end, where a zip archive checks its sum.
-    if _read(handle, name, 1):
-        raise Codec2EqError(f"{name}: goes on after its array; is it of another format?")
+
+    def __init__(self, handle: IO[bytes], name: str) -> None:
+        self._handle = handle
+        self._name = name
+        self.dtype, self._columns_first, self.shape = _read_header(handle, name)
+
+    def blocks(self, block_rows: int) -> Iterator[NDArray[Any]]:
+        """Yield the rows in blocks of block_rows, one block at least.
+
+        Raises Codec2EqError if the array is cut, or the file goes on after its end.
+        """
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        n_rows = self.shape[0]
+        # In Fortran's order the rows are complete only with the last column.
+        step = n_rows if self._columns_first else block_rows
+        if self._columns_first and n_rows * row_bytes > _MOST_COLUMN_BYTES:
+            raise Codec2EqError(
+                self._name,
+                f"holds an array of {n_rows * row_bytes} bytes in Fortran's order, at most "
+                f"{_MOST_COLUMN_BYTES} can be turned",
+                "save it in C's order (numpy.ascontiguousarray)",
+            )
+        if not row_bytes:
+            step = n_rows
+        for first in range(0, max(1, n_rows), max(1, step)):
+            rows = min(step, n_rows - first)
+            data = _read_exactly(self._handle, self._name, rows * row_bytes)
+            block = np.frombuffer(data, self.dtype)
+            order: Any = "F" if self._columns_first else "C"
+            yield block.reshape((rows, *self.shape[1:]), order=order)
+        # To the very end, where a zip archive checks its sum.
+        if read_bytes(self._handle, self._name, 1):
+            raise Codec2EqError(
+                self._name, "goes on after its array", "is it cut from another, or of another kind?"
+            )
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all rows."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def text(self, most_bytes: int = _MOST_TEXT_BYTES) -> str:
+        """Return the only value as text, be it a string or a number, of at most_bytes.
+
+        Raises Codec2EqError if there are more, or it is no text.
+        """
+        if self.shape != (1,) or self.dtype.itemsize > most_bytes:
+            raise Codec2EqError(
+                self._name, f"holds no single text, but {self.shape} of {self.dtype}"
+            )
+        data = _read_exactly(self._handle, self._name, self.dtype.itemsize)
+        if self.dtype.kind != "U":
+            return str(np.frombuffer(data, self.dtype)[0])
+        big = self.dtype.str.startswith(">")
+        try:
+            return data.decode("utf-32-be" if big else "utf-32-le").rstrip("\0")
+        except UnicodeDecodeError as error:
+            raise Codec2EqError(self._name, "holds a text that is damaged") from error
 
 
-def _read_header(
-    handle: IO[bytes], name: str, kinds: str
-) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+def _read_header(handle: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     """Return type, whether columns come first, and shape; refuse Python objects."""
-    head = _read(handle, name, 8)
-    if head[:6] != _MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
-        raise Codec2EqError(f"{name}: not a .npy array; is it cut, or of another format?")
+    head = read_bytes(handle, name, 8)
+    if head[:6] != MAGIC or len(head) < 8 or head[6] not in (1, 2, 3):
+        raise Codec2EqError(name, "not a .npy array", "is it cut, or of another format?")
     width = 2 if head[6] == 1 else 4
     length = int.from_bytes(_read_exactly(handle, name, width), "little")
-    if length > 65536:
-        raise Codec2EqError(f"{name}: its .npy header has {length} bytes: damaged; make it again")
+    if length > _MOST_HEADER_BYTES:
+        raise Codec2EqError(name, f"its .npy header has {length} bytes: damaged", "make it again")
     text = _read_exactly(handle, name, length).decode("latin1")
+    found = {field: pattern.search(text) for field, pattern in _FIELDS.items()}
     try:
-        fields = ast.literal_eval(text.strip())
-        dtype, columns_first = np.dtype(fields["descr"]), bool(fields["fortran_order"])
-        shape = tuple(int(size) for size in fields["shape"])
-        if any(size < 0 for size in shape):
-            raise ValueError(f"shape {shape}")
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
-        raise Codec2EqError(f"{name}: its .npy header is damaged; make it again") from error
+        descr, order, shape = (match[1] for match in found.values() if match is not None)
+        dtype = np.dtype(descr)
+    except (TypeError, ValueError) as error:
+        raise Codec2EqError(name, "its .npy header is damaged", "make it again") from error
     if dtype.hasobject:
         raise Codec2EqError(
-            f"{name}: holds pickled Python objects, which may run any code and are not read; "
-            "save plain floats"
+            name,
+            "holds pickled Python objects, which may run any code and are not read",
+            "save plain floats",
         )
-    if dtype.kind not in kinds:
-        raise Codec2EqError(f"{name}: holds values of type {dtype}, numbers expected")
-    return dtype, columns_first, shape
-
-
-def _read(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
-    """Return the next n_bytes, fewer at the end."""
-    try:
-        return handle.read(n_bytes)
-    except OSError as error:
-        raise read_error(name, error) from error
-    except (OverflowError, MemoryError):  # a damaged header tells of more than can be
-        return b""
+    sizes = tuple(int(size.rstrip("L ")) for size in shape.split(",") if size.strip())
+    if len(sizes) > 32 or math.prod(size for size in sizes if size) * dtype.itemsize >= 1 << 63:
+        raise Codec2EqError(name, f"its .npy header tells of the shape {sizes}", "make it again")
+    return dtype, order == "True", sizes or (1,)
 
 
 def _read_exactly(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
-    data = _read(handle, name, n_bytes)
+    data = read_bytes(handle, name, n_bytes)
     if len(data) < n_bytes:
         raise Codec2EqError(
-            f"{name}: ends before its array does ({n_bytes - len(data)} bytes are missing); "
-            "make or fetch it again"
+            name,
+            f"ends before its array does ({n_bytes - len(data)} bytes are missing)",
+            "make or fetch it again",
         )
     return data
 
 
-def spool(handle: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
-    """Copy a pipe to a temporary file, which `files` closes, for formats that need to seek."""
+def spool(handle: IO[bytes], name: str, files: contextlib.ExitStack, head: bytes) -> IO[bytes]:
+    """Copy a pipe, of which `head` was read, to a temporary file, which `files` closes."""
     copy = files.enter_context(temporary_file())
-    while data := _read(handle, name, _SPOOL_BYTES):
+    data = head
+    while data:
         _store(copy, data)
+        data = read_bytes(handle, name, _SPOOL_BYTES)
     copy.seek(0)
     return copy
 
@@ -152,7 +199,7 @@ class Column:
         )
         length = _HEADER_BYTES - 10
         padded = text.ljust(length - 1).encode("latin1") + b"\n"
-        return _MAGIC + b"\x01\x00" + struct.pack("<H", length) + padded
+        return MAGIC + b"\x01\x00" + struct.pack("<H", length) + padded
 
     def copy_to(self, out: IO[bytes]) -> None:
         """Write header and rows."""

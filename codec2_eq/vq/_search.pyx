@@ -24,6 +24,10 @@ FILLER = np.float32(1e18)
 """Band value of the entries that fill up a last group: its square is over any error allowed."""
 
 
+MOST_ROOM = 1 << 26
+"""Values of all survivors together: 256 MB."""
+
+
 def group_entries(codebook):
     """Lay out a codebook for the search.
 
@@ -46,16 +50,19 @@ def search(const float[:, ::1] vectors, codebooks, grouped, int survivors, *, bi
     """
     cdef int n_stages = len(codebooks), k = vectors.shape[1], s
     cdef int64_t n = vectors.shape[0]
+    cdef size_t room = <size_t>(survivors if survivors > 0 else 0)
+    if not 1 <= room <= MOST_ROOM // max(k, n_stages, 1):
+        raise ValueError(f"{survivors} survivors of {k} bands and {n_stages} stages")
     indexes = np.zeros((n, n_stages), dtype=np.int32)
     if n == 0:
         return indexes
     cdef int32_t[:, ::1] out = indexes
     cdef const float[:, ::1] plain_view
     cdef const float[:, :, ::1] grouped_view
-    cdef float[::1] work = np.empty(2 * survivors * k, dtype=np.float32)
-    cdef int32_t[::1] paths = np.zeros(2 * survivors * n_stages, dtype=np.int32)
+    cdef float[::1] work = np.empty(2 * room * k, dtype=np.float32)
+    cdef int32_t[::1] paths = np.zeros(2 * room * n_stages, dtype=np.int32)
     cdef stage *stages = <stage *>malloc(n_stages * sizeof(stage))
-    cdef survivor *best = <survivor *>malloc(survivors * sizeof(survivor))
+    cdef survivor *best = <survivor *>malloc(room * sizeof(survivor))
     try:
         if stages == NULL or best == NULL:
             raise MemoryError

@@ -4,21 +4,25 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import atomic_output, read_error
+from codec2_eq.files import atomic_output, open_input, read_bytes
 from codec2_eq.records import MOST_DB
 from codec2_eq.vectors import npy
 
 SEARCHABLE_DB = 1e3 * MOST_DB
 """Most that a band may be in a search: float32 holds the squares of many times that."""
+
+MOST_ENTRIES = 1 << 20
+"""Entries of a stage: at 20 bits a codebook is longer than any speech to train it on."""
 
 Floats = NDArray[np.float32]
 
@@ -55,14 +59,17 @@ def load_codebooks(
 def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
     """Load one stage, (size, n_bands) float32, from a headerless ``.f32`` or a ``.npy`` file."""
     name = os.fspath(path)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise read_error(name, error) from error
+    limit = 8 * n_bands * MOST_ENTRIES
+    with open_input(path) as handle:
+        data = read_bytes(handle, name, limit + 1)
     if not data:
-        raise Codec2EqError(f"{name}: empty, a codebook needs at least one entry; train it again")
+        raise Codec2EqError(name, "empty, a codebook needs at least one entry", "train it again")
+    if len(data) > limit:
+        raise Codec2EqError(
+            name, f"has over {limit} bytes, more than {MOST_ENTRIES} entries", "is it a codebook?"
+        )
     if name.endswith(".npy"):
-        codebook = np.concatenate(list(npy.array_blocks(io.BytesIO(data), name, len(data))))
+        codebook = _from_npy(data, name)
     elif len(data) % (4 * n_bands):
         raise Codec2EqError(
             f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
@@ -77,6 +84,15 @@ def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
             "train it on vectors of that size"
         )
     return codebook
+
+
+def _from_npy(data: bytes, name: str) -> NDArray[Any]:
+    array = npy.ArrayReader(io.BytesIO(data), name)
+    if array.dtype.kind not in "fiub":
+        raise Codec2EqError(name, f"holds values of type {array.dtype}, numbers expected")
+    if len(array.shape) > 2 or math.prod(array.shape) * array.dtype.itemsize > len(data):
+        raise Codec2EqError(name, f"its header tells of the shape {array.shape}", "make it again")
+    return np.concatenate(list(array.blocks(MOST_ENTRIES)))
 
 
 def save_codebook(path: str | os.PathLike[str], codebook: Floats, *, force: bool = False) -> None:

@@ -8,6 +8,7 @@ those of ``c2enc 700C`` and ``vq_mbest``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,9 @@ SURVIVORS = 5
 MEAN_TOLERANCE_DB = 1e-4
 """A smaller mean is the rounding of one that was removed before: removing it again would move
 the vector by no more than noise, but could tip an index from one of two equally near entries."""
+
+MOST_SURVIVORS = 4096
+"""Survivors beyond some tens change nothing; so many fit any codebook that is searched."""
 
 Ints = NDArray[np.int32]
 
@@ -64,8 +68,8 @@ class Quantiser:
         widths = [c.shape[1] for c in self.codebooks]
         if widths != [self.n_bands] * len(widths):
             raise Codec2EqError(f"codebooks of {widths} bands: all stages need the same number")
-        if survivors < 1:
-            raise Codec2EqError(f"survivors {survivors}: at least 1 is needed")
+        if not 1 <= survivors <= MOST_SURVIVORS:
+            raise Codec2EqError(f"survivors {survivors}: from 1 to {MOST_SURVIVORS} are possible")
         self.survivors = survivors
         self.start, self.end = start, self.n_bands if end is None else end
         if not 0 <= self.start < self.end <= self.n_bands:
@@ -73,6 +77,8 @@ class Quantiser:
                 f"bands {self.start} to {self.end - 1}: expected a range within "
                 f"0 to {self.n_bands - 1}, both included"
             )
+        # Before the last stage there are no more sums than entries to add.
+        self._kept = min(survivors, math.prod(len(c) for c in self.codebooks[:-1]))
         self._searched = [np.ascontiguousarray(c[:, self.start : self.end]) for c in self.codebooks]
         self._grouped = [group_entries(c) for c in self._searched]
 
@@ -80,7 +86,7 @@ class Quantiser:
         """Return the index of each stage's entry, (n, n_stages) int32, for (n, n_bands) shapes."""
         shapes = _check_vectors(shapes, self.n_bands)
         searched = np.ascontiguousarray(shapes[:, self.start : self.end])
-        return search(searched, self._searched, self._grouped, self.survivors)
+        return search(searched, self._searched, self._grouped, self._kept)
 
     def lookup(self, indexes: Ints) -> Floats:
         """Return the sums of the entries that `indexes` (n, n_stages) name, (n, n_bands) dB."""

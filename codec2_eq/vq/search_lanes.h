@@ -97,8 +97,8 @@ static void NAME(mbest)(const float *x, int64_t n, int k, const struct stage *st
                         struct survivor *list, int32_t *paths)
 {
     for (int64_t row = 0; row < n; row++, x += k, indexes += n_stages) {
-        float *residual = work, *next_residual = work + survivors * k;
-        int32_t *path = paths, *next_path = paths + survivors * n_stages;
+        float *residual = work, *next_residual = work + (size_t)survivors * k;
+        int32_t *path = paths, *next_path = paths + (size_t)survivors * n_stages;
         int parents = 1;
         memcpy(residual, x, (size_t)k * sizeof *x);
         for (int s = 0; s < n_stages - 1; s++) {
@@ -106,17 +106,17 @@ static void NAME(mbest)(const float *x, int64_t n, int k, const struct stage *st
             for (int i = 0; i < survivors; i++)
                 list[i] = (struct survivor){MAX_ERROR, 0, 0};
             for (int p = 0; p < parents; p++)
-                count = NAME(keep_best)(&stages[s], residual + p * k, k, p, list, count,
+                count = NAME(keep_best)(&stages[s], residual + (size_t)p * k, k, p, list, count,
                                         survivors);
             parents = count > 0 ? count : 1;
             for (int p = 0; p < parents; p++) {
-                const float *from = residual + list[p].parent * k;
+                const float *from = residual + (size_t)list[p].parent * k;
                 const float *entry = stages[s].plain + (size_t)list[p].entry * k;
                 for (int i = 0; i < k; i++)
-                    next_residual[p * k + i] = from[i] - entry[i];
-                memcpy(next_path + p * n_stages, path + list[p].parent * n_stages,
+                    next_residual[(size_t)p * k + i] = from[i] - entry[i];
+                memcpy(next_path + (size_t)p * n_stages, path + (size_t)list[p].parent * n_stages,
                        (size_t)s * sizeof *path);
-                next_path[p * n_stages + s] = list[p].entry;
+                next_path[(size_t)p * n_stages + s] = list[p].entry;
             }
             float *swap_residual = residual;
             residual = next_residual;
@@ -127,11 +127,11 @@ static void NAME(mbest)(const float *x, int64_t n, int k, const struct stage *st
         }
         struct survivor best = {MAX_ERROR, 0, 0};
         for (int p = 0; p < parents; p++) {
-            struct survivor found = NAME(nearest)(&stages[n_stages - 1], residual + p * k, k, p);
+            struct survivor found = NAME(nearest)(&stages[n_stages - 1], residual + (size_t)p * k, k, p);
             if (found.error < best.error)
                 best = found;
         }
-        memcpy(indexes, path + best.parent * n_stages, (size_t)(n_stages - 1) * sizeof *path);
+        memcpy(indexes, path + (size_t)best.parent * n_stages, (size_t)(n_stages - 1) * sizeof *path);
         indexes[n_stages - 1] = best.entry;
     }
 }

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import K, first_bad_row
-from codec2_eq.vectors.reader import read_vectors, stream_records, vector_format
+from codec2_eq.vectors.reader import VectorReader, read_vectors
+from codec2_eq.vectors.record import vector_format
 from codec2_eq.vq._assignment import add_assigned
 from codec2_eq.vq.codebooks import Floats
 from codec2_eq.vq.quantiser import Quantiser, zero_mean
@@ -298,9 +299,9 @@ def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     does, but for values that are not finite, which training finds.
     """
     chosen = vector_format(path, format)
-    if is_pipe(path) or chosen in ("npz", "mlfeat"):
+    if os.fspath(path) == "-" or is_pipe(path) or chosen in ("npz", "mlfeat"):
         return read_vectors(path, format=chosen)
-    next(stream_records(path, format=chosen))  # checks what can be told without reading it all
+    VectorReader(path, format=chosen).close()  # checks what can be told without reading it all
     if os.path.getsize(path) == 0:
         return np.empty((0, K), dtype=np.float32)
     if chosen == "npy":
