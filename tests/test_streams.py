@@ -9,6 +9,7 @@ import pytest
 from codec2_eq import libcodec2
 from codec2_eq.bench import streams
 from codec2_eq.bench.heard import Heard, heard_error
+from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import as_pcm, load_speech
 from codec2_eq.bench.streams import HeardScores, Passages
@@ -103,12 +104,26 @@ def test_the_command_prints_writes_and_draws(samples_dir, tmp_path, capsys):
         (["--heard", "--change"], "--change: not allowed with argument --heard"),
         (["--heard", "--classic"], "--heard: not allowed with argument --classic"),
         (["--level", "auto"], "--level: only with --heard"),
+        (["--denoise"], "--denoise: only with --heard"),
     ],
 )
 def test_options_that_do_not_go_together(samples_dir, capsys, words, message):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(samples_dir), *words])
     assert message in capsys.readouterr().err
+
+
+def test_noise_reduction_is_heard(recording):
+    """Less error in hiss, and never the same as without."""
+    pytest.importorskip("pyrnnoise")
+    hiss = Noise("white", 5)
+    heard = [
+        streams.run([recording], [], streams.load_encoders([]), noise=hiss, reduce_noise=reduced)
+        .of("c2enc", ["none"])
+        .all.total
+        for reduced in (False, True)
+    ]
+    assert heard[1] < 0.9 * heard[0]
 
 
 def test_nothing_measured():

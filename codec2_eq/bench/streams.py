@@ -135,11 +135,13 @@ def run(
     report: Callable[[str], object] = lambda line: None,
     *,
     noise: Noise | None = None,
+    reduce_noise: bool = False,
 ) -> HeardScores:
     """Measure all encoders on all recordings, each 12 s from a cold start.
 
     shapings : filters; unshaped speech is always measured too
     noise : added to what is encoded
+    reduce_noise : whether `Denoiser` stands before the encoders, after noise and filter
     Raises Codec2EqError if there is nothing to measure.
     """
     scores = HeardScores()
@@ -148,13 +150,23 @@ def run(
         report(f"{recording.speaker} {recording.name}")
         noisy = recording.samples if noise is None else noise(recording.samples)
         for shaping in shapings:
-            for encoder, passages in hear(recording.samples, shaping(noisy), encoders).items():
+            shaped = denoised(shaping(noisy)) if reduce_noise else shaping(noisy)
+            for encoder, passages in hear(recording.samples, shaped, encoders).items():
                 key = (encoder, shaping.name, recording.speaker)
                 before = scores.heard.get(key)
                 scores.heard[key] = passages if before is None else before + passages
     if not scores.heard:
         raise Codec2EqError("nothing to measure; give recordings")
     return scores
+
+
+def denoised(samples: Floats) -> NDArray[np.float32]:
+    """A recording (n,) at 8 kHz, in the scale of int16, after noise reduction."""
+    from codec2_eq.audiofilter.denoise import Denoiser
+
+    denoiser = Denoiser(RATE_HZ)
+    parts = denoiser.process(samples[:, None]), denoiser.flush()
+    return np.concatenate(parts)[:, 0]
 
 
 def with_unshaped(shapings: Sequence[Shaping]) -> list[Shaping]:

@@ -80,6 +80,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --heard and --words: level of all models' streams (default: that of `encode`)",
     )
     parser.add_argument(
+        "--denoise",
+        action="store_true",
+        help="with --heard: noise reduction before the encoders, as `filter --denoise` has it",
+    )
+    parser.add_argument(
         "--change",
         action="store_true",
         help="have 12 s of another speaker and filter come before each segment: how soon a change "
@@ -112,6 +117,8 @@ def run(args: argparse.Namespace) -> None:
                 args.refuse(f"argument --{name}: not allowed with argument --{other}")
     if args.level and not (args.heard or args.words):
         args.refuse("argument --level: only with --heard or --words")
+    if args.denoise and not args.heard:
+        args.refuse("argument --denoise: only with --heard")
     if args.transcripts and not args.words:
         args.refuse("argument --transcripts: only with --words")
     if args.picture and args.picture in ("-", args.json, args.csv):
@@ -123,6 +130,8 @@ def run(args: argparse.Namespace) -> None:
             require_writable(path, force=args.force)
     if not args.classic:
         require_extra("evaluate", "report", "scipy", *["matplotlib"] * bool(args.picture))
+    if args.denoise:
+        require_extra("evaluate --denoise", "denoise", "pyrnnoise")
     if args.words:
         require_extra("evaluate --words", "words", "pocketsphinx")
     runs = {"classic": _run_classic, "words": _run_words, "heard": _run_heard}
@@ -157,7 +166,9 @@ def _run_heard(args: argparse.Namespace) -> None:
     shapings, recordings = _shapings(args), _recordings(args)
     found = {}
     for title, noise in _conditions(args).items():
-        found[title] = streams.run(recordings, shapings, encoders, _tell, noise=noise)
+        found[title] = streams.run(
+            recordings, shapings, encoders, _tell, noise=noise, reduce_noise=args.denoise
+        )
         _print_tables(args, title, found[title], tables.heard_table, tables.heard_detail_table)
     _write_figures(args, lambda: _by_condition(found))
     if args.picture:
