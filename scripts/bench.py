@@ -29,7 +29,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from codec2_eq import analysis
-from codec2_eq.equalisers.equaliser import load_equaliser, model_names
+from codec2_eq.equalisers.equaliser import load_equaliser, load_trained, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor, extract
 
@@ -203,6 +203,10 @@ def equalisers(samples: NDArray[np.int16], runs: int) -> Table:
     jobs = {"extraction": partial(of_call, partial(extract, samples))}
     for name in model_names():
         jobs[name] = partial(of_call, partial(load_equaliser(name), vectors))
+    step: Any = load_trained("channel_eq").layers[0]
+    for title, wide in (("widest", True), ("baseline", False)):
+        run = partial(step.compiled.run, vectors, step.initial_state(), wide=wide)
+        jobs[f"channel_eq, its step alone, {title} vectors"] = partial(of_call, run)
     costs = interleaved(jobs, runs)
     whole = costs.pop("extraction").cpu_s
     table = Table("Equalisers", ("model", "us a frame", "share of the extraction"))

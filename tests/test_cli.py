@@ -493,6 +493,20 @@ def test_long_work_draws_a_bar_and_short_work_none(tmp_path, speech):
     assert code == 0 and "%|" not in shown
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_of_steps_lets_lines_through(monkeypatch, capfd, terminal):
+    monkeypatch.setattr("codec2_eq.messages.shows_progress", lambda: terminal)
+    with progress.StepBar() as bar:
+        bar.tell("resuming")
+        bar.step(3, 8)
+        bar.tell("an epoch")
+        bar.step(8, 8)
+    shown = capfd.readouterr().err
+    assert ("3/8, " in shown and " left" in shown) == terminal
+    lines = [line.rpartition("\r")[2] for line in shown.split("\n")]
+    assert lines[:2] == ["resuming", "an epoch"]
+
+
 def test_warnings_go_to_stderr_under_our_name(tmp_path, speech, wav):
     cut = tmp_path / "cut.wav"
     cut.write_bytes(wav.read_bytes()[:20_000])

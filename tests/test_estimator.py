@@ -73,8 +73,8 @@ def test_wide_vectors_give_the_same_bits(layer, hidden):
         own[f"bias{i}"] = rng.normal(0, 0.05, columns).astype(np.float32)
     layer = dataclasses.replace(layer, **own)
     rows, state = vectors(100), layer.initial_state()
-    wide, after_wide = layer._compiled.run(rows, state)
-    narrow, after_narrow = layer._compiled.run(rows, state, wide=False)
+    wide, after_wide = layer.compiled.run(rows, state)
+    narrow, after_narrow = layer.compiled.run(rows, state, wide=False)
     np.testing.assert_array_equal(wide, narrow)
     for name in state:
         np.testing.assert_array_equal(after_wide[name], after_narrow[name])
@@ -111,4 +111,4 @@ def test_extreme_input_stays_finite(layer):
 
 def test_other_bands_are_refused(layer):
     with pytest.raises(ValueError, match="vectors of 19 bands, expected 20"):
-        layer._compiled.run(np.zeros((2, 19), np.float32), layer.initial_state())
+        layer.compiled.run(np.zeros((2, 19), np.float32), layer.initial_state())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.training import channel_eq, data
+from codec2_eq.training.loop import Watch
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,13 @@ TINY = channel_eq.Settings(hidden=(6, 5), epochs=2, steps=2, batch=3, patience=2
 def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path):
     lines: list[str] = []
     network = channel_eq.train(
-        tmp_path, recordings, cases, seed=3, settings=TINY, command="this", report=lines.append
+        tmp_path,
+        recordings,
+        cases,
+        seed=3,
+        settings=TINY,
+        command="this",
+        watch=Watch(lines.append),
     )
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     for suffix in (".npz", ".json", ".keras", "_loss.png", "_convergence.png"):
@@ -203,6 +211,33 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
 
 
 @pytest.mark.train
+def test_steps_and_measures_are_told(recordings, cases, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    steps: list[tuple[int, int]] = []
+    lines: list[str] = []
+    logs = tmp_path / "logs"
+    watch = Watch(lines.append, lambda *step: steps.append(step), logs)
+    channel_eq.train(tmp_path, recordings, cases, settings=TINY, watch=watch)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    events = EventAccumulator(str(logs / "validation"))
+    events.Reload()
+    for name in ("canonical_error", "shape_error", "D"):
+        told = [line.split(f"{name} ")[1].split()[0] for line in lines]
+        written = [float(make_ndarray(e.tensor_proto)) for e in events.Tensors(f"epoch_{name}")]
+        assert [f"{value:.2f}" for value in written] == told
+
+
+def test_tensorboard_that_is_missing_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    watch = Watch(tensorboard=tmp_path / "logs")
+    with pytest.raises(Codec2EqError, match=r"--tensorboard: needs tensorboard.*\[tensorboard\]"):
+        channel_eq.train_on_speech(tmp_path, tmp_path / "none", tmp_path / "none", watch=watch)
+
+
+@pytest.mark.train
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp_path):
     def stop(line: str) -> None:
         if line.startswith("epoch   2"):
@@ -212,7 +247,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
     whole = channel_eq.train(tmp_path / "whole", recordings, cases, settings=settings)
     folder = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        channel_eq.train(folder, recordings, cases, settings=settings, report=stop)
+        channel_eq.train(folder, recordings, cases, settings=settings, watch=Watch(stop))
     assert [path.name for path in folder.iterdir()] == ["channel_eq_seed1.checkpoint"]
     for other in (dataclasses.replace(settings, epochs=4), dataclasses.replace(settings, ema=0.5)):
         with pytest.raises(Codec2EqError, match="other settings or other speech"):
@@ -220,7 +255,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
     with pytest.raises(Codec2EqError, match="other settings or other speech"):
         channel_eq.train(folder, recordings[1:], cases, settings=settings)
     lines: list[str] = []
-    resumed = channel_eq.train(folder, recordings, cases, settings=settings, report=lines.append)
+    resumed = channel_eq.train(
+        folder, recordings, cases, settings=settings, watch=Watch(lines.append)
+    )
     assert lines[0] == "resuming after epoch 2"
     assert [line.split()[1] for line in lines[1:]] == ["3/3"]
     assert resumed.sha256 == whole.sha256

@@ -28,6 +28,37 @@ def with_bar(records: Iterable[Any], path: str, *, raw: bool = False) -> Iterato
             bar.update(len(record) * record.frame_ms / 3.6e6)
 
 
+class StepBar:
+    """A bar of steps with the time left, if a terminal shows it; lines go above it."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> StepBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, done: int, most: int) -> None:
+        """Show how many steps are done, of how many at most."""
+        if self._bar is None:
+            if not messages.shows_progress():
+                return
+            from tqdm import tqdm
+
+            layout = "{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left"
+            self._bar = tqdm(total=most, initial=done, bar_format=layout, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def tell(self, line: str) -> None:
+        """Print a line as `messages.tell` does."""
+        if self._bar is not None:
+            self._bar.clear()
+        messages.tell(line)
+
+
 def _duration_s(path: str, raw: bool) -> float | None:
     from codec2_eq.audio.stream import audio_duration
     from codec2_eq.errors import Codec2EqError

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from codec2_eq import messages
 from codec2_eq.commands import options
+from codec2_eq.commands.progress import StepBar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
@@ -40,9 +42,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser)
+    from codec2_eq.training import mean_removal
+
+    _add_common(parser, mean_removal.train)
     parser.add_argument(
-        "--epochs", type=options.count, metavar="N", help="passes over the data (default: 240)"
+        "--epochs",
+        type=options.count,
+        default=mean_removal.EPOCHS,
+        metavar="N",
+        help="passes over the data (default: %(default)s)",
     )
     parser.add_argument(
         "--speech",
@@ -54,9 +62,16 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser)
+    from codec2_eq.training import channel_eq
+
+    _add_common(parser, channel_eq.train)
+    settings = channel_eq.Settings()
     parser.add_argument(
-        "--epochs", type=options.count, metavar="N", help="most epochs of 250 batches (default: 24)"
+        "--epochs",
+        type=options.count,
+        default=settings.epochs,
+        metavar="N",
+        help=f"most epochs of {settings.steps} batches (default: %(default)s)",
     )
     parser.add_argument(
         "--speech",
@@ -70,7 +85,9 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where features are kept for the next training (default: %(default)s)",
     )
-    parser.add_argument("--tensorboard", metavar="DIR", help="write logs for TensorBoard")
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
+    )
     parser.set_defaults(train=_train_channel_eq)
 
 
@@ -79,25 +96,26 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 
     from codec2_eq.training import channel_eq
 
-    settings = channel_eq.Settings(**({"epochs": args.epochs} if args.epochs else {}))
     folder = _folder(args)
-    command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {settings.epochs}"]
+    command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {args.epochs}"]
     if args.speech != SPEECH:
         command.append(f"--speech {args.speech}")
-    network = channel_eq.train_on_speech(
-        folder,
-        Path(args.speech),
-        Path(args.cache),
-        seed=args.seed,
-        settings=settings,
-        command=" ".join(command),
-        tensorboard=Path(args.tensorboard) if args.tensorboard else None,
-        force=args.force,
-        report=_tell,
-    )
+    with StepBar() as bar:
+        network = channel_eq.train_on_speech(
+            folder,
+            Path(args.speech),
+            Path(args.cache),
+            seed=args.seed,
+            settings=channel_eq.Settings(epochs=args.epochs),
+            command=" ".join(command),
+            watch=channel_eq.Watch(
+                bar.tell, bar.step, Path(args.tensorboard) if args.tensorboard else None
+            ),
+            force=args.force,
+        )
     for name, value in network.card["figures"].items():
         print(f"{name:44} {value}")
-    _tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
+    messages.tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -116,8 +134,8 @@ def _folder(args: argparse.Namespace) -> Path:
     return clone / "models"
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that every training has."""
+def _add_common(parser: argparse.ArgumentParser, train: Callable[..., object]) -> None:
+    """Options that every training has; `train` is the function, which has the defaults."""
     parser.add_argument(
         "-o",
         "--output",
@@ -129,34 +147,30 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=options.natural,
-        default=1,
+        default=options.defaults_of(train)["seed"],
         metavar="N",
         help="start of all random numbers; the same gives the same figures (default: %(default)s)",
     )
 
 
 def _train_mean_removal(args: argparse.Namespace) -> None:
-
     from codec2_eq.training import mean_removal
 
     folder = _folder(args)
-    epochs = args.epochs or mean_removal.EPOCHS
-    command = ["codec2-eq train mean_removal", f"--seed {args.seed}", f"--epochs {epochs}"]
+    command = ["codec2-eq train mean_removal", f"--seed {args.seed}", f"--epochs {args.epochs}"]
     if args.speech:
         command.append("--speech " + " ".join(args.speech))
-    network = mean_removal.train(
-        folder,
-        seed=args.seed,
-        epochs=epochs,
-        speech=mean_removal.read_speech(args.speech or mean_removal.sample_files()),
-        command=" ".join(command),
-        force=args.force,
-        report=_tell,
-    )
+    with StepBar() as bar:
+        network = mean_removal.train(
+            folder,
+            seed=args.seed,
+            epochs=args.epochs,
+            speech=mean_removal.read_speech(args.speech or mean_removal.sample_files()),
+            command=" ".join(command),
+            force=args.force,
+            report=bar.tell,
+            step=bar.step,
+        )
     for name, value in network.card["figures"].items():
         print(f"{name:44} {value}")
-    _tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
-
-
-def _tell(line: str) -> None:
-    messages.tell(line)
+    messages.tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")

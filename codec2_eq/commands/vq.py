@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
+from codec2_eq.codec2 import STAGE_SHAPE, K
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
+    from codec2_eq.vq.train import train_codebooks
+
+    defaults = options.defaults_of(train_codebooks)
     parser.add_argument(
         "input",
         nargs="+",
@@ -38,31 +42,31 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes",
         type=_sizes,
-        default=[512, 512],
+        default=",".join([str(STAGE_SHAPE[0])] * 2),
         metavar="N,N",
-        help="entries of each stage (default: 512,512, as 700C has)",
+        help="entries of each stage (default: %(default)s, as 700C has)",
     )
     parser.add_argument(
         "--seed",
         type=options.natural,
-        default=0,
+        default=defaults["seed"],
         metavar="N",
         help="of the start (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations",
         type=options.count,
-        default=20,
+        default=defaults["iterations"],
         metavar="N",
         help="passes over all vectors for each stage (default: %(default)s)",
     )
     parser.add_argument(
         "--survivors",
         type=options.count,
-        default=1,
+        default=defaults["survivors"],
         metavar="N",
         help="train each stage on what an m-best search with N survivors leaves, slower and "
-        "better for a search with as many (default: 1, on what the nearest entries leave)",
+        "better for a search with as many (default: %(default)s, on what the nearest entry leaves)",
     )
     parser.add_argument(
         "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
@@ -71,6 +75,8 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_quantise(parser: argparse.ArgumentParser) -> None:
+    from codec2_eq.vq import SURVIVORS
+
     options.add_input(parser, "vectors: .f32, .npy or .npz")
     options.add_output(parser, "quantised vectors, their means removed")
     options.add_format(parser)
@@ -83,12 +89,18 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--survivors",
         type=options.count,
-        default=5,
+        default=SURVIVORS,
         metavar="N",
         help="sums kept from stage to stage (default: %(default)s, as 700C)",
     )
-    parser.add_argument("--st", type=int, default=0, metavar="K", help="first band searched (0)")
-    parser.add_argument("--en", type=int, default=19, metavar="K", help="last band searched (19)")
+    for option, which, band in (("--st", "first", 0), ("--en", "last", K - 1)):
+        parser.add_argument(
+            option,
+            type=int,
+            default=band,
+            metavar="K",
+            help=f"{which} band searched (default: %(default)s)",
+        )
     parser.add_argument(
         "--indexes",
         metavar="FILE",

@@ -92,10 +92,11 @@ class RecursiveEstimator(Layer):
 
     def forward(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """As `Layer.forward`."""
-        return self._compiled.run(x, state)
+        return self.compiled.run(x, state)
 
     @functools.cached_property
-    def _compiled(self) -> Estimator:
+    def compiled(self) -> Estimator:
+        """The weights, laid out for the compiled step."""
         return Estimator(
             self.reference,
             self.start,
@@ -113,4 +114,4 @@ class RecursiveEstimator(Layer):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_compiled"}
+        return {name: value for name, value in vars(self).items() if name != "compiled"}

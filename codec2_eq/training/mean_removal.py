@@ -95,12 +95,14 @@ def train(
     command: str = "",
     force: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    step: Callable[[int, int], None] = lambda done, most: None,
 ) -> Network:
     """Train, judge on held-out vectors and on speech, and write model, card and pictures.
 
     folder : where ``mean_removal.*`` and ``mean_removal_*.png`` go. speech : what to judge on
     besides random vectors; never trained on. command : told on the card. report : is given
-    the lines of progress. The same seed gives the same weights.
+    the lines of progress, step : the epochs done and their number. The same seed gives the same
+    weights.
     Raises Codec2EqError if an output exists and `force` is false, or TensorFlow is missing.
     """
     drawn = [p for p in PICTURES if p != "speech" or speech is not None]
@@ -111,7 +113,7 @@ def train(
     rng = np.random.default_rng(seed)
     seen = random_vectors(TRAIN_VECTORS, rng)
     held_out = random_vectors(HELD_OUT_VECTORS, rng)
-    model, history = _fit(keras, seen, held_out, seed, epochs, report)
+    model, history = _fit(keras, seen, held_out, seed, epochs, report, step)
     judged = {"random vectors": held_out}
     if speech is not None:
         judged["speech"] = (speech.vectors, remove_mean(speech.vectors)[1])
@@ -136,6 +138,7 @@ def _fit(
     seed: int,
     epochs: int,
     report: Callable[[str], None],
+    step: Callable[[int, int], None],
 ) -> tuple[Any, dict[str, list[float]]]:
     keras.utils.set_random_seed(seed)
     layer = keras.layers.Dense(K, name=NAME)
@@ -147,6 +150,7 @@ def _fit(
     )
 
     def tell(epoch: int, logs: dict[str, float]) -> None:
+        step(epoch + 1, epochs)
         # each of the first, where the figures fall fast, then every tenth
         if epoch < 10 or (epoch + 1) % 10 == 0 or epoch + 1 == epochs:
             report(
