@@ -256,3 +256,8 @@ def test_help_does_not_load_numpy():
     )
     assert "extract" in done.stdout
     assert "numpy" not in done.stderr.split()
+
+
+def test_manual_pages_are_made_before_anything_is_compiled():
+    loaded = loaded_by("from codec2_eq import cli; cli.whole_parser()")
+    assert "codec2_eq.commands.vq" in loaded and "numpy" not in loaded

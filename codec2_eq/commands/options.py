@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP_MS
 from codec2_eq.equalisers.names import DEFAULT_MODEL
@@ -150,11 +150,6 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processor cores to use (default: all, here %(default)s)",
     )
-
-
-def defaults_of(function: Callable[..., object]) -> dict[str, Any]:
-    """Return the defaults of a function's keyword-only arguments, by name."""
-    return getattr(function, "__kwdefaults__", None) or {}
 
 
 class _Stdout(argparse.Action):

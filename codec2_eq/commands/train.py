@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from codec2_eq import messages
 from codec2_eq.commands import options
 from codec2_eq.commands.progress import StepBar
+from codec2_eq.training.settings import MEAN_REMOVAL_EPOCHS, SEED, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
@@ -42,13 +42,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
-    from codec2_eq.training import mean_removal
-
-    _add_common(parser, mean_removal.train)
+    _add_common(parser)
     parser.add_argument(
         "--epochs",
         type=options.count,
-        default=mean_removal.EPOCHS,
+        default=MEAN_REMOVAL_EPOCHS,
         metavar="N",
         help="passes over the data (default: %(default)s)",
     )
@@ -62,10 +60,8 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
-    from codec2_eq.training import channel_eq
-
-    _add_common(parser, channel_eq.train)
-    settings = channel_eq.Settings()
+    _add_common(parser)
+    settings = Settings()
     parser.add_argument(
         "--epochs",
         type=options.count,
@@ -106,7 +102,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
             Path(args.speech),
             Path(args.cache),
             seed=args.seed,
-            settings=channel_eq.Settings(epochs=args.epochs),
+            settings=Settings(epochs=args.epochs),
             command=" ".join(command),
             watch=channel_eq.Watch(
                 bar.tell, bar.step, Path(args.tensorboard) if args.tensorboard else None
@@ -134,8 +130,8 @@ def _folder(args: argparse.Namespace) -> Path:
     return clone / "models"
 
 
-def _add_common(parser: argparse.ArgumentParser, train: Callable[..., object]) -> None:
-    """Options that every training has; `train` is the function, which has the defaults."""
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that every training has."""
     parser.add_argument(
         "-o",
         "--output",
@@ -147,7 +143,7 @@ def _add_common(parser: argparse.ArgumentParser, train: Callable[..., object]) -
     parser.add_argument(
         "--seed",
         type=options.natural,
-        default=options.defaults_of(train)["seed"],
+        default=SEED,
         metavar="N",
         help="start of all random numbers; the same gives the same figures (default: %(default)s)",
     )

@@ -8,8 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
-from codec2_eq.codec2 import STAGE_SHAPE, K
+from codec2_eq.codec2 import FRAME_MS, STAGE_SHAPE, K
 from codec2_eq.commands import options
+from codec2_eq.vq import ITERATIONS, SEED, SURVIVORS, TRAINING_SURVIVORS
 
 if TYPE_CHECKING:
     from codec2_eq.vq import VqStatistics
@@ -25,9 +26,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
-    from codec2_eq.vq.train import train_codebooks
-
-    defaults = options.defaults_of(train_codebooks)
     parser.add_argument(
         "input",
         nargs="+",
@@ -49,21 +47,21 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=options.natural,
-        default=defaults["seed"],
+        default=SEED,
         metavar="N",
         help="of the start (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations",
         type=options.count,
-        default=defaults["iterations"],
+        default=ITERATIONS,
         metavar="N",
         help="passes over all vectors for each stage (default: %(default)s)",
     )
     parser.add_argument(
         "--survivors",
         type=options.count,
-        default=defaults["survivors"],
+        default=TRAINING_SURVIVORS,
         metavar="N",
         help="train each stage on what an m-best search with N survivors leaves, slower and "
         "better for a search with as many (default: %(default)s, on what the nearest entry leaves)",
@@ -75,8 +73,6 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_quantise(parser: argparse.ArgumentParser) -> None:
-    from codec2_eq.vq import SURVIVORS
-
     options.add_input(parser, "vectors: .f32, .npy or .npz")
     options.add_output(parser, "quantised vectors, their means removed")
     options.add_format(parser)
@@ -187,7 +183,7 @@ def _quantise(args: argparse.Namespace) -> None:
             format=args.format,
             force=args.force,
             model=reader.model or "none",
-            frame_ms=reader.frame_ms or 40,
+            frame_ms=reader.frame_ms or FRAME_MS,
             freqs_hz=reader.freqs_hz,
         ) as writer,
         IndexWriter(args.indexes, force=args.force) as indexes_out,

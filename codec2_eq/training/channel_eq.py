@@ -27,7 +27,8 @@ from codec2_eq.errors import Codec2EqError, require_extra
 from codec2_eq.files import require_writable
 from codec2_eq.training import card, data
 from codec2_eq.training.judging import NAME, PICTURES, draw, figures
-from codec2_eq.training.loop import Settings, Watch, fit
+from codec2_eq.training.loop import Watch, fit
+from codec2_eq.training.settings import SEED, Settings
 
 LEAST_FRAMES = 150  # of a recording that is trained on: half a segment
 LEAST_ACTIVE = 80
@@ -38,7 +39,7 @@ def train(
     recordings: Sequence[data.Recording],
     cases: Sequence[Case],
     *,
-    seed: int = 1,
+    seed: int = SEED,
     settings: Settings | None = None,
     classic: Mapping[str, np.ndarray] | None = None,
     command: str = "",

@@ -27,6 +27,7 @@ from codec2_eq.bench.speech import Analyse, analyse, find_speech, manifest_rows,
 from codec2_eq.codec2 import RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
+from codec2_eq.training.settings import Draws
 
 RECORDING_S = 96.0  # one reference curve each: long enough to know it, short enough to be one room
 SHORTEST_RECORDING_S = 8.0
@@ -234,25 +235,6 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
         raise Codec2EqError(
             f"{path}: no features to train on ({error}); remove it to have them made again"
         ) from error
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How the items of a batch are drawn; probabilities unless another unit is told.
-
-    canonical : flat speech that is to stay as it is. twin : from a twin, not the plain recording.
-    noise : a noise floor, added in dB. change : another speaker and channel takes over midway.
-    prelude : noise alone comes before the speech. smooth_db, tilt_db : largest spread of the random
-    smooth curve, and largest tilt in dB/octave, of the channels added in dB.
-    """
-
-    canonical: float = 0.2
-    twin: float = 0.55
-    noise: float = 0.15
-    change: float = 0.06
-    prelude: float = 0.04
-    smooth_db: float = 9.0
-    tilt_db: float = 11.0
 
 
 FLOOR_DB = 50.0  # below the frame's peak the analysis lets no band fall; codec2 newamp1

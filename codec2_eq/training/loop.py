@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The training loop of `channel_eq`: settings, loss, batches, and what a training depends on."""
+"""The training loop of `channel_eq`: loss, batches, and what a training depends on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +18,7 @@ from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.training import data
 from codec2_eq.training.judging import NAME, judge
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on, besides the speech.
-
-    hidden : sizes of the hidden layers; the widest within 10,000 multiply-adds a frame.
-    steps : batches an epoch. fv_weight : of the part of the error that wanders, beside the whole.
-    trim_weight : of the squared trims, without which they shrink the speech; trim_gain : of the
-    trims after training, for the same reason. ema : of the weights over steps; their average is
-    judged and kept. patience : epochs without a better one, after which it ends.
-    """
-
-    hidden: tuple[int, int] = (72, 62)
-    epochs: int = 24
-    steps: int = 250
-    batch: int = 64
-    learning_rate: float = 3e-3
-    fv_weight: float = 1.0
-    trim_weight: float = 0.15
-    trim_gain: float = 0.67
-    ema: float = 0.99
-    patience: int = 8
-    draws: data.Draws = field(default_factory=data.Draws)
+from codec2_eq.training.settings import Settings
 
 
 @dataclass(frozen=True)

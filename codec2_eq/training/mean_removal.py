@@ -21,6 +21,7 @@ from codec2_eq.equalisers.keras_import import from_keras, import_keras
 from codec2_eq.equalisers.network import Network
 from codec2_eq.records import K, remove_mean
 from codec2_eq.training import card
+from codec2_eq.training.settings import MEAN_REMOVAL_EPOCHS, SEED
 
 NAME = "mean_removal"
 
@@ -30,7 +31,6 @@ OFFSET_DB = (-20.0, 60.0)  # levels of frames of speech, from pauses to shouts, 
 TRAIN_VECTORS = 4096
 HELD_OUT_VECTORS = 4096
 BATCH = 64
-EPOCHS = 240
 
 # The inputs are dB, tens of them, all of one sign: the steepest direction of the squared error
 # is the offset, with a curvature of 2 E[offset^2], and a step beyond 2 / curvature diverges
@@ -89,8 +89,8 @@ def errors(network: Network, vectors: np.ndarray, shapes: np.ndarray) -> tuple[n
 def train(
     folder: Path,
     *,
-    seed: int = 1,
-    epochs: int = EPOCHS,
+    seed: int = SEED,
+    epochs: int = MEAN_REMOVAL_EPOCHS,
     speech: Speech | None = None,
     command: str = "",
     force: bool = False,

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import remove_mean
+from codec2_eq.vq import SURVIVORS
 from codec2_eq.vq._search import group_entries, search
 from codec2_eq.vq.codebooks import SEARCHABLE_DB, Floats, check_codebook, first_beyond, peak
-
-SURVIVORS = 5
-"""Sums kept from stage to stage; codec2 NEWAMP1_VQ_MBEST_DEPTH."""
 
 MEAN_TOLERANCE_DB = 1e-4
 """A smaller mean is the rounding of one that was removed before: removing it again would move

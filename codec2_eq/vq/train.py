@@ -16,11 +16,11 @@ from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import K, first_bad_row
 from codec2_eq.vectors.reader import VectorReader, read_vectors
 from codec2_eq.vectors.record import vector_format
+from codec2_eq.vq import ITERATIONS, SEED, TRAINING_SURVIVORS
 from codec2_eq.vq._assignment import add_assigned
 from codec2_eq.vq.codebooks import Floats
 from codec2_eq.vq.quantiser import Quantiser, zero_mean
 
-ITERATIONS = 20
 OUTLIERS_DB = (1.0, 2.0, 3.0)
 """Root mean square errors of a vector over its bands that are counted as outliers [dB]."""
 
@@ -59,9 +59,9 @@ def train_codebooks(
     vectors: Floats | Sequence[Floats],
     sizes: Sequence[int],
     *,
-    seed: int = 0,
+    seed: int = SEED,
     iterations: int = ITERATIONS,
-    survivors: int = 1,
+    survivors: int = TRAINING_SURVIVORS,
     sample: int | None = None,
     progress: Callable[[Iteration], None] | None = None,
     names: Sequence[str] = (),
