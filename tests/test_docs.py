@@ -85,6 +85,9 @@ def world(tmp_path, sample_files):
     (tmp_path / ".speech" / "manifest.jsonl").write_text(lines)
     for name in ("train.txt", "all.txt"):
         (tmp_path / name).write_text("recordings\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wav.scp").write_text("first speech.wav\nsecond recording.wav\n")
+    (tmp_path / "train.jsonl").write_text(json.dumps({"audio_filepath": "speech.wav"}) + "\n")
     (tmp_path / ".speech/my_recordings").rename(tmp_path / "my_recordings")
     (tmp_path / "my_filters.txt").write_text("boom\n")
     shutil.copy(ROOT / "models" / "mean_removal.npz", tmp_path / "my_network.npz")
