@@ -18,7 +18,7 @@ demo: $(VENV)/ready
 	@echo "Equalised rate-K vectors, frames x 20 float32, are in $(OUT)/espeak_male_1.f32"
 
 test: $(VENV)/ready-for-tests speech
-	CODEC2_EQ_SPEECH=$(abspath $(SPEECH)) $(BIN)/python -m pytest --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
+	CODEC2_EQ_SPEECH=$(abspath $(SPEECH)) $(BIN)/python -m pytest -q -n auto --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
 
 quick: $(VENV)/ready-for-quick-tests
 	CODEC2_EQ_SPEECH=none $(BIN)/python -m pytest -q -n auto -m "not oracle and not train and not slow and not network"
