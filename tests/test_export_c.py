@@ -162,7 +162,7 @@ def test_it_says_what_it_is(tmp_path, capfd):
         assert sha256 in text
     assert "malloc" not in source
     told = capfd.readouterr().err
-    assert "9,902 multiply-adds a frame" in told
+    assert "9,902 multiply-adds per frame" in told
     assert "state 244 bytes" in told
     assert "weights 40,628 bytes" in told
     assert main(["export", "channel_eq", "--c", str(tmp_path / "c")]) == 1

@@ -437,7 +437,7 @@ def test_a_page_has_only_so_much_sound(tmp_path, long_wav, monkeypatch, capsys):
     assert cli.main([*words, "--seconds", "1"]) == 0
     page = Page(out.read_text())
     assert len(page.all("audio")) == 2 and len(page.all("img")) == 4
-    assert "1 come without sound" in capsys.readouterr().err
+    assert "1 have no sound" in capsys.readouterr().err
     assert [p for p in page.all("p") if p["text"].startswith("Left out: this page")]
 
 

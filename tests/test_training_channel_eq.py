@@ -325,7 +325,7 @@ def test_an_installed_package_is_not_written_into(monkeypatch, capsys):
     for network in ("channel_eq", "mean_removal"):
         with pytest.raises(SystemExit):
             main(["train", network])
-        assert "-o DIR is needed where the package is installed" in capsys.readouterr().err
+        assert "-o DIR is required when the package is installed" in capsys.readouterr().err
 
 
 def test_speech_that_is_missing_is_told_before_the_work(tmp_path, monkeypatch):

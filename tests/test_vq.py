@@ -433,9 +433,9 @@ def test_indexes_are_shown_on_a_terminal(capsysbinary, monkeypatch):
 @pytest.mark.parametrize(
     "output, indexes, message",
     [
-        ("-", "-", "both are stdout"),
-        ("-", "/dev/stdout", "both are stdout"),
-        ("a.f32", "./a.f32", "both are a.f32"),
+        ("-", "-", "are both stdout"),
+        ("-", "/dev/stdout", "are both stdout"),
+        ("a.f32", "./a.f32", "are both a.f32"),
     ],
 )
 def test_vectors_and_indexes_need_two_places(

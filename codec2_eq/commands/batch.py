@@ -14,7 +14,7 @@ from codec2_eq import messages
 from codec2_eq.commands import options
 
 MOST_REASONS = 10
-"""Reasons of failures that the summary on the screen lists; the manifest has them all."""
+"""Number of failure reasons in the summary; the manifest has them all."""
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -28,29 +28,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="IN",
-        help="audio files, folders that are searched for them, or @LIST, a file of these, "
-        "one a line",
+        help="audio files, folders to search for them, or @LIST, a file that lists these, "
+        "one per line",
     )
     parser.add_argument(
         "--scp",
         action="append",
         default=[],
         metavar="FILE",
-        help="recordings by Kaldi's wav.scp: ID PATH on each line, without pipes",
+        help="recordings listed in Kaldi's wav.scp: ID PATH on each line, no pipes",
     )
     parser.add_argument(
         "--manifest",
         action="append",
         default=[],
         metavar="FILE",
-        help="recordings by JSON lines: NeMo's manifests, or Lhotse's recordings.jsonl[.gz]",
+        help="recordings listed in JSON lines: NeMo manifests, or Lhotse's recordings.jsonl[.gz]",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the corpus")
     parser.add_argument(
         "-f",
         "--force",
         action="store_true",
-        help="make the corpus anew; without, a further run does what is missing",
+        help="rebuild the corpus; otherwise a further run completes it",
     )
     options.add_model(parser)
     options.add_frame_ms(parser)
@@ -61,13 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--speakers",
         metavar="FILE|folder",
         help="with --passes 2, learn from all recordings of a speaker: FILE has lines "
-        "`utterance-or-path speaker`, as Kaldi's utt2spk; folder: each folder is one",
+        "`utterance-or-path speaker`, like Kaldi's utt2spk; folder: one speaker per folder",
     )
     parser.add_argument(
         "--layout",
         choices=("tree", "shards", "kaldi", "webdataset"),
         default="tree",
-        help="tree: a vector file for each recording, as the folders are; shards: few large .f32 "
+        help="tree: one vector file per recording, in the same folders; shards: few large .f32 "
         "files, for very many recordings; kaldi: archives and feats.scp; webdataset: tars "
         "(default: %(default)s)",
     )
@@ -75,27 +75,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--with",
         dest="extras",
         choices=("records",),
-        help="records: keep level, pitch and voicing beside the vectors in layout shards",
+        help="records: also save level, pitch and voicing, next to the shards",
     )
     parser.add_argument(
         "--format",
         choices=("f32", "npy", "npz"),
         default="f32",
-        help="of the files in layout tree (default: %(default)s)",
+        help="format of the files in layout tree (default: %(default)s)",
     )
     parser.add_argument(
         "--check-content",
         action="store_true",
-        help="compare what recordings and outputs hold, not only their sizes and times",
+        help="compare the contents of recordings and outputs, not only their sizes and times",
     )
     options.add_jobs(parser)
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler"
+        "--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler"
     )
     parser.add_argument(
         "--summary",
         metavar="FILE",
-        help="write hours, speed and failures as JSON, each run anew; - is stdout",
+        help="write hours, speed and failures of this run as JSON; - is stdout",
     )
 
 
@@ -151,7 +151,7 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
 
 
 class _Display:
-    """Failures as they come, and on a terminal a bar."""
+    """Report failures as they occur, with a progress bar on a terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -165,7 +165,7 @@ class _Display:
             self._bar.close()
 
     def show(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         if self._bar is None and messages.shows_progress():
             self._bar = _start_bar(progress)
         for path, reason in progress.new_failures:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq completions: what a shell needs to complete commands and options."""
+"""codec2-eq completions: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _name_files(parser: argparse.ArgumentParser) -> None:
-    """Have arguments that are named as files and folders completed as such."""
+    """Complete file and folder arguments as such."""
     import shtab
 
     for action in parser._actions:

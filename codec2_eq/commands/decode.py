@@ -12,16 +12,16 @@ from codec2_eq.commands import options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_input(parser, "700C stream; .c2 has a header, any other may have none")
+    options.add_input(parser, "700C stream; a .c2 file has a header, others may have none")
     options.add_output(parser, "speech at 8 kHz: .wav, or raw 16-bit samples")
     parser.add_argument(
         "--codebook",
         default="700c",
         metavar="A.f32,B.f32",
-        help="the two stages that the stream was encoded with, as c2dec --loadcb",
+        help="the two codebook stages used by the encoder, as with c2dec --loadcb",
     )
     parser.add_argument(
-        "--partial", action="store_true", help="decode what is whole of a stream that is cut"
+        "--partial", action="store_true", help="decode the complete frames of a truncated stream"
     )
 
 

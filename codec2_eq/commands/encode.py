@@ -20,7 +20,7 @@ MEAN_ONLY = ("mean", "mean_removal")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_input(parser, "speech: audio of any rate from 8 kHz")
+    options.add_input(parser, "speech: audio at any rate from 8 kHz")
     options.add_output(parser, "700C stream, with a header if the name ends in .c2")
     options.add_audio(parser)
     options.add_model(parser, default=ENCODER_MODEL)
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--codebook",
         default="700c",
         metavar="A.f32,B.f32",
-        help="two stages of 512 entries in place of Codec 2's own, as c2enc --loadcb",
+        help="two stages of 512 entries instead of Codec 2's own, as with c2enc --loadcb",
     )
     options.add_jobs(parser)
     options.add_passes(parser)

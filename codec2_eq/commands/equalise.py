@@ -21,12 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--frame-ms",
         type=int,
         choices=FRAME_MS_CHOICES,
-        help="time between two vectors (default: what the file tells, else 40)",
+        help="time between vectors (default: from the file, else 40)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Equalise block by block, at the frame interval that the file tells, or 40 ms."""
+    """Equalise block by block, at the file's frame interval, or 40 ms."""
     from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.errors import Codec2EqError
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         raise Codec2EqError(
             reader.name,
             f"its vectors are {reader.frame_ms} ms apart, not {args.frame_ms}",
-            "leave out --frame-ms",
+            "omit --frame-ms",
         )
     frame_ms = args.frame_ms or reader.frame_ms or FRAME_MS
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq evaluate: distortions per model and shaping, over a corpus."""
+"""codec2-eq evaluate: quality by model and filter, over a corpus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="IN",
-        help="recordings, folders of one speaker each, or what scripts/fetch_speech.py fetched",
+        help="recordings, folders of one speaker each, or the speech of scripts/fetch_speech.py",
     )
     parser.add_argument(
         "-m",
@@ -31,53 +31,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="MODEL",
         dest="models",
-        help=f"equaliser, as often as wanted (default: {', '.join(MODELS)}); also kalman-cmn; "
+        help=f"equaliser, may be repeated (default: {', '.join(MODELS)}); also kalman-cmn; "
         "NAME:2 hears each segment twice",
     )
     parser.add_argument(
         "--shapes",
         metavar="FILE",
-        help="filters, one name or impulse response a line (default: the standard ones)",
+        help="filters, one name or impulse response per line (default: the standard ones)",
     )
     parser.add_argument(
         "--noise",
         type=_levels,
         default=[],
         metavar="DB,...",
-        help="again with the noise of a car, babble and white noise, so many dB below the speech",
+        help="repeat with car, babble and white noise, each this many dB below the speech",
     )
     parser.add_argument(
         "--use",
         default="validate",
         metavar="USE",
-        help="entries to take of a manifest.jsonl (default: %(default)s)",
+        help="entries of manifest.jsonl to use (default: %(default)s)",
     )
     parser.add_argument(
         "--classic",
         action="store_true",
-        help="the classic table instead: each file unshaped, D and shape error, samples x models",
+        help="print the classic table instead: D and shape error of each file, unshaped, by model",
     )
     parser.add_argument(
         "--heard",
         action="store_true",
-        help="what is heard of 700C streams instead: H, its level and shape parts, of c2enc, "
+        help="measure 700C streams instead: H, with its level and shape parts, of c2enc, "
         "c2enc --eq and `encode` with each model",
     )
     parser.add_argument(
         "--words",
         action="store_true",
-        help="word error rates of decoded 700C streams instead, by a small recogniser of English",
+        help="measure word error rates of decoded 700C streams instead, with an English recogniser",
     )
     parser.add_argument(
         "--transcripts",
         metavar="FILE",
-        help="with --words: what is said, lines of a path or an id and the text (default: the "
-        "texts in the manifest.jsonl)",
+        help="with --words: transcripts, a path or id and the text on each line (default: the "
+        "texts in manifest.jsonl)",
     )
     parser.add_argument(
         "--level",
         choices=("keep", "auto"),
-        help="with --heard and --words: level of all models' streams (default: that of `encode`)",
+        help="with --heard and --words: --level of `encode` (default: as `encode` chooses)",
     )
     parser.add_argument(
         "--denoise",
@@ -87,25 +87,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--change",
         action="store_true",
-        help="have 12 s of another speaker and filter come before each segment: how soon a change "
-        "is learnt",
+        help="precede each segment with 12 s of another speaker and filter, to measure how fast "
+        "a change is learnt",
     )
     parser.add_argument(
         "--by",
         choices=("shaping", "speaker"),
         action="append",
         default=[],
-        help="print errors by shaping or by speaker too",
+        help="also print errors by filter or by speaker",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
-    parser.add_argument("--csv", metavar="FILE", help="the same, a row for each group")
+    parser.add_argument("--csv", metavar="FILE", help="the same, one row per group")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
     parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table that was asked for."""
+    """Print the requested table."""
     from codec2_eq.errors import require_extra
     from codec2_eq.files import require_writable
 
@@ -195,7 +195,7 @@ def _run_words(args: argparse.Namespace) -> None:
 
 
 def _conditions(args: argparse.Namespace):
-    """Noises by their names; without noise always comes first."""
+    """Noises by name, starting with no noise."""
     from codec2_eq.bench.noise import noises
 
     return {QUIET: None, **{noise.name: noise for noise in noises(args.noise)}}
@@ -209,7 +209,7 @@ def _print_tables(args: argparse.Namespace, title: str, found, overall, detail) 
 
 
 def _by_condition(found):
-    """Figures by noise, or as they are where there was none."""
+    """Figures by noise, or plain ones without noise."""
     figures = {title: scores.as_json() for title, scores in found.items()}
     return figures if len(figures) > 1 else figures[QUIET]
 
@@ -237,7 +237,7 @@ def _run_classic(args: argparse.Namespace) -> None:
 
 
 def _methods(args: argparse.Namespace):
-    """Methods by name; none is always there, as the lower end of the scale."""
+    """Methods by name, always with `none` as the lower end of the scale."""
     from codec2_eq.bench.methods import load_method
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])

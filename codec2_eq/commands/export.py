@@ -17,7 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--c", metavar="DIR", help="write C99: MODEL.c and MODEL.h in this folder")
     kind.add_argument(
-        "--format", choices=("onnx", "litert"), help="write a graph that takes and gives the state"
+        "--format",
+        choices=("onnx", "litert"),
+        help="write a graph with the state as input and output",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the graph (default: MODEL.onnx or MODEL.tflite)"
@@ -27,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write what was asked for, and say how large it is."""
+    """Write the export and report its size."""
     import sys
     from pathlib import Path
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         paths = write_c(source, Path(args.c), force=args.force)
         print(
             f"wrote {', '.join(map(str, paths))}: weights {source.weight_bytes:,} bytes, state "
-            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds a frame",
+            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds per frame",
             file=sys.stderr,
         )
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq info: what a file of ours holds."""
+"""codec2-eq info: describe a file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="FILE",
-        help="vectors, network, codebook, .c2, audio, or the folder of a corpus",
+        help="vectors, network, codebook, .c2 stream, audio, or corpus folder",
     )
     options.add_format(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what there is to know, a fact a line."""
+    """Print the facts, one per line."""
     import json
 
     from codec2_eq.inspection.files import describe_file

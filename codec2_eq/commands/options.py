@@ -41,7 +41,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("f32", "npy", "npz", "mlfeat"),
         help="format of the vectors, if the suffix does not determine it (default on a pipe: f32); "
-        "mlfeat: the records of c2enc --mlfeat, whatever the suffix; written by extract only",
+        "mlfeat: records of c2enc --mlfeat, with any suffix; only extract writes them",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""codec2-eq report: a page to look at and listen to."""
+"""codec2-eq report: an HTML page with pictures and sound."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recordings; - is stdin")
-    options.add_output(parser, "the page, one HTML file that needs nothing else")
+    options.add_output(parser, "the page, a self-contained HTML file")
     parser.add_argument(
         "-m",
         "--model",
         action="append",
         metavar="MODEL",
         dest="models",
-        help="equaliser, as often as wanted: a name from `codec2-eq models`, or a .keras or .npz "
+        help="equaliser, may be repeated: a name from `codec2-eq models`, or a .keras or .npz "
         "file (default: none, 700c, cmn and the shipped networks)",
     )
     parser.add_argument(
@@ -67,8 +67,8 @@ def _tell(output: str, summary: Summary) -> None:
     )
     if summary.silent:
         messages.tell(
-            f"{summary.silent} come without sound, the page has enough: show fewer recordings, "
-            "models or seconds"
+            f"{summary.silent} have no sound, as the page is full; show fewer recordings, models "
+            "or seconds"
         )
     if summary.failures:
         messages.tell(f"{len(summary.failures)} failed, see the page")

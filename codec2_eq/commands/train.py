@@ -18,7 +18,7 @@ SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the networks that can be trained, each with its options."""
+    """Declare the trainable networks and their options."""
     networks = parser.add_subparsers(metavar="NETWORK", title="networks", required=True)
     _configure_mean_removal(
         networks.add_parser(
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_channel_eq(
         networks.add_parser(
             "channel_eq",
-            help="the recursive estimator that removes spectral shaping; some 20 minutes",
+            help="the recursive estimator that removes spectral shaping; about 20 minutes",
             description="Train the network that removes what microphones and filters do to speech.",
         )
     )
@@ -54,7 +54,7 @@ def _configure_mean_removal(parser: argparse.ArgumentParser) -> None:
         "--speech",
         nargs="+",
         metavar="FILE",
-        help="recordings to judge it on, not to train on (default: the samples, where there)",
+        help="recordings to evaluate on, not to train on (default: the samples, if present)",
     )
     parser.set_defaults(train=_train_mean_removal)
 
@@ -67,19 +67,19 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
         type=options.count,
         default=settings.epochs,
         metavar="N",
-        help=f"most epochs of {settings.steps} batches (default: %(default)s)",
+        help=f"maximum epochs of {settings.steps} batches (default: %(default)s)",
     )
     parser.add_argument(
         "--speech",
         default=SPEECH,
         metavar="DIR",
-        help="what scripts/fetch_speech.py fetched (default: %(default)s)",
+        help="the speech fetched by scripts/fetch_speech.py (default: %(default)s)",
     )
     parser.add_argument(
         "--cache",
         default=".cache",
         metavar="DIR",
-        help="where features are kept for the next training (default: %(default)s)",
+        help="cache of features for the next training (default: %(default)s)",
     )
     parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
@@ -115,7 +115,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 
 
 def _folder(args: argparse.Namespace) -> Path:
-    """Return the folder to write into: never that of an installed package."""
+    """Return the output folder: never inside an installed package."""
     from pathlib import Path
 
     from codec2_eq.equalisers.equaliser import clone_dir
@@ -125,13 +125,13 @@ def _folder(args: argparse.Namespace) -> Path:
     clone = clone_dir()
     if clone is None:
         return args.refuse(
-            "-o DIR is needed where the package is installed; name a folder of your own"
+            "-o DIR is required when the package is installed; name a folder of your own"
         )
     return clone / "models"
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that every training has."""
+    """Declare the options common to all networks."""
     parser.add_argument(
         "-o",
         "--output",
@@ -145,7 +145,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         type=options.natural,
         default=SEED,
         metavar="N",
-        help="start of all random numbers; the same gives the same figures (default: %(default)s)",
+        help="random seed; the same seed gives the same figures (default: %(default)s)",
     )
 
 

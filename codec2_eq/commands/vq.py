@@ -42,14 +42,14 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         type=_sizes,
         default=",".join([str(STAGE_SHAPE[0])] * 2),
         metavar="N,N",
-        help="entries of each stage (default: %(default)s, as 700C has)",
+        help="entries in each stage (default: %(default)s, as in 700C)",
     )
     parser.add_argument(
         "--seed",
         type=options.natural,
         default=SEED,
         metavar="N",
-        help="of the start (default: %(default)s)",
+        help="random seed (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations",
@@ -63,8 +63,8 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         type=options.count,
         default=TRAINING_SURVIVORS,
         metavar="N",
-        help="train each stage on what an m-best search with N survivors leaves, slower and "
-        "better for a search with as many (default: %(default)s, on what the nearest entry leaves)",
+        help="train each stage on the residuals of an m-best search with N survivors; slower, and "
+        "better for such a search (default: %(default)s, residuals of the nearest entries)",
     )
     parser.add_argument(
         "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
@@ -74,20 +74,20 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     options.add_input(parser, "vectors: .f32, .npy or .npz")
-    options.add_output(parser, "quantised vectors, their means removed")
+    options.add_output(parser, "quantised vectors, with means removed")
     options.add_format(parser)
     parser.add_argument(
         "--codebook",
         default="700c",
         metavar="700c|A.f32,B.f32",
-        help="the stages (default: Codec 2's own)",
+        help="codebook stages (default: Codec 2's own)",
     )
     parser.add_argument(
         "--survivors",
         type=options.count,
         default=SURVIVORS,
         metavar="N",
-        help="sums kept from stage to stage (default: %(default)s, as 700C)",
+        help="candidates kept from stage to stage (default: %(default)s, as in 700C)",
     )
     for option, which, band in (("--st", "first", 0), ("--en", "last", K - 1)):
         parser.add_argument(
@@ -100,12 +100,10 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--indexes",
         metavar="FILE",
-        help="write the index of each stage: one line a vector, or .npy (frames x stages, int32); "
-        "- is stdout",
+        help="write the indexes: one line per vector, or .npy (frames x stages, int32); - is "
+        "stdout",
     )
-    parser.add_argument(
-        "--usage", action="store_true", help="print how often each entry of each stage was used"
-    )
+    parser.add_argument("--usage", action="store_true", help="print how often each entry is used")
     parser.set_defaults(refuse=parser.error)
 
 
@@ -204,17 +202,17 @@ def _check_survivors(args: argparse.Namespace, most_entries: int) -> None:
 
 
 def _check_targets(args: argparse.Namespace) -> None:
-    """Refuse vectors and indexes in one stream or file, where each would spoil the other."""
+    """Refuse vectors and indexes in the same stream or file."""
     from codec2_eq.files import is_stdout
 
     if args.indexes is None:
         return
     standard = [is_stdout(args.output), is_stdout(args.indexes)]
     if all(standard):
-        args.refuse("-o and --indexes both are stdout; name a file for one of them")
+        args.refuse("-o and --indexes are both stdout; name a file for one of them")
     one, other = map(os.path.realpath, (args.output, args.indexes))
     if one == other != os.devnull and not any(standard):
-        args.refuse(f"-o and --indexes both are {args.output}; name two files")
+        args.refuse(f"-o and --indexes are both {args.output}; name two files")
 
 
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a file holds, told by its content: vectors, networks, codebooks, streams, audio."""
+"""Describe files by their content: vectors, networks, codebooks, streams, audio."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MAX_CODEBOOK_ENTRIES = 65536
 
 
 def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
-    """Return what there is to know of a file, by name of the fact; "kind" comes first.
+    """Return the facts about a file by name; "kind" comes first.
 
     path : `-` is stdin; a pipe is read to its end first
-    format : of vectors whose suffix does not tell
+    format : of vectors, if the suffix does not determine it
     Raises Codec2EqError if the file cannot be read or is none of the kinds.
     """
     if os.fspath(path) == "-" or is_pipe(path):
