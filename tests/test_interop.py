@@ -95,7 +95,8 @@ PACKAGES = {
 def require(package: str) -> None:
     """A package that is missing is a failure in CI, and elsewhere said."""
     if importlib.util.find_spec(package) is None:
-        message = f"{package} is missing: pip install '.[interop]'"
+        extra = "torch" if package in ("lhotse", "torch") else "interop"
+        message = f"{package} is missing: pip install '.[{extra}]'"
         if IN_CI:
             pytest.fail(message)
         pytest.skip(message)
