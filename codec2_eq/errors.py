@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that users meet, and how optional packages are asked for."""
+"""The one exception that users see, and the import of optional packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Codec2EqError(ValueError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Join what is there of the three."""
+        """Join the parts that are not empty."""
         head = ": ".join(part for part in (self.subject, self.problem) if part)
         return "; ".join(part for part in (head, self.remedy) if part)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Speech to rate-K vectors: the one place that joins audio and the compiled analysis."""
+"""Speech to rate-K vectors: the only module that joins audio and the compiled analysis."""
 
 from __future__ import annotations
 

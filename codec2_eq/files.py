@@ -55,12 +55,12 @@ def display_name(path: PathLike, *, standard: str = "stdin") -> str:
 
 
 def read_error(name: str, error: OSError) -> Codec2EqError:
-    """Tell an OSError of opening or reading `name` in one line."""
+    """Describe an OSError from opening or reading `name` in one line."""
     return _translate(name, error, _READ_REMEDIES)
 
 
 def write_error(name: str, error: OSError) -> Codec2EqError:
-    """Tell an OSError of opening or writing `name` in one line."""
+    """Describe an OSError from opening or writing `name` in one line."""
     return _translate(name, error, _WRITE_REMEDIES)
 
 
@@ -89,7 +89,7 @@ def read_bytes(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
 
 
 class OutputFile(io.FileIO):
-    """A binary output without a buffer, whose failures are told in one line.
+    """An unbuffered binary output whose failures are reported in one line.
 
     ``write`` writes all it is given. A broken pipe stays a BrokenPipeError: it is no error of ours
     and ends a program quietly.
@@ -157,7 +157,7 @@ def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
 def open_output(
     path: PathLike, *, force: bool = False, durable: bool = True
 ) -> Iterator[IO[bytes]]:
-    """Open a file or stdout (`-`) for binary writing; a file appears only when it is whole.
+    """Open a file or stdout (`-`) for binary writing; a file appears only once it is complete.
 
     Raises Codec2EqError as `atomic_output` does, and if stdout is a terminal.
     """

@@ -15,7 +15,7 @@ _verbosity = 0
 def show_on_stderr(prefix: str, *, verbosity: int = 0) -> None:
     """Print warnings, each with a prefix; logging itself is imported with the first of them.
 
-    verbosity : -1 for nothing but these, 1 for more than `tell` says
+    verbosity : -1 for warnings only, 1 for more than `tell` prints
     """
     global _prefix, _verbosity
     _prefix, _verbosity = prefix, verbosity

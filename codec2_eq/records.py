@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Frozen results of the analysis; shapes are checked once, when a record is made."""
+"""Immutable results of the analysis; shapes are checked once, when a record is made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RateK:
     wo : (n,) float32, fundamental in rad/sample at 8 kHz (Codec 2's Wo)
     n_harm : (n,) int32, number of harmonics (Codec 2's L)
     freqs_hz : (K,) float32, centres of the bands in Hz
-    frame_ms : time between two vectors: 10, 20 or 40 ms
+    frame_ms : time between vectors: 10, 20 or 40 ms
     harmonics_db : (n, MAX_HARMONICS) float32, amplitudes of the harmonics in dB before the floor
         that rate K has, 0 beyond n_harm; None if they were not asked for
 
@@ -51,7 +51,7 @@ class RateK:
     harmonics_db: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Check that all fields speak of the same frames."""
+        """Check that all fields have the same number of frames."""
         n_frames = len(self.vectors)
         if self.vectors.shape != (n_frames, K):
             raise ValueError(f"vectors of shape {self.vectors.shape}: expected (n_frames, {K})")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The curve that a filter has taken off, as a table or a picture."""
+"""The curve that a filter has removed, as a table or a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def require_curve_file(path: PathLike, *, force: bool = False) -> None:
 
 
 def write_curve(path: PathLike, curve_db: NDArray[Any], *, model: str, force: bool = False) -> None:
-    """Write what was taken off at each band, (20,) dB; the suffix chooses .csv, .json or .png.
+    """Write the curve removed at each band, (20,) dB; the suffix selects .csv, .json or .png.
 
     Raises Codec2EqError as `require_curve_file` does.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From rate-K frames to the gain that a filter is to have after each: what to take off, and when.
+"""From rate-K frames to the filter's gain after each: what to remove, and when.
 
 While nobody speaks nothing moves: neither the curve, which would chase the noise, nor the level.
 """
@@ -20,7 +20,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import K, RateK
 
 MOST_DB = 25.0
-"""Most that is taken off or added at a band."""
+"""Most that is removed or added at a band."""
 
 TARGET_DB = 41.5
 LEVEL_TOLERANCE_DB = 4.0
@@ -45,7 +45,7 @@ SILENCE_DB = 0.0
 """Mean of a frame of noise of a few quantisation steps; see `LevelControl`."""
 
 PEAK_FALL_DB = 0.02
-"""How much the loudest falls a frame while something sounds: one shout is forgotten in a minute."""
+"""Fall of the maximum per frame while something sounds: a shout is forgotten in a minute."""
 
 NOISE_SPAN = 32
 """Frames (1.3 s); the quietest is taken over one to two of them."""
@@ -65,7 +65,7 @@ class CurveFollower:
     """Follows the curve of an equaliser's stream, and the level, over one recording.
 
     equaliser : one whose stream has a curve;  level : "keep" or "auto"
-    curve_db : (K,) dB, what is being taken off: the stream's, less its mean, within MOST_DB
+    curve_db : (K,) dB, the curve being removed: the stream's, less its mean, within MOST_DB
 
     Raises Codec2EqError for an equaliser without a curve, or another level.
     """
@@ -155,7 +155,7 @@ class CurveFollower:
 
 
 class _Activity:
-    """Tells frames of speech by their level alone."""
+    """Detects speech frames by their level alone."""
 
     def __init__(self) -> None:
         self._peak_db = -np.inf

@@ -17,7 +17,7 @@ EQ2_GAIN = 0.02  # a frame of 40 ms
 
 
 class Eq1(EqualiserStream):
-    """Takes off how far the mean of all frames so far lies above that of the quantiser."""
+    """Subtracts the excess of the mean of all frames so far over the codebook's mean."""
 
     def __init__(self) -> None:
         self._sum = np.zeros(K)
@@ -53,7 +53,7 @@ def _above_codebook(means: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Eq2(EqualiserStream):
-    """Follows what the quantiser of 700C leaves over, and takes that off."""
+    """Tracks the 700C quantiser's residual, and subtracts it."""
 
     def __init__(self, frame_ms: int) -> None:
         from codec2_eq.libcodec2 import codebook_700c

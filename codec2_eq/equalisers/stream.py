@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The interface of an equaliser at work: blocks of vectors in, blocks of shapes out."""
+"""The streaming interface of equalisers: blocks of vectors in, blocks of shapes out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Mapping[str, NDArray[Any]]
 
 
 class EqualiserStream:
-    """An equaliser at work on one utterance; holds nothing but its memory.
+    """An equaliser running on one utterance; holds only its memory.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class EqualiserStream:
     """
 
     aims_at_codebook = False
-    """Whether it takes speech to what the quantiser's codebook has on average."""
+    """Whether it moves speech towards the codebook's mean."""
 
     def process(self, block: NDArray[Any]) -> Floats:
         """Equalise the next frames.
@@ -54,7 +54,7 @@ class EqualiserStream:
 
     @property
     def curve_db(self) -> Floats | None:
-        """The curve (K,) dB that it takes off the next frame, None if it has no such thing."""
+        """The curve (K,) dB that it removes from the next frame, None if it has none."""
         return None
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -62,9 +62,9 @@ class EqualiserStream:
         return {}
 
     def restore(self, state: State) -> None:
-        """Go on from a `state` of the same equaliser: a station's microphone is known at once.
+        """Continue from a `state` of the same equaliser: a station's microphone is known at once.
 
-        Raises Codec2EqError if it is that of another.
+        Raises Codec2EqError if the state belongs to another equaliser.
         """
         own = self.state()
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:

@@ -2,8 +2,8 @@
 """Equalising before the floor of rate K.
 
 Rate K raises every harmonic to 50 dB below the frame's loudest. Through a boomy microphone that
-floor covers the treble, and no equaliser of vectors brings it back. So what an equaliser takes off
-the vector is taken off the harmonics, before they are floored.
+floor covers the treble, and no equaliser of vectors brings it back. So the curve that an equaliser
+removes from the vector is removed from the harmonics, before they are floored.
 """
 
 from __future__ import annotations
