@@ -136,7 +136,7 @@ def against_codec2(raw: Path, wav: Path, c2enc: str, runs: int) -> Table:
     ours = ("-o", out, "-f", "--jobs", "1")
     jobs = {
         "c2enc 700C": partial(of_command, c2enc, "700C", raw, out.with_suffix(".c2")),
-        "pycodec2, a call a frame": partial(of_command, sys.executable, "-c", PYCODEC2_LOOP, raw),
+        "pycodec2, one call per frame": partial(of_command, sys.executable, "-c", PYCODEC2_LOOP, raw),
     }
     for variant in analysis.available_variants():
         analyse = partial(analyse_with, variant, as_float)
@@ -209,7 +209,7 @@ def equalisers(samples: NDArray[np.int16], runs: int) -> Table:
         jobs[f"channel_eq, its step alone, {title} vectors"] = partial(of_call, run)
     costs = interleaved(jobs, runs)
     whole = costs.pop("extraction").cpu_s
-    table = Table("Equalisers", ("model", "us a frame", "share of the extraction"))
+    table = Table("Equalisers", ("model", "us per frame", "share of the extraction"))
     for name, cost in costs.items():
         table.rows.append(
             (name, f"{cost.cpu_s / len(vectors) * 1e6:.2f}", f"{100 * cost.cpu_s / whole:.1f} %")
