@@ -136,7 +136,9 @@ def against_codec2(raw: Path, wav: Path, c2enc: str, runs: int) -> Table:
     ours = ("-o", out, "-f", "--jobs", "1")
     jobs = {
         "c2enc 700C": partial(of_command, c2enc, "700C", raw, out.with_suffix(".c2")),
-        "pycodec2, one call per frame": partial(of_command, sys.executable, "-c", PYCODEC2_LOOP, raw),
+        "pycodec2, one call per frame": partial(
+            of_command, sys.executable, "-c", PYCODEC2_LOOP, raw
+        ),
     }
     for variant in analysis.available_variants():
         analyse = partial(analyse_with, variant, as_float)
