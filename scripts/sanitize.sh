@@ -20,7 +20,7 @@ export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=lib
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONPATH="$tree:$tree/tests" CODEC2_EQ_SPEECH=none PYTHONMALLOC=malloc
 "$python" -c "import codec2_eq.vq._search as m; print(m.__file__)" | grep -q "^$tree/"
-"$python" -m pytest -q -p no:cacheprovider -x --timeout=900 \
+"$python" -m pytest -q -p no:cacheprovider -x --capture=sys --timeout=900 \
     -m "not oracle and not train and not slow and not network" \
     tests/test_analysis.py tests/test_extraction.py tests/test_knots.py tests/test_vq.py \
     tests/test_level.py tests/test_network.py tests/test_equalise.py tests/test_audiofilter.py

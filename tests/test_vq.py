@@ -269,6 +269,12 @@ def test_survivors_beyond_the_entries(vectors_file, tmp_path, capsys):
         assert "--survivors 107374183: the stages have at most 512 " in capsys.readouterr().err
 
 
+def test_codebooks_of_few_entries_need_no_option(vectors_file, tmp_path):
+    np.zeros((1, 20), np.float32).tofile(tmp_path / "one.f32")
+    words = ["--codebook", str(tmp_path / "one.f32"), "-o", str(tmp_path / "o.f32")]
+    assert main(["vq", "quantise", vectors_file, *words]) == 0
+
+
 def test_the_search_makes_room_for_no_more_than_it_can_count():
     with pytest.raises(ValueError, match="2147483647 survivors of 20 bands"):
         _search.search(np.zeros((1, 20), np.float32), [], [], 2147483647)

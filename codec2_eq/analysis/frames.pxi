@@ -359,7 +359,8 @@ cdef class Analyser:
             if out.harmonics != NULL:
                 out.harmonics += frames * MAX_HARMONICS
             done += hops
-        memcpy(self.rest + self.n_rest, source, n_samples * sizeof(float))
+        if n_samples:  # of an empty chunk there is no address
+            memcpy(self.rest + self.n_rest, source, n_samples * sizeof(float))
         self.n_rest += <int>n_samples
 
 

@@ -85,9 +85,8 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--survivors",
         type=options.count,
-        default=SURVIVORS,
         metavar="N",
-        help="candidates kept from stage to stage (default: %(default)s, as in 700C)",
+        help=f"candidates kept from stage to stage (default: {SURVIVORS}, as in 700C, or all entries)",
     )
     for option, which, band in (("--st", "first", 0), ("--en", "last", K - 1)):
         parser.add_argument(
@@ -171,7 +170,10 @@ def _quantise(args: argparse.Namespace) -> None:
 
     _check_targets(args)
     codebooks = load_codebooks(args.codebook)
-    _check_survivors(args, max(map(len, codebooks)))
+    most_entries = max(map(len, codebooks))
+    if args.survivors is None:
+        args.survivors = min(SURVIVORS, most_entries)
+    _check_survivors(args, most_entries)
     quantiser = Quantiser(codebooks, survivors=args.survivors, start=args.st, end=args.en + 1)
     statistics = VqStatistics(quantiser)
     with (
