@@ -86,7 +86,7 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
         "--survivors",
         type=options.count,
         metavar="N",
-        help=f"candidates kept from stage to stage (default: {SURVIVORS}, as in 700C, or all entries)",
+        help=f"candidates kept from stage to stage (default: {SURVIVORS}, as in 700C)",
     )
     for option, which, band in (("--st", "first", 0), ("--en", "last", K - 1)):
         parser.add_argument(
