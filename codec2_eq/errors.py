@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 
 class Codec2EqError(ValueError):
@@ -25,9 +26,11 @@ class Codec2EqError(ValueError):
     nowhere.wav: no such file
     """
 
-    def __init__(self, subject: str, problem: str = "", remedy: str = "") -> None:
-        super().__init__(subject, problem, remedy)
-        self.subject = subject
+    def __init__(
+        self, subject: str | os.PathLike[str], problem: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(os.fspath(subject), problem, remedy)
+        self.subject = os.fspath(subject)
         self.problem = problem
         self.remedy = remedy
 
@@ -62,6 +65,7 @@ def require_extra(what: str, extra: str, *packages: str) -> None:
 def missing_extra(what: str, extra: str, error: ImportError) -> Codec2EqError:
     """Return the error of an optional package that is not installed."""
     return Codec2EqError(
-        f"{what}: needs {error.name or error}, which is not installed; in the folder of the "
-        f"sources run: pip install '.[{extra}]'"
+        what,
+        f"needs {error.name or error}, which is not installed",
+        f"in the folder of the sources run: pip install '.[{extra}]'",
     )

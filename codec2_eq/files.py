@@ -139,9 +139,9 @@ def open_input(path: PathLike) -> Iterator[io.BufferedReader]:
     """
     if os.fspath(path) == STANDARD:
         if sys.stdin is None or sys.stdin.closed:
-            raise Codec2EqError("stdin: is closed; name a file or pipe data in")
+            raise Codec2EqError("stdin", "is closed", "name a file or pipe data in")
         if sys.stdin.isatty():
-            raise Codec2EqError("stdin: is a terminal; name a file or pipe data in")
+            raise Codec2EqError("stdin", "is a terminal", "name a file or pipe data in")
         system.make_binary(sys.stdin)
         yield sys.stdin.buffer  # type: ignore[misc]  # a BytesIO in tests, with the same methods
         return
@@ -166,11 +166,12 @@ def open_output(
             yield handle
         return
     if sys.stdout is None or sys.stdout.closed:
-        raise Codec2EqError("stdout: is closed; write to a file with -o FILE")
+        raise Codec2EqError("stdout", "is closed", "write to a file with -o FILE")
     if sys.stdout.isatty():
         raise Codec2EqError(
-            "stdout: is a terminal, and the output is binary; write to a file with -o FILE, "
-            "or pipe it on"
+            "stdout",
+            "is a terminal, and the output is binary",
+            "write to a file with -o FILE, or pipe it on",
         )
     sys.stdout.flush()
     system.make_binary(sys.stdout)
@@ -301,7 +302,7 @@ def _check_target(name: str, target: str, force: bool) -> int | None:
     if stat.S_ISDIR(mode):
         raise write_error(name, IsADirectoryError(errno.EISDIR, ""))
     if not force:
-        raise Codec2EqError(f"{name}: exists already; pass -f to overwrite it")
+        raise Codec2EqError(name, "exists already", "pass -f to overwrite it")
     return stat.S_IMODE(mode)
 
 

@@ -98,8 +98,9 @@ def codebook_700c() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     stages = _read_tables("newamp1vq_cb")
     if [s.shape for s in stages] != [STAGE_SHAPE] * 2:
         raise Codec2EqError(
-            f"libcodec2: 700C codebooks of shapes {[s.shape for s in stages]}, "
-            "expected two of (512, 20); install pycodec2 4.1 or later"
+            "libcodec2",
+            f"700C codebooks of shapes {[s.shape for s in stages]}, expected two of (512, 20)",
+            "install pycodec2 4.1 or later",
         )
     return stages[0].copy(), stages[1].copy()
 
@@ -163,8 +164,9 @@ class Decoder700C:
         """Return the speech of whole frames: 320 samples for each 4 bytes, int16 at 8 kHz."""
         if len(frames) % BYTES_PER_FRAME:
             raise Codec2EqError(
-                f"{len(frames)} bytes: 700C frames have {BYTES_PER_FRAME} bytes "
-                "each; give whole frames"
+                f"{len(frames)} bytes",
+                f"700C frames have {BYTES_PER_FRAME} bytes each",
+                "give whole frames",
             )
         if not frames:
             return np.zeros(0, dtype=np.int16)
@@ -273,8 +275,9 @@ def _table_structs(symbol: str) -> list[_Codebook]:
 
 def _no_symbol(symbol: str) -> Codec2EqError:
     return Codec2EqError(
-        f"libcodec2: this build does not export {symbol}; "
-        "pip install pycodec2, whose libcodec2 does"
+        "libcodec2",
+        f"this build does not export {symbol}",
+        "pip install pycodec2, whose libcodec2 does",
     )
 
 

@@ -216,7 +216,7 @@ def measure(output: Floats, reference: Reference, quantise: Quantise) -> Sums:
     """
     if output.shape != reference.shapes.shape:
         raise Codec2EqError(
-            f"equalised segment: shape {output.shape}, its reference {reference.shapes.shape}"
+            "equalised segment", f"shape {output.shape}, its reference {reference.shapes.shape}"
         )
     active = reference.active
     if not active.any():

@@ -160,7 +160,7 @@ def classic_scores(
         try:
             reference = Reference.of(vectors, quantise)
         except Codec2EqError as error:
-            raise Codec2EqError(f"{name}: {error}") from error
+            raise Codec2EqError(name, f"{error}") from error
         found[name] = {}
         for model, equalise in models.items():
             output = equalise(vectors)

@@ -173,7 +173,7 @@ def load_shaping(name: str) -> Shaping:
     if Path(name).is_file():
         return impulse_response(name)
     raise Codec2EqError(
-        f"{name}: neither a shaping nor a file; shapings: none, micN, {', '.join(SHAPINGS)}"
+        name, "neither a shaping nor a file", f"shapings: none, micN, {', '.join(SHAPINGS)}"
     )
 
 
@@ -185,14 +185,15 @@ def impulse_response(path: str | Path) -> Shaping:
     try:
         taps, rate = soundfile.read(path, dtype="float64", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise Codec2EqError(f"{path}: no impulse response, {error}; give a WAV file") from error
+        raise Codec2EqError(path, f"no impulse response, {error}", "give a WAV file") from error
     mono = taps[:, 0]
     if np.isfinite(mono).all() and rate != RATE_HZ:
         mono = soxr.resample(np.pad(mono, int(rate * PAD_S)), rate, RATE_HZ)
     if not mono.any() or not np.isfinite(mono).all():
         raise Codec2EqError(
-            f"{path}: impulse response is empty, silent or not finite in its first channel; give "
-            "a recording of one"
+            path,
+            "impulse response is empty, silent or not finite in its first channel",
+            "give a recording of one",
         )
     onset = int(np.flatnonzero(np.abs(mono) > 0.1 * np.abs(mono).max())[0])
     return Shaping(Path(path).stem, mono[max(onset - 8, 0) :])
@@ -209,15 +210,15 @@ def read_shapings(path: str | Path) -> list[Shaping]:
     text = Path(path).read_bytes().decode("utf-8", errors="replace")
     if "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
         raise Codec2EqError(
-            f"{path}: no UTF-8 text; list the filters in a text file, one name or file per line"
+            path, "no UTF-8 text", "list the filters in a text file, one name or file per line"
         )
     listed = [line.split("#")[0].strip() for line in text.splitlines()]
     listed = [name for name in listed if name]
     if not listed:
-        raise Codec2EqError(f"{path}: names no shaping; one name or file per line")
+        raise Codec2EqError(path, "names no shaping", "one name or file per line")
     twice = next((name for name, count in Counter(listed).items() if count > 1), None)
     if twice:
-        raise Codec2EqError(f"{path}: names {twice} twice; once is enough")
+        raise Codec2EqError(path, f"names {twice} twice", "once is enough")
     shapings = [_shaping_from(folder, name) for name in listed]
     count = Counter(shaping.name for shaping in shapings)
     return [

@@ -90,7 +90,7 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
                 speakers.setdefault(row["speaker"], []).append(entry / row["path"])
             continue
         if not entry.exists():
-            raise Codec2EqError(f"{entry}: not found; name audio files or folders")
+            raise Codec2EqError(entry, "not found", "name audio files or folders")
         found = list_recordings([str(entry)])
         for path in (Path(found.base, name) for name in found.stamps):
             folders.setdefault(path.resolve().parent, []).append(path)
@@ -107,7 +107,7 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        raise Codec2EqError(f"{manifest}: not found; fetch speech with scripts/fetch_speech.py")
+        raise Codec2EqError(manifest, "not found", "fetch speech with scripts/fetch_speech.py")
     rows = []
     for number, line in enumerate(manifest.read_bytes().splitlines(), 1):
         try:
@@ -115,14 +115,15 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
             rows.append({**row, "path": Path(row["path"]), "speaker": str(row["speaker"])})
         except (ValueError, KeyError, TypeError) as error:
             raise Codec2EqError(
-                f"{manifest}: line {number} tells of no recording ({error}); make it again with "
-                "scripts/fetch_speech.py"
+                manifest,
+                f"line {number} tells of no recording ({error})",
+                "make it again with scripts/fetch_speech.py",
             ) from error
     uses = sorted({str(row.get("use")) for row in rows})
     rows = [row for row in rows if use in (None, row.get("use"))]
     if not rows:
         raise Codec2EqError(
-            f"{manifest}: lists no recordings for use {use!r}, only for {', '.join(uses) or 'none'}"
+            manifest, f"lists no recordings for use {use!r}, only for {', '.join(uses) or 'none'}"
         )
     return rows
 

@@ -105,16 +105,19 @@ def list_recordings(
     of_items = {item.path: _stamp(item.path) for item in named}
     if not found and not of_items:
         raise Codec2EqError(
-            f"{' '.join(roots) or 'inputs'}: no recordings there; name audio files, or folders "
-            "with files of audio suffixes (.wav, .flac, .ogg, .mp3, .raw…)"
+            " ".join(roots) or "inputs",
+            "no recordings there",
+            "name audio files, or folders with files of audio suffixes (.wav, "
+            ".flac, .ogg, .mp3, .raw…)",
         )
     base = _common_folder([*roots, *of_items]) if base is None else base
     prefix = os.path.join(base, "")
     for path in (*found, *of_items):
         if not path.startswith(prefix):
             raise Codec2EqError(
-                f"{path}: lies outside {base}, relative to which this corpus is laid out; choose "
-                "another output folder for it"
+                path,
+                f"lies outside {base}, relative to which this corpus is laid out",
+                "choose another output folder for it",
             )
     stamps = {path[len(prefix) :]: stamp for path, stamp in found.items()}
     origins: dict[str, Origin] = {}

@@ -281,8 +281,9 @@ def name_outputs(names: Sequence[str], suffix: str, taken: set[str]) -> dict[str
     for name in full:
         if outputs[name] in taken:
             raise Codec2EqError(
-                f"{name}: its vectors would be {outputs[name]}, which are another recording's; "
-                "rename it"
+                name,
+                f"its vectors would be {outputs[name]}, which are another recording's",
+                "rename it",
             )
     return outputs
 

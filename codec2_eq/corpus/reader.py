@@ -79,7 +79,7 @@ def open_corpus(folder: PathLike) -> Corpus:
     manifest = store.path(MANIFEST_FILE)
     if options is None:
         raise Codec2EqError(
-            f"{store.root}: holds no corpus (no corpus.json); make one with codec2-eq batch"
+            store.root, "holds no corpus (no corpus.json)", "make one with codec2-eq batch"
         )
     try:
         with open(manifest, "rb") as handle:
@@ -87,14 +87,15 @@ def open_corpus(folder: PathLike) -> Corpus:
         return Corpus(store.root, options, lines)
     except FileNotFoundError:
         raise Codec2EqError(
-            f"{store.root}: is not complete (no {MANIFEST_FILE}); run codec2-eq batch again to "
-            "complete it"
+            store.root,
+            f"is not complete (no {MANIFEST_FILE})",
+            "run codec2-eq batch again to complete it",
         ) from None
     except OSError as error:
         raise read_error(manifest, error) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise Codec2EqError(
-            f"{manifest}: damaged ({error}); run codec2-eq batch again to make it"
+            manifest, f"damaged ({error})", "run codec2-eq batch again to make it"
         ) from error
 
 

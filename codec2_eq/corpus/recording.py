@@ -82,14 +82,11 @@ def require_file(path: str) -> None:
         )
 
 
-def failure(path: str, error: Exception) -> tuple[str, str]:
+def failure(error: Exception) -> tuple[str, str]:
     """Return why a recording failed and the remedy, both without its path."""
     if not isinstance(error, Codec2EqError):
         return f"{type(error).__name__}: {error}", ""
-    if error.problem:
-        return error.problem, error.remedy
-    problem, _, remedy = error.subject.removeprefix(f"{path}: ").partition("; ")
-    return problem, remedy
+    return error.problem or error.subject, error.remedy
 
 
 def _samples(options: Options, path: str, heard: Heard) -> Iterator[Samples]:

@@ -136,8 +136,9 @@ def _refuse_unnamed(
     if unnamed:
         more = f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else ""
         raise Codec2EqError(
-            f"{store.root}: holds {unnamed[0]}{more}, not named this time; name all inputs of "
-            "before (others may be added), or choose another output folder"
+            store.root,
+            f"holds {unnamed[0]}{more}, not named this time",
+            "name all inputs of before (others may be added), or choose another output folder",
         )
 
 
@@ -212,9 +213,11 @@ class _Review:
         if gone:
             more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
             raise Codec2EqError(
-                f"{self._file(part)}: is to be made again, for recordings in it have changed or it "
-                f"is damaged, but {os.path.join(self.options.base, gone[0])}{more} gone; bring "
-                "back what is gone, choose another output folder, or pass -f to do without it"
+                self._file(part),
+                "is to be made again, for recordings in it have changed or it is "
+                f"damaged, but {os.path.join(self.options.base, gone[0])}{more} gone",
+                "bring back what is gone, choose another output folder, or pass -f "
+                "to do without it",
             )
 
     def settle(self, verdict: _Verdict) -> tuple[list[Task], bool]:

@@ -258,8 +258,9 @@ def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:
         if getattr(before, name) != getattr(wanted, name)
     ]
     raise Codec2EqError(
-        f"{store.root}: was made with {'; '.join(changed)}; choose another output folder, or pass "
-        "-f to make it anew"
+        store.root,
+        f"was made with {'; '.join(changed)}",
+        "choose another output folder, or pass -f to make it anew",
     )
 
 

@@ -210,8 +210,9 @@ class Store:
 
     def _in_use(self, holder: str) -> Codec2EqError:
         return Codec2EqError(
-            f"{self.root}: another run is at work there ({holder}); wait for it, or choose another "
-            "output folder"
+            self.root,
+            f"another run is at work there ({holder})",
+            "wait for it, or choose another output folder",
         )
 
     def clear_drafts(self) -> None:

@@ -92,7 +92,7 @@ def _load_job(file: JobFile) -> Job:
             "workers need the recordings and the output folder under the same paths",
         )
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise OutputError(f"{file.path}: is not of this run; is another one at work?")
+        raise OutputError(file.path, "is not of this run", "is another one at work?")
     return pickle.loads(data)
 
 
@@ -238,7 +238,7 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
         raise
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
-        return Record(entry.name, *stamp, 0, 0, *failure(path, error))
+        return Record(entry.name, *stamp, 0, 0, *failure(error))
     warning = "; ".join(warnings) or None
     return Record(
         entry.name,

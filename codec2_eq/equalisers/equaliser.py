@@ -151,8 +151,9 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equ
     network = load_trained(name)
     if {network.inputs, network.outputs} - {K, None}:  # None: any number, so that it is kept
         raise Codec2EqError(
-            f"{name}: maps {network.inputs} values to {network.outputs}; "
-            f"an equaliser maps {K} to {K}"
+            name,
+            f"maps {network.inputs} values to {network.outputs}",
+            f"an equaliser maps {K} to {K}",
         )
     phases = _phases(network, name, frame_ms)
     start = functools.partial(NetworkStream, network, phases)
@@ -165,8 +166,9 @@ def _phases(network: Network, name: str, frame_ms: int) -> int:
     phases, rest = divmod(network.frame_ms, frame_ms)
     if rest or not phases:
         raise Codec2EqError(
-            f"{name}: has a memory and was trained on frames {network.frame_ms} ms apart, "
-            f"not {frame_ms}; use --frame-ms {network.frame_ms}"
+            name,
+            f"has a memory and was trained on frames {network.frame_ms} ms apart, not {frame_ms}",
+            f"use --frame-ms {network.frame_ms}",
         )
     return phases
 

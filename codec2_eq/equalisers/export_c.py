@@ -49,8 +49,9 @@ def c_source(network: Network) -> CSource:
     for index, layer in enumerate(network.layers):
         if type(layer).__name__ not in _EMITTERS:
             raise Codec2EqError(
-                f"{network.name}: layer {index} is of kind {layer.kind!r}, which has no C; "
-                f"these have: {', '.join(_EMITTERS)}"
+                network.name,
+                f"layer {index} is of kind {layer.kind!r}, which has no C",
+                f"these have: {', '.join(_EMITTERS)}",
             )
         _EMITTERS[type(layer).__name__](writer, index, layer)
     return writer.finish(network)

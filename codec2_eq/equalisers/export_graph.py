@@ -56,8 +56,9 @@ class Tracer:
         for index, layer in enumerate(network.layers):
             if type(layer).__name__ not in _TRACES:
                 raise Codec2EqError(
-                    f"{network.name}: layer {index} is of kind {layer.kind!r}, which has no graph; "
-                    f"these have: {', '.join(_TRACES)}"
+                    network.name,
+                    f"layer {index} is of kind {layer.kind!r}, which has no graph",
+                    f"these have: {', '.join(_TRACES)}",
                 )
             taken = given[plan.sources[index][0]]
             for source in plan.sources[index][1:]:

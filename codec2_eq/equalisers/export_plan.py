@@ -31,8 +31,9 @@ class Plan:
         """Plan a network that maps K values to K; raises Codec2EqError for another."""
         if {network.inputs, network.outputs} - {K, None} or not network.layers:
             raise Codec2EqError(
-                f"{network.name}: maps {network.inputs} values to {network.outputs}; "
-                f"an equaliser maps {K} to {K}"
+                network.name,
+                f"maps {network.inputs} values to {network.outputs}",
+                f"an equaliser maps {K} to {K}",
             )
         widths = [K]
         for layer, sources in zip(network.layers, network.wiring, strict=True):

@@ -115,8 +115,9 @@ def _require_agreement(model: Any, network: Network) -> None:
     batch, *frames, values = shapes
     if len(frames) > 1 or values is None:
         raise Codec2EqError(
-            f"{network.name}: takes input of shape {tuple(shapes)}; "
-            "expected (frames, values) or (batch, frames, values)"
+            network.name,
+            f"takes input of shape {tuple(shapes)}",
+            "expected (frames, values) or (batch, frames, values)",
         )
     n_frames = (frames[0] or 8) if frames else (batch or 8)
     # of size 1, where neither a saturated nor an exploding activation hides a difference
@@ -126,8 +127,9 @@ def _require_agreement(model: Any, network: Network) -> None:
     theirs = as_array(given).reshape(-1, n_frames, network.outputs or values)
     if not np.allclose(network(x), theirs[0], rtol=AGREEMENT, atol=AGREEMENT):
         raise Codec2EqError(
-            f"{network.name}: runs differently here than in Keras; "
-            "use a plain row of layers with their usual options"
+            network.name,
+            "runs differently here than in Keras",
+            "use a plain row of layers with their usual options",
         )
 
 
@@ -243,7 +245,7 @@ def _parts(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
         zipfile.BadZipFile,
     ) as error:
         raise Codec2EqError(
-            f"{path}: not a .keras file; write one with model.save('NAME.keras')"
+            path, "not a .keras file", "write one with model.save('NAME.keras')"
         ) from error
 
 
@@ -264,16 +266,18 @@ def _convert(path: Path, content: bytes, digest: str) -> Network:
             model = keras.saving.load_model(checked, compile=False)
     except (OSError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise Codec2EqError(f"{path}: Keras cannot read it: {reason}") from error
+        raise Codec2EqError(path, f"Keras cannot read it: {reason}") from error
     try:
         network = from_keras(model, path.stem, card={"keras_sha256": digest})
     except Codec2EqError as error:
-        raise Codec2EqError(f"{path}: {str(error).removeprefix(f'{path.stem}: ')}") from error
+        raise Codec2EqError(str(path), error.about(path.stem)) from error
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Codec2EqError(
-            f"{path}: no row of layers with one input and one output, built for frames of {K} "
-            f"values ({reason}); build it so and save it again"
+            path,
+            "no row of layers with one input and one output, built for frames of "
+            f"{K} values ({reason})",
+            "build it so and save it again",
         ) from error
     network.card["sha256"] = network.sha256
     return network
@@ -306,17 +310,17 @@ def _require_known_classes(path: Path, description: dict[str, Any]) -> None:
         kind = description["class_name"]
     except (KeyError, TypeError) as error:
         raise Codec2EqError(
-            f"{path}: not a Sequential or Functional model; only layers in a row are supported"
+            path, "not a Sequential or Functional model", "only layers in a row are supported"
         ) from error
     if kind not in MODELS:
         raise Codec2EqError(
-            f"{path}: is a {kind}, a class of its own; only {' and '.join(MODELS)} are supported"
+            path, f"is a {kind}, a class of its own", f"only {' and '.join(MODELS)} are supported"
         )
     for i, (name, kind, layer) in enumerate(layers):
         require_supported(str(path), i, str(name), str(kind))
         for inner in _foreign(layer):
             raise Codec2EqError(
-                f"{path}: layer {i} {name!r} ({kind}) holds a {inner}, which is not supported"
+                path, f"layer {i} {name!r} ({kind}) holds a {inner}, which is not supported"
             )
 
 

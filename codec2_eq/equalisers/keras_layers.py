@@ -175,8 +175,9 @@ def require_supported(name: str, index: int, layer_name: str, kind: str) -> None
     """Raise Codec2EqError, naming the layer, if its class is none that is run."""
     if kind not in SUPPORTED:
         raise Codec2EqError(
-            f"{name}: layer {index} {layer_name!r} is a {kind}, which is not supported; "
-            f"these are: {', '.join(SUPPORTED)}"
+            name,
+            f"layer {index} {layer_name!r} is a {kind}, which is not supported",
+            f"these are: {', '.join(SUPPORTED)}",
         )
 
 
@@ -206,8 +207,9 @@ class Wiring:
             return self._append(Activation("linear"), tuple(sources))
         if len(sources) != 1:
             raise Codec2EqError(
-                f"{self.name}: layer {index} {layer.name!r} ({kind}) takes {len(sources)} inputs; "
-                "only Add takes several"
+                self.name,
+                f"layer {index} {layer.name!r} ({kind}) takes {len(sources)} inputs",
+                "only Add takes several",
             )
         if kind in MODELS:
             return self.add_model(layer, sources[0])
@@ -215,7 +217,7 @@ class Wiring:
             own = CONVERTERS[kind](layer)
         except (Unsupported, Codec2EqError) as error:
             raise Codec2EqError(
-                f"{self.name}: layer {index} {layer.name!r} ({kind}) {error}"
+                self.name, f"layer {index} {layer.name!r} ({kind}) {error}"
             ) from error
         for part in own:
             sources = [self._append(part, tuple(sources))]
@@ -241,8 +243,9 @@ class _Graph:
         for number, what in ((len(starts), "takes {} inputs"), (len(ends), "gives {} outputs")):
             if number != 1:
                 raise Codec2EqError(
-                    f"{wiring.name}: {what.format(number)}; an equaliser takes vectors and gives "
-                    "shapes: build a keras.Model of these two"
+                    wiring.name,
+                    f"{what.format(number)}",
+                    "an equaliser takes vectors and gives shapes: build a keras.Model of these two",
                 )
         self._end = ends[0]
         self._known = {starts[0]: source}
@@ -268,8 +271,9 @@ class _Graph:
         call = self._layers[node[0]]["inbound_nodes"][node[1]]
         if list(_tensors(call["kwargs"])):
             raise Codec2EqError(
-                f"{self._wiring.name}: layer {self._index[node[0]]} {node[0]!r} takes tensors by "
-                "keyword, which is not supported"
+                self._wiring.name,
+                f"layer {self._index[node[0]]} {node[0]!r} takes tensors by "
+                "keyword, which is not supported",
             )
         return list(_tensors(call["args"]))
 

@@ -109,8 +109,9 @@ def _members(name: str) -> set[str]:
             return set(archive.namelist())
     except (zipfile.BadZipFile, RuntimeError) as error:
         raise Codec2EqError(
-            f"{name}: begins as a ZIP archive and is none ({error}): cut or damaged; make or fetch "
-            "it again"
+            name,
+            f"begins as a ZIP archive and is none ({error}): cut or damaged",
+            "make or fetch it again",
         ) from error
 
 

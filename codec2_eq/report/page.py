@@ -93,8 +93,8 @@ def write_report(
     """
     if not FRAME_MS / 1000 <= seconds <= SECONDS_LIMIT:
         raise Codec2EqError(
-            f"{seconds:g} seconds of each recording: from {FRAME_MS / 1000} to {SECONDS_LIMIT:g} "
-            "can be shown"
+            f"{seconds:g} seconds of each recording",
+            f"from {FRAME_MS / 1000} to {SECONDS_LIMIT:g} can be shown",
         )
     require_extra("report", "report", "jinja2", "matplotlib")
     names = tuple(dict.fromkeys(models or default_models()))

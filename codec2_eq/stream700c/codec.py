@@ -334,8 +334,9 @@ class StreamDecoder:
         if not self._begun:
             if self._header or len(self._held) >= len(C2_MAGIC):
                 raise Codec2EqError(
-                    f"{self._name}: ends within its header of {HEADER_BYTES} "
-                    "bytes; get the file again"
+                    self._name,
+                    f"ends within its header of {HEADER_BYTES} bytes",
+                    "get the file again",
                 )
             self._begun = True
         if len(self._start) < TELLING_BYTES:
@@ -373,7 +374,7 @@ def decode_file(
         if left_over and not partial:
             raise cut_stream(name, left_over)
         if not n_samples and not decoder.has_header:
-            raise Codec2EqError(f"{name}: holds no frame; is it a 700C stream?")
+            raise Codec2EqError(name, "holds no frame", "is it a 700C stream?")
     return n_samples // SAMPLES_PER_FRAME, left_over
 
 
@@ -383,8 +384,9 @@ def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.i
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in (".wav", *RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
         raise Codec2EqError(
-            f"{os.fspath(path)}: suffix '{suffix}' names no speech format to write;"
-            f" use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples"
+            os.fspath(path),
+            f"suffix '{suffix}' names no speech format to write",
+            f"use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples",
         )
     with open_output(path, force=force) as out:
         if suffix != ".wav":

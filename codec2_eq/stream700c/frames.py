@@ -52,18 +52,19 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
     if not data.startswith(C2_MAGIC):
         if required:
             raise Codec2EqError(
-                f"{name}: does not begin with {C2_MAGIC.hex(' ').upper()}, so it is "
-                "no .c2 file; for frames without header use another suffix"
+                name,
+                f"does not begin with {C2_MAGIC.hex(' ').upper()}, so it is no .c2 file",
+                "for frames without header use another suffix",
             )
         return 0
     if len(data) < HEADER_BYTES:
         raise Codec2EqError(
-            f"{name}: ends within its header of {HEADER_BYTES} bytes; get the file again"
+            name, f"ends within its header of {HEADER_BYTES} bytes", "get the file again"
         )
     mode = data[5]
     if mode != MODE_700C:
         mode_name = _MODE_NAMES.get(mode, f"number {mode}")
-        raise Codec2EqError(f"{name}: mode {mode_name}, only 700C can be decoded here; use c2dec")
+        raise Codec2EqError(name, f"mode {mode_name}, only 700C can be decoded here", "use c2dec")
     return HEADER_BYTES
 
 
@@ -93,8 +94,9 @@ def require_packed(start: bytes, name: str) -> None:
 def cut_stream(name: str, left_over: int) -> Codec2EqError:
     """Return the error of a stream that ends within a frame."""
     return Codec2EqError(
-        f"{name}: ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the "
-        "stream is cut; pass --partial to decode the frames before that"
+        name,
+        f"ends {left_over} bytes into a frame of {BYTES_PER_FRAME}: the stream is cut",
+        "pass --partial to decode the frames before that",
     )
 
 

@@ -55,7 +55,7 @@ def require_free(paths: Iterable[Path], *, force: bool) -> None:
     """Refuse to replace files before the work rather than after it; make their folders."""
     for path in paths:
         if path.exists() and not force:
-            raise Codec2EqError(f"{path}: exists already; pass -f to overwrite it")
+            raise Codec2EqError(path, "exists already", "pass -f to overwrite it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

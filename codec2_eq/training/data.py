@@ -233,7 +233,7 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
         zlib.error,
     ) as error:
         raise Codec2EqError(
-            f"{path}: no features to train on ({error}); remove it to have them made again"
+            path, f"no features to train on ({error})", "remove it to have them made again"
         ) from error
 
 

@@ -72,16 +72,19 @@ def load_codebook(path: str | os.PathLike[str], *, n_bands: int = K) -> Floats:
         codebook = _from_npy(data, name)
     elif len(data) % (4 * n_bands):
         raise Codec2EqError(
-            f"{name}: {len(data)} bytes, not a multiple of {4 * n_bands} "
-            f"({n_bands} float32 bands an entry); is it a codebook?"
+            name,
+            f"{len(data)} bytes, not a multiple of {4 * n_bands} ({n_bands} float32 "
+            "bands an entry)",
+            "is it a codebook?",
         )
     else:
         codebook = np.frombuffer(data, dtype="<f4").reshape(-1, n_bands)
     codebook = check_codebook(codebook, name)
     if codebook.shape[1] != n_bands:
         raise Codec2EqError(
-            f"{name}: entries of {codebook.shape[1]} bands, expected {n_bands}; "
-            "train it on vectors of that size"
+            name,
+            f"entries of {codebook.shape[1]} bands, expected {n_bands}",
+            "train it on vectors of that size",
         )
     return codebook
 
@@ -107,19 +110,22 @@ def check_codebook(codebook: np.ndarray, name: str) -> Floats:
         codebook = np.ascontiguousarray(codebook, dtype=np.float32)
     if codebook.ndim != 2 or codebook.size == 0:
         raise Codec2EqError(
-            f"{name}: shape {codebook.shape}, expected (entries, bands) and at least one entry"
+            name, f"shape {codebook.shape}, expected (entries, bands) and at least one entry"
         )
     finite = np.isfinite(codebook).all(axis=1)
     if not finite.all():
         raise Codec2EqError(
-            f"{name}: entry {int(np.argmin(finite))} holds NaN or infinity; "
-            "train it again from finite vectors"
+            name,
+            f"entry {int(np.argmin(finite))} holds NaN or infinity",
+            "train it again from finite vectors",
         )
     bad = first_beyond(codebook, SEARCHABLE_DB)
     if bad is not None:
         raise Codec2EqError(
-            f"{name}: entry {bad} reaches {peak(codebook[bad]):.3g} dB, at most "
-            f"{SEARCHABLE_DB:g} can be searched; is it a codebook?"
+            name,
+            f"entry {bad} reaches {peak(codebook[bad]):.3g} dB, at most "
+            f"{SEARCHABLE_DB:g} can be searched",
+            "is it a codebook?",
         )
     return codebook
 

@@ -264,8 +264,9 @@ def _check_values(block: Floats, rows: NDArray[np.int64], name: str) -> None:
     if bad is not None:
         row, what = bad
         raise Codec2EqError(
-            f"{name}: row {int(rows[row])} (counted from 0) {what}; codebooks are "
-            "trained on decibels in little-endian float32, make the vectors again"
+            name,
+            f"row {int(rows[row])} (counted from 0) {what}",
+            "codebooks are trained on decibels in little-endian float32, make the vectors again",
         )
 
 
