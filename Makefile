@@ -34,18 +34,16 @@ speech: $(VENV)/ready
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
 
 # Failing operations, kills and power cuts: make faults N=200
-N ?= 90
 faults: $(VENV)/ready-for-tests
-	FAULTS=$(N) $(BIN)/python -m pytest -q tests/faults
+	FAULTS=$(or $(N),90) $(BIN)/python -m pytest -q tests/faults
 
 bench: $(VENV)/ready-for-tests speech
 	$(BIN)/python scripts/bench.py --speech $(SPEECH)
 
 # Damaged and hostile files for every reader: make fuzz N=200000 SEED=2.
-N ?= 20000
 SEED ?= 1
 fuzz: $(VENV)/ready-for-quick-tests
-	PYTHONPATH=tests $(BIN)/python -m fuzz $(N) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(N),20000) --seed $(SEED)
 
 # The compiled modules under the address and undefined-behaviour sanitizers of gcc.
 sanitize: $(VENV)/ready-for-quick-tests
