@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codec2_eq.libcodec2 import library
+from codec2_eq.codec2.library import library
 from codec2_eq.stream700c.frames import BYTES_PER_FRAME, HEADER, header_length
 
 MODE_700D = 7

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
 from codec2_eq.audio.stream import read_audio
+from codec2_eq.codec2.library import oracle_mlfeat
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
-from codec2_eq.libcodec2 import oracle_mlfeat
 from codec2_eq.records import remove_mean
 from codec2_eq.stream700c.features import RECORD_FLOATS, FeatureStream
 

@@ -23,11 +23,11 @@ from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import analyse
 from codec2_eq.codec2 import RATE_HZ
+from codec2_eq.codec2.library import SAMPLES_PER_FRAME
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.files import require_writable
-from codec2_eq.libcodec2 import SAMPLES_PER_FRAME
 from codec2_eq.stream700c.codec import decode, encode
 
 LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from codec2_eq import analysis
 from codec2_eq.audio.stream import read_audio
+from codec2_eq.codec2.library import nlp_fir, oracle_mlfeat
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.libcodec2 import nlp_fir, oracle_mlfeat
 from codec2_eq.records import remove_mean
 
 VARIANTS = analysis.available_variants()

@@ -9,11 +9,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq import libcodec2, vq
+from codec2_eq import vq
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.heard import heard_error
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.cli import main
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c import codec, frames

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from codec2_eq import analysis, codec2, libcodec2
+from codec2_eq import analysis, codec2
+from codec2_eq.codec2 import library as libcodec2
 
 
 def test_compiled_modules_have_the_same_numbers():

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from codec2_eq.codec2 import CODEBOOK_MEAN_DB
+from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.equaliser import load_equaliser
-from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import K
 from codec2_eq.vq.quantiser import Quantiser
 

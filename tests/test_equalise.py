@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from codec2_eq import libcodec2
 from codec2_eq.audio.stream import read_audio
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.equalisers import classic
 from codec2_eq.equalisers.equaliser import (
     available_models,

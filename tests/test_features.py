@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codec2_eq as ce
-from codec2_eq import libcodec2
 from codec2_eq.analysis import Analyser, harmonics_of_rate_k, window_transform
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.cli import main
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.records import remove_mean
 from codec2_eq.stream700c.features import FeatureStream
 from codec2_eq.vectors import VectorReader

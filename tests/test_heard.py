@@ -4,10 +4,10 @@ import ctypes
 import numpy as np
 import pytest
 
-from codec2_eq import libcodec2
 from codec2_eq.bench import heard
 from codec2_eq.bench.heard import Heard, heard_error, spectral_error
 from codec2_eq.bench.measures import speech_activity
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c.codec import encode

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.equaliser import models_dir
 from codec2_eq.inspection.files import describe_file
-from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.vectors import FORMATS
 from codec2_eq.vectors.reader import BLOCK_ROWS
 from codec2_eq.vectors.writer import VectorWriter

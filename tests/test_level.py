@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from codec2_eq import libcodec2
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract

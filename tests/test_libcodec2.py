@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from codec2_eq import libcodec2
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.errors import Codec2EqError
 
 

@@ -19,12 +19,12 @@ from codec2_eq import cli
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.heard import heard_error
 from codec2_eq.bench.measures import quantise_700c, speech_activity
+from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.commands import report as command
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract, extract_file
-from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import remove_mean
 from codec2_eq.report import examine, pictures
 from codec2_eq.report import page as report_page

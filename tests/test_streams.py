@@ -6,7 +6,6 @@ from operator import add
 import numpy as np
 import pytest
 
-from codec2_eq import libcodec2
 from codec2_eq.bench import streams
 from codec2_eq.bench.heard import Heard, heard_error
 from codec2_eq.bench.noise import Noise
@@ -15,6 +14,7 @@ from codec2_eq.bench.speech import as_pcm, load_speech
 from codec2_eq.bench.streams import HeardScores, Passages
 from codec2_eq.bench.tables import heard_detail_table, heard_table
 from codec2_eq.cli import main
+from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from codec2_eq import vq
 from codec2_eq.cli import main
+from codec2_eq.codec2.library import codebook_700c, oracle_mlfeat
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.libcodec2 import codebook_700c, oracle_mlfeat
 from codec2_eq.records import MOST_DB
 from codec2_eq.vectors import VectorReader, VectorWriter
 from codec2_eq.vq import _search, train

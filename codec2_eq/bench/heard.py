@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.bench.measures import speech_activity
+from codec2_eq.codec2.library import BYTES_PER_FRAME, codebook_700c
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.libcodec2 import BYTES_PER_FRAME, codebook_700c
 from codec2_eq.stream700c.frames import FRAME_MS, header_length, unpack_frames
 from codec2_eq.stream700c.level import energy_levels_db
 from codec2_eq.vq.quantiser import Quantiser

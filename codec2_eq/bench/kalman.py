@@ -57,7 +57,7 @@ class KalmanMean:
     @classmethod
     def from_codebook(cls) -> KalmanMean:
         """Speech as the 700C codebook spreads it, channels smooth over some 4 bands."""
-        from codec2_eq.libcodec2 import codebook_700c
+        from codec2_eq.codec2.library import codebook_700c
 
         speech = sum(np.cov(stage.T) for stage in codebook_700c())
         bands = np.arange(len(AVERAGE_OFFSET_DB))

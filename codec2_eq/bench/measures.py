@@ -39,7 +39,7 @@ Equalise = Callable[[Floats], Floats]
 
 def quantise_700c() -> Quantise:
     """The stock two-stage quantiser of 700C with 5 survivors: shapes in, decoded shapes out."""
-    from codec2_eq.libcodec2 import codebook_700c
+    from codec2_eq.codec2.library import codebook_700c
     from codec2_eq.vq.quantiser import Quantiser
 
     quantiser = Quantiser(codebook_700c())

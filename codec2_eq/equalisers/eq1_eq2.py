@@ -56,7 +56,7 @@ class Eq2(EqualiserStream):
     """Tracks the 700C quantiser's residual, and subtracts it."""
 
     def __init__(self, frame_ms: int) -> None:
-        from codec2_eq.libcodec2 import codebook_700c
+        from codec2_eq.codec2.library import codebook_700c
         from codec2_eq.vq.quantiser import Quantiser
 
         self._quantiser = Quantiser(codebook_700c())

@@ -83,7 +83,7 @@ class Hearing:
     def _curve(self) -> Floats | None:
         if not self._kept:
             return None
-        from codec2_eq.libcodec2 import codebook_700c
+        from codec2_eq.codec2.library import codebook_700c
         from codec2_eq.vq.quantiser import Quantiser
 
         quantiser = Quantiser(codebook_700c(), survivors=1)  # as good here, at a third of the time

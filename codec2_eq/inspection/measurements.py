@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.extraction import Extractor
 from codec2_eq.inspection.meters import (
@@ -21,7 +22,6 @@ from codec2_eq.inspection.meters import (
     SpectrumMeter,
     decibels,
 )
-from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import remove_mean
 from codec2_eq.vq import Quantiser
 

@@ -15,12 +15,12 @@ from codec2_eq.audio.stream import CLIPPED_SHARE, stream_audio
 from codec2_eq.bench.heard import Heard, heard_error
 from codec2_eq.bench.measures import speech_activity
 from codec2_eq.codec2 import RATE_HZ
+from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike
-from codec2_eq.libcodec2 import codebook_700c
 from codec2_eq.records import RateK
 from codec2_eq.report.loudness import at_one_level
 from codec2_eq.stream700c.codec import decode, encode

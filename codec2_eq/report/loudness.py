@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio.pcm import FULL_SCALE
-from codec2_eq.libcodec2 import SAMPLES_PER_FRAME
+from codec2_eq.codec2.library import SAMPLES_PER_FRAME
 
 LEVEL_DBFS = -26.0
 """Active speech level, dB of full scale; that of ITU-T's tests."""

@@ -15,6 +15,11 @@ from codec2_eq.audio.pcm import encode as encode_pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
 from codec2_eq.audio.wav import WavWriter
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
+from codec2_eq.codec2.library import (
+    BYTES_PER_FRAME,
+    Decoder700C,
+    codebook_700c,
+)
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.equalisers.passes import begin
@@ -28,11 +33,6 @@ from codec2_eq.extraction import (
     extract_blocks,
 )
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
-from codec2_eq.libcodec2 import (
-    BYTES_PER_FRAME,
-    Decoder700C,
-    codebook_700c,
-)
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS
+from codec2_eq.codec2.library import BYTES_PER_FRAME
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, open_input, read_bytes
-from codec2_eq.libcodec2 import BYTES_PER_FRAME
 from codec2_eq.stream700c.level import energy_levels_db
 
 HEADER_BYTES = 7

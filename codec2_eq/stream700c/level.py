@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from codec2_eq.analysis import band_centres_hz
 from codec2_eq.audiofilter._level_control import TARGET_DB, LevelControl
 from codec2_eq.codec2 import LONGEST_PERIOD, SHORTEST_PERIOD
+from codec2_eq.codec2.library import energy_codebook
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.libcodec2 import energy_codebook
 from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels
 
 Floats = NDArray[np.floating]

@@ -43,7 +43,7 @@ def load_codebooks(
     """
     if isinstance(spec, str):
         if spec.lower() == "700c":
-            from codec2_eq.libcodec2 import codebook_700c
+            from codec2_eq.codec2.library import codebook_700c
 
             return codebook_700c()
         spec = spec.split(",")

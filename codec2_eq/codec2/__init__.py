@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Codec 2's numbers, each with its source; `codec2.pxd` has what compiled modules need of them."""
+"""Codec 2's numbers, each with its source; `__init__.pxd` has those that compiled modules need."""
 
 from __future__ import annotations
 
