@@ -30,7 +30,7 @@ check: $(VENV)/ready-for-tests
 
 # Real recordings and Codec 2's own encoder, to compare with; needs no root.
 speech: $(VENV)/ready
-	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --use classic parity --tools
+	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --use classic parity validate --tools
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
 
 # Failing operations, kills and power cuts: make faults N=200

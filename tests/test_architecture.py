@@ -153,10 +153,11 @@ def test_the_document_has_three_ways():
 
 
 def test_the_package_is_no_attic():
-    entries = [p for p in PACKAGE.iterdir() if not p.name.startswith("__")]
-    rooms = {p.stem for p in entries} - {"py"}  # py.typed
+    rooms = {p.name for p in PACKAGE.iterdir()} - {"__pycache__", "py.typed"}
     assert len(rooms) <= MOST_ROOMS, sorted(rooms)
-    assert not [p for p in entries if p.suffix in (".pyx", ".pxi", ".h", ".c", ".so")]
+    assert not [
+        name for name in rooms if name.endswith((".pyx", ".pxi", ".pxd", ".h", ".c", ".so"))
+    ]
     assert not [n for n in sources() if re.search(r"\b(utils?|helpers?|common|misc)\b", n)]
 
 
