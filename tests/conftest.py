@@ -17,7 +17,7 @@ IN_CI = bool(os.environ.get("CI"))
 
 def missing(what: str) -> None:
     """An oracle that is missing is a failure in CI, and elsewhere said."""
-    message = f"{what} is missing: run scripts/fetch_speech.py --use classic parity validate --tools"
+    message = f"{what} is missing: run `make speech`"
     if IN_CI:
         pytest.fail(message)
     pytest.skip(message)

@@ -95,7 +95,7 @@ def test_killed_at_random_moments(clips, tmp_path, layout):
     for i in range(20):
         out = tmp_path / f"out{i}"
         child = in_child(lambda out=out: batch(clips, out, layout=layout))
-        time.sleep(moments.uniform(0, whole_s))
+        time.sleep(moments.uniform(0, 0.6 * whole_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         n_unfinished += not (out / "manifest.jsonl").exists()
@@ -104,7 +104,7 @@ def test_killed_at_random_moments(clips, tmp_path, layout):
             assert size in (None, path.stat().st_size), f"{path} is there and not whole"
         batch(clips, out, layout=layout)
         assert contents(out) == reference
-    assert n_unfinished >= 10
+    assert n_unfinished  # some came before the end
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
