@@ -162,7 +162,7 @@ def test_interrupted_by_the_keyboard(clips, tmp_path):
 
     def slow(progress):
         (tmp_path / "begun").touch()
-        time.sleep(0.02)
+        time.sleep(0.5)
 
     child = in_child(run)
     while not (tmp_path / "begun").exists():
