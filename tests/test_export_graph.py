@@ -3,40 +3,18 @@
 
 import numpy as np
 import pytest
+from exported_network import all_layers, weights
 
 from codec2_eq.cli import main
 from codec2_eq.codec2 import K
 from codec2_eq.equalisers.activations import ACTIVATIONS
 from codec2_eq.equalisers.equaliser import load_trained, models_dir
-from codec2_eq.equalisers.layers import Activation, Dense, Layer, Relu, Scale
+from codec2_eq.equalisers.layers import Dense
 from codec2_eq.equalisers.network import Network
-from codec2_eq.equalisers.recurrent import GRU, LSTM
 from codec2_eq.extraction import extract_file
 
 pytestmark = pytest.mark.train
 TOL = 1e-5
-
-
-def weights(*shape, seed=0):
-    return (0.3 * np.random.default_rng([seed, *shape]).standard_normal(shape)).astype(np.float32)
-
-
-def all_layers():
-    """Every kind of layer but the recursive estimator, and sums of branches."""
-    layers: list[Layer] = [
-        Scale(weights(1) + np.float32(0.05), weights(1)),
-        GRU(weights(K, 24), weights(8, 24), weights(2, 24)),
-        GRU(weights(8, 24), weights(8, 24), weights(2, 24), reset_after=False),
-        LSTM(weights(8, 32), weights(8, 32), weights(32)),
-        Dense(weights(8, K), weights(K), "tanh"),
-        Scale(weights(K), weights(K)),
-        Relu(0.3, 0.1, 0.8),
-        Relu(0.2),
-        Activation("softsign"),
-        Dense(weights(K, K), weights(K)),
-    ]
-    wiring = [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,), (8, 1), (9, 5, 1)]
-    return Network("all layers", layers, wiring=wiring)
 
 
 def run_onnx(path, rows):
