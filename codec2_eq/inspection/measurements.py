@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import FULL_SCALE
 from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.extraction import Extractor
 from codec2_eq.inspection.meters import (
-    FULL_SCALE,
     HUM_HZ,
     SILENCE_DBFS,
     ChannelMeter,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FULL_SCALE = 32768.0
 SILENCE_DBFS = -100.0
 """Lowest level told [dBFS]; a tenth of a step of 16 bits is -110."""
 
