@@ -21,10 +21,19 @@ done
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 tag=cp${version/./}
 
+again() {  # a mirror may be out of reach for a moment
+    for pause_s in 5 20 60; do
+        "$@" && return
+        sleep "$pause_s"
+    done
+    "$@"
+}
+
 # Debian's Python for ARM64, and the wheels of what the package needs
 mkdir -p "$work/debs" "$work/root" "$work/wheels" "$work/site"
 if [ ! -e "$work/root/usr/bin/python$version" ]; then
-    (cd "$work/debs" && apt-get download -qq "python$version-minimal:arm64" \
+    (cd "$work/debs" && again apt-get -o APT::Sandbox::User=root download -qq \
+        "python$version-minimal:arm64" \
         "libpython$version-minimal:arm64" "libpython$version-stdlib:arm64" \
         "libpython$version-dev:arm64" libc6:arm64 libcrypt1:arm64 libexpat1:arm64 zlib1g:arm64 \
         libssl3:arm64 libffi8:arm64 libbz2-1.0:arm64 liblzma5:arm64 libuuid1:arm64 \
@@ -32,7 +41,7 @@ if [ ! -e "$work/root/usr/bin/python$version" ]; then
     for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
 fi
 if [ ! -e "$work/site/numpy" ]; then
-    "$python" -m pip download --quiet --only-binary :all: --implementation cp \
+    again "$python" -m pip download --quiet --only-binary :all: --implementation cp \
         --python-version "$version" --dest "$work/wheels" --platform manylinux2014_aarch64 \
         $(printf -- '--platform manylinux_2_%s_aarch64 ' 24 26 27 28) \
         numpy soxr soundfile pycodec2 tqdm filelock

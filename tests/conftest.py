@@ -28,8 +28,8 @@ def require_tool(name: str) -> None:
     if shutil.which(name):
         return
     if IN_CI:
-        pytest.fail(f"{name} is not installed, so an export is not tested; CI must have it")
-    pytest.skip(f"{name} is not installed: an export is not tested here")
+        pytest.fail(f"{name} is not installed; CI must have it")
+    pytest.skip(f"{name} is not installed: what needs it is not tested here")
 
 
 @pytest.fixture(scope="session")

@@ -72,10 +72,11 @@ def _page(
 
 def _usages(parser: argparse.ArgumentParser) -> Iterator[str]:
     inner = _commands(parser)
-    for one in inner.values() if inner else [parser]:
+    for number, one in enumerate(inner.values() if inner else [parser]):
+        if number:
+            yield ".br"
         usage = re.sub(r"\s+", " ", one.format_usage().removeprefix("usage: "))
         yield _text(usage.strip())
-        yield ".br"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
