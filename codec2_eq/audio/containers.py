@@ -7,70 +7,83 @@ it reads a file that is cut as if it had been shorter all along.
 
 from __future__ import annotations
 
-import mmap
-import re
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from codec2_eq.audio.lengths import find_wrong_end
+from codec2_eq.audio.window import FileWindow
+
 _FLAC_START = b"fLaC\0\0\0\x22"  # magic, and the head of the block that is always first
+_FLAC_IN_OGG = b"\x7fFLAC"
+_FLAC_HEAD_BYTES = 9  # in Ogg, before the file proper
 _OGG_FIRST, _OGG_LAST = 2, 4  # flags of a page
 _OGG_PAGE_BYTES = 27  # its header before the table of segments
+_MPEG_HEAD_BYTES = 64  # up to the end of the length that a first frame tells
+_STRANGE_BYTES = 1024  # that no warning is worth: notes and paddings of other programs
+_AS_FAR = "; processed as far as it goes"
 
 
 @dataclass(frozen=True)
 class Extent:
     """Where the recordings of a file are, and what is wrong with its end.
 
-    parts : first and last offset of each, if there are several; else empty
+    parts : first and last offset of each, if libsndfile cannot read the file as it is; else empty
+    wrapped : whether it is FLAC in pages of Ogg, which `unwrapped` takes out
     problem : empty if the end is as it should be
     """
 
     parts: tuple[tuple[int, int], ...] = ()
+    wrapped: bool = False
     problem: str = ""
 
 
 def find_extent(descriptor: int) -> Extent:
-    """Look through a regular file for further recordings and for its end."""
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
-        head = data[:4]
-        if head == b"OggS":
-            return _ogg(data)
-        if head == b"fLaC":
-            return Extent(_between(_all_of(data, _FLAC_START), len(data)))
-        if head[:3] == b"ID3" or is_mpeg(head):
-            return Extent(_mpeg_parts(data))
-        told = _told_bytes(data)
-        if told is not None and told > len(data):
-            return Extent(problem=f"has {len(data)} bytes, its header tells {told}")
-        if told is not None and len(data) - told > 4096:
-            return Extent(problem=f"has {len(data) - told} bytes behind its end, left out")
-        return Extent()
+    """Look through a regular file for further recordings and for its end.
+
+    Raises Codec2EqError if libsndfile would take other bytes for samples.
+    """
+    data = FileWindow(descriptor)
+    head = data[0:4]
+    if head == b"OggS":
+        return _ogg(data)
+    if head == b"fLaC":
+        return Extent(_between(_all_of(data, _FLAC_START), len(data)))
+    if head[:3] == b"ID3" or is_mpeg(head):
+        return _mpeg(data)
+    return Extent(problem=find_wrong_end(data))
 
 
-def _all_of(data: mmap.mmap, magic: bytes) -> list[int]:
+def _all_of(data: FileWindow, magic: bytes) -> list[int]:
     found = []
-    at = data.find(magic)
+    at = data.find(magic, 0)
     while at >= 0:
         found.append(at)
         at = data.find(magic, at + 1)
     return found
 
 
-def _between(starts: list[int], end: int) -> tuple[tuple[int, int], ...]:
-    return tuple(zip(starts, [*starts[1:], end], strict=True)) if len(starts) > 1 else ()
+def _between(starts: list[int], end: int, *, single: bool = False) -> tuple[tuple[int, int], ...]:
+    if len(starts) == 1 and not single:
+        return ()
+    return tuple(zip(starts, [*starts[1:], end], strict=True))
 
 
-def _ogg(data: mmap.mmap) -> Extent:
+def _ogg(data: FileWindow) -> Extent:
     """Walk over the pages: a first page behind others begins another recording."""
     starts = [0]
-    at, in_heads = 0, True
+    at, n_strange, in_heads = 0, 0, True
     open_streams: set[bytes] = set()
-    while at + _OGG_PAGE_BYTES <= len(data):
-        if data[at : at + 4] != b"OggS":
-            at = _min_found(data.find(b"OggS", at))
+    while at < len(data):
+        page = data[at : at + _OGG_PAGE_BYTES + 255]
+        if page[:4] != b"OggS":
+            following = _or_end(data.find(b"OggS", at), data)
+            n_strange += following - at
+            at = following
             continue
-        flags = data[at + 5]
-        serial = data[at + 14 : at + 18]
+        if len(page) < _OGG_PAGE_BYTES:
+            at += _OGG_PAGE_BYTES  # beyond the end
+            break
+        flags, serial, n_segments = page[5], page[14:18], page[26]
         if flags & _OGG_FIRST:
             if not in_heads:
                 starts.append(at)
@@ -79,14 +92,40 @@ def _ogg(data: mmap.mmap) -> Extent:
         in_heads = bool(flags & _OGG_FIRST)
         if flags & _OGG_LAST:
             open_streams.discard(serial)
-        n_segments = data[at + 26]
-        body = data[at + _OGG_PAGE_BYTES : at + _OGG_PAGE_BYTES + n_segments]
-        end = at + _OGG_PAGE_BYTES + n_segments + sum(body)
-        if end > len(data):
-            return Extent(_between(starts, len(data)), "is cut within its last page")
-        at = end
-    problem = "has no mark at its end" if open_streams else ""
-    return Extent(_between(starts, len(data)), problem)
+        at += _OGG_PAGE_BYTES + n_segments + sum(page[_OGG_PAGE_BYTES:][:n_segments])
+    problem = _of_strange(n_strange, "Ogg")
+    if at > len(data):
+        problem = f"is cut within its last page{_AS_FAR}"
+    elif open_streams:
+        problem = f"has no mark at its end{_AS_FAR}"
+    wrapped = data[28:33] == _FLAC_IN_OGG
+    return Extent(_between(starts, len(data), single=wrapped), wrapped, problem)
+
+
+def unwrapped(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes of a FLAC file that lies in pages of Ogg; pages of other streams are left."""
+    data = FileWindow(descriptor)
+    at, serial = start, data[start + 14 : start + 18]
+    n_head = _FLAC_HEAD_BYTES
+    while at < end:
+        page = data[at : at + _OGG_PAGE_BYTES + 255]
+        if page[:4] != b"OggS" or len(page) < _OGG_PAGE_BYTES:
+            at = _or_end(data.find(b"OggS", at + 1), data)
+            continue
+        body = at + _OGG_PAGE_BYTES + page[26]
+        at = body + sum(page[_OGG_PAGE_BYTES:][: page[26]])
+        if page[14:18] == serial:
+            yield data[body + n_head : at]
+            n_head = 0
+
+
+def _or_end(found: int, data: FileWindow) -> int:
+    """Return an offset that `find` has given, the end where it found nothing."""
+    return found if found >= 0 else len(data)
+
+
+def _of_strange(n_bytes: int, kind: str) -> str:
+    return f"holds {n_bytes} bytes that are no {kind}, left out" if n_bytes > _STRANGE_BYTES else ""
 
 
 # MPEG audio
@@ -116,32 +155,58 @@ _KBPS = {  # by version 1 or later, and layer
 _MPEG_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def _mpeg_parts(data: mmap.mmap) -> tuple[tuple[int, int], ...]:
+def _mpeg(data: FileWindow) -> Extent:
     """Walk over the frames: one with a table of contents begins a recording of a told length.
 
     libsndfile decodes that many frames and stops, whatever follows.
     """
     parts: list[list[int]] = []
-    at, n_left = 0, -1  # frames still to come of a recording that tells; -1: it does not
+    at, n_strange = 0, 0
+    n_left = -1  # frames still to come of a recording that tells; -1: it does not
     title = None  # offset of the one before the next frame
-    while at + 10 <= len(data):
-        if data[at : at + 3] == b"ID3":
-            title = at
-            at += 10 + _int28(data[at + 6 : at + 10])
+    end = 0  # of the last frame
+    while at < len(data):
+        head = data[at : at + _MPEG_HEAD_BYTES]
+        if tag_bytes := _tag_bytes(head):
+            title = at if head[:3] == b"ID3" else title
+            at += tag_bytes
             continue
-        length, told_at = _mpeg_frame(data, at)
+        length, told_at = _mpeg_frame(head)
         if not length:
-            at = _min_found(data.find(b"\xff", at + 1), data.find(b"ID3", at + 1, at + 4096))
+            following = _next_mpeg(data, at + 1)
+            n_strange += following - at if end else 0
+            at = following
             continue
-        told = _told_frames(data, told_at)
+        told = _told_frames(head[told_at:])
         if told is not None or n_left == 0 or not parts:
             parts.append([at if title is None else title, 0])
             n_left = -1 if told is None else told + 1
         n_left -= n_left > 0
         title = None
         at += length
-        parts[-1][1] = min(at, len(data))
-    return tuple((start, end) for start, end in parts) if len(parts) > 1 else ()
+        end = at
+        parts[-1][1] = min(end, len(data))
+    problem = _of_strange(n_strange, "MPEG audio")
+    if end > len(data) or n_left > 0:
+        problem = f"is cut{_AS_FAR}"
+    joined = tuple((start, end) for start, end in parts) if len(parts) > 1 else ()
+    return Extent(joined, problem=problem)
+
+
+def _next_mpeg(data: FileWindow, at: int) -> int:
+    """Return the offset of what may be a frame or a title, the end if nothing may be."""
+    frame = _or_end(data.find(b"\xff", at), data)
+    title = data[at : min(frame, at + 4096)].find(b"ID3")
+    return frame if title < 0 else at + title
+
+
+def _tag_bytes(head: bytes) -> int:
+    """Return the length of the titles that begin here, 0 if none do."""
+    if head[:3] == b"ID3" and len(head) >= 10:
+        return 10 + _int28(head[6:10])
+    if head[:8] == b"APETAGEX" and len(head) >= 16:
+        return 32 + int.from_bytes(head[12:16], "little")
+    return 128 if head[:3] == b"TAG" else 0
 
 
 def _int28(data: bytes) -> int:
@@ -149,14 +214,8 @@ def _int28(data: bytes) -> int:
     return sum((byte & 127) << shift for byte, shift in zip(data, (21, 14, 7, 0), strict=True))
 
 
-def _min_found(*offsets: int) -> int:
-    """Return the first of offsets that `find` has given; beyond any file if there is none."""
-    return min((offset for offset in offsets if offset >= 0), default=1 << 62)
-
-
-def _mpeg_frame(data: mmap.mmap, at: int) -> tuple[int, int]:
-    """Return the bytes of the frame at an offset, 0 if none is, and where it may tell a length."""
-    head = data[at : at + 4]
+def _mpeg_frame(head: bytes) -> tuple[int, int]:
+    """Return the bytes of the frame that begins here, or 0; and where it may tell a length."""
     if len(head) < 4 or not is_mpeg(head):
         return 0, 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -167,51 +226,14 @@ def _mpeg_frame(data: mmap.mmap, at: int) -> tuple[int, int]:
     rate, padding = _MPEG_HZ[version][hz_index], head[2] >> 1 & 1
     mono = head[3] >> 6 == 3
     if layer == 1:
-        return (12 * bits // rate + padding) * 4, 0
+        return (12 * bits // rate + padding) * 4, len(head)
     samples = 1152 if version == 3 or layer == 2 else 576
     side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
-    return samples // 8 * bits // rate + padding, at + 4 + side
+    return samples // 8 * bits // rate + padding, 4 + side
 
 
-def _told_frames(data: mmap.mmap, at: int) -> int | None:
-    """Return the number of frames that a table of contents at this place tells."""
-    head = data[at : at + 12]
+def _told_frames(head: bytes) -> int | None:
+    """Return the number of frames that a table of contents tells, None if this is none."""
     if head[:4] not in (b"Xing", b"Info") or len(head) < 12 or not head[7] & 1:
         return None
     return int.from_bytes(head[8:12], "big")
-
-
-# Lengths in headers
-
-
-def _told_bytes(data: mmap.mmap) -> int | None:
-    """Return the length of the file as its header tells; None where it does not."""
-    head = data[:40]
-    if len(head) < 40:
-        return None
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
-        return 8 + int.from_bytes(head[4:8], "big")
-    if head[:4] == b".snd":
-        offset, size = struct.unpack(">II", head[4:12])
-        return None if size == 0xFFFFFFFF else offset + size
-    if head[:4] == b"riff" and head[24:28] == b"wave":  # Wave64
-        return int.from_bytes(head[16:24], "little")
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        size = int.from_bytes(head[4:8], "little")
-        return 8 + size if 36 < size < 0x7FFE0000 else None
-    if head[:8] == b"NIST_1A\n":
-        return _told_by_nist(data[:1024])
-    if head[:20] == b"Creative Voice File\x1a":
-        start = int.from_bytes(head[20:22], "little")
-        return start + 4 + int.from_bytes(data[start + 1 : start + 4], "little")
-    return None
-
-
-def _told_by_nist(header: bytes) -> int | None:
-    """Return the length of a NIST SPHERE file of plain samples."""
-    fields = dict(re.findall(rb"^(\w+) -i (\d{1,12})$", header, re.MULTILINE))
-    try:
-        frame_bytes = int(fields[b"channel_count"]) * int(fields[b"sample_n_bytes"])
-        return len(header) + int(fields[b"sample_count"]) * frame_bytes
-    except KeyError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from codec2_eq.audio.containers import find_extent, is_mpeg
+from codec2_eq.audio.containers import find_extent, is_mpeg, unwrapped
 from codec2_eq.audio.pcm import FULL_SCALE, to_scale
 from codec2_eq.audio.wav import READ_BYTES, HeaderReader
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import read_error
 from codec2_eq.system import flush_c_streams
 
 if TYPE_CHECKING:
@@ -49,13 +51,25 @@ _INT16_SUBTYPES = frozenset(
 """What libsndfile decodes to 16 bits or fewer: read as int16, exactly as it is."""
 
 _FOREIGN = (
-    (b"ftyp", 4, "MP4 (.m4a)"),
-    (b"\x1a\x45\xdf\xa3", 0, "Matroska or WebM"),
-    (b"\x30\x26\xb2\x75", 0, "Windows Media (.wma)"),
-    (b"#!AMR", 0, "AMR"),
+    (rb"....ftyp", "MP4 (.m4a)"),
+    (rb"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (rb"\x30\x26\xb2\x75", "Windows Media (.wma)"),
+    (rb"#!AMR", "AMR"),
+    (rb"\xff[\xf0\xf1\xf8\xf9]|ADIF", "AAC"),
+    (rb"\x0b\x77", "AC-3"),
+    (rb"wvpk", "WavPack"),
+    (rb"MAC ", "Monkey's Audio"),
+    (rb"TTA1", "True Audio"),
+    (rb"MP\+|MPCK", "Musepack"),
+    (rb"FLV\x01", "Flash"),
+    (rb"DSD |FRM8", "DSD"),
+    (rb"\.RMF|\.ra\xfd", "RealAudio"),
+    (rb"RIFF....AVI ", "AVI"),
+    (rb"\x02?#!SILK", "SILK"),
 )
-"""Magic, its offset and name of formats that libsndfile does not read and ffmpeg does."""
+"""How files of formats begin that libsndfile does not read, and mostly ffmpeg does; their names."""
 
+_NO_FORMAT, _NO_SUCH_ENCODING = 1, 4  # errors of libsndfile, SF_ERR_…
 _SAID_CHARS = 200  # of what a decoder prints
 
 
@@ -66,9 +80,9 @@ def open_decoded(
 
     Raises Codec2EqError if it is none that libsndfile reads.
     """
-    for magic, offset, kind in _FOREIGN:
-        if header.seen[offset:].startswith(magic):
-            raise _foreign(header.name, kind)
+    for magic, kind in _FOREIGN:
+        if re.match(magic, header.seen, re.DOTALL):
+            raise _foreign(header.name, f"is {kind}")
     if file_bytes is not None:
         return DecodedSource(handle.fileno(), header.name, files)
     if not header.seen.startswith(_SPOOLED_MAGIC) and not is_mpeg(header.seen):
@@ -80,11 +94,11 @@ def open_decoded(
     return DecodedSource(_spool(header, files), header.name, files)
 
 
-def _foreign(name: str, kind: str) -> Codec2EqError:
+def _foreign(name: str, what: str) -> Codec2EqError:
     source = "-" if name == "stdin" else f"'{name}'"
     return Codec2EqError(
         name,
-        f"is {kind}, which is not read here",
+        f"{what}, which is not read here",
         f"let ffmpeg decode it: ffmpeg -i {source} -f wav - | codec2-eq run - -o OUT",
     )
 
@@ -115,11 +129,14 @@ class DecodedSource:
         self.warnings: list[str] = []
         try:
             extent = find_extent(descriptor)
-        except (OSError, ValueError) as error:
-            raise Codec2EqError(name, f"cannot be read ({error})", "fetch it again") from error
+        except OSError as error:
+            raise read_error(name, error) from error
+        except Codec2EqError as error:
+            raise error.of(name) from error
         if extent.problem:
-            self.warnings.append(f"{extent.problem}; processed as far as it goes")
+            self.warnings.append(extent.problem)
         self._parts = extent.parts
+        self._wrapped = extent.wrapped
         self._file = self._open(0)
         self.rate = self._file.samplerate
         self.channels = self._file.channels
@@ -159,23 +176,28 @@ class DecodedSource:
             with self._overheard():
                 return self._files.enter_context(_open_forward(descriptor, soundfile))
         except soundfile.LibsndfileError as error:
+            if error.code == _NO_SUCH_ENCODING:
+                raise _foreign(self._name, "holds an encoding") from error
+            raw = "; if it is headerless 16-bit 8 kHz samples, name it .raw or pass --raw"
             raise Codec2EqError(
                 self._name,
                 f"not audio that libsndfile reads ({error.error_string.rstrip('.')})",
-                "convert it to WAV or FLAC; if it is headerless 16-bit 8 kHz samples, name it .raw "
-                "or pass --raw",
+                "convert it to WAV or FLAC, say with ffmpeg" + raw * (error.code == _NO_FORMAT),
             ) from error
 
     def _copy(self, start: int, end: int) -> int:
         """Copy a part of the file to a temporary one: libsndfile reads a whole file only."""
         copy = self._files.enter_context(tempfile.TemporaryFile())
-        os.lseek(self._descriptor, start, os.SEEK_SET)
-        while start < end:
-            data = os.read(self._descriptor, min(READ_BYTES, end - start))
-            if not data:
-                break
-            copy.write(data)
-            start += len(data)
+        if self._wrapped:
+            copy.writelines(unwrapped(self._descriptor, start, end))
+        else:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            while start < end:
+                data = os.read(self._descriptor, min(READ_BYTES, end - start))
+                if not data:
+                    break
+                copy.write(data)
+                start += len(data)
         copy.flush()
         return copy.fileno()
 

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Bytes of a regular file by their offsets.
+
+The file is read, not mapped: where a file that is mapped is cut meanwhile, the process ends by a
+signal.
+"""
+
+from __future__ import annotations
+
+import os
+
+_WINDOW_BYTES = 1 << 18
+
+
+class FileWindow:
+    """A file that is sliced and searched like `bytes`; little of it is in memory at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._start = 0
+        self._held = b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, span: slice) -> bytes:
+        start = min(span.start or 0, self._size)
+        stop = min(span.stop, self._size)
+        if start < self._start or stop > self._start + len(self._held):
+            self._read(start, stop)
+        return self._held[start - self._start : max(start, stop) - self._start]
+
+    def find(self, sought: bytes, start: int) -> int:
+        """Return the first offset from `start` on at which bytes are found, -1 if they are not."""
+        while start + len(sought) <= self._size:
+            if not self._start <= start <= self._start + len(self._held) - len(sought):
+                self._read(start, start + len(sought))
+            at = self._held.find(sought, start - self._start)
+            if at >= 0:
+                return self._start + at
+            start = max(start, self._start + len(self._held) - len(sought) + 1)
+        return -1
+
+    def _read(self, start: int, stop: int) -> None:
+        """Hold the bytes from start to at least stop; a file that is shorter by now ends there."""
+        wanted = max(stop - start, _WINDOW_BYTES)
+        os.lseek(self._descriptor, start, os.SEEK_SET)
+        held = bytearray()
+        while len(held) < wanted and (data := os.read(self._descriptor, wanted - len(held))):
+            held += data
+        self._start, self._held = start, bytes(held)
+        if len(held) < min(wanted, self._size - start):
+            self._size = start + len(held)
