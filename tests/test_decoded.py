@@ -115,7 +115,9 @@ def test_what_is_cut_is_told(tmp_path, kind, subtype):
         assert warnings or len(samples) == length, f"{len(samples)} of {length} in silence"
 
 
-@pytest.mark.parametrize(("kind", "subtype"), [k for k in TELLING if k[0] not in ("FLAC", "HTK", "RF64")])
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [k for k in TELLING if k[0] not in ("FLAC", "HTK", "RF64")]
+)
 def test_what_is_behind_the_end_is_told(tmp_path, kind, subtype):
     path = tmp_path / "a.audio"
     whole = encoded(path, TONES[0], kind, subtype)
