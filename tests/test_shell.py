@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a shell user leans on: completions, manual pages, help, names nearly right, -q and -v."""
 
+import csv
 import json
 import re
 import subprocess
@@ -199,3 +200,81 @@ def test_figures_are_numbers_in_json(capsys, samples_dir, tmp_path):
         facts = json.loads(run(capsys, "info", tmp_path / name, "--json")[1])
         texts = {key for key, value in facts.items() if isinstance(value, str)}
         assert texts <= {"kind", "model", "mode", "version"}
+
+
+def figures_of(capsys, *words):
+    """Figures of a command, of a file and of a pipe: on stdout, or beside data on stderr."""
+    code, out, err = run(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert all(isinstance(line, dict) for line in lines)
+    return lines
+
+
+def test_commands_that_print_figures_give_them_as_numbers(capsys, samples_dir, tmp_path):
+    wav, flite = samples_dir / "espeak_male_1.wav", samples_dir / "flite_male_1.wav"
+    for command, path, frame_ms in (("extract", wav, 40), ("run", flite, 20)):
+        out = tmp_path / f"{command}.f32"
+        (told,) = figures_of(capsys, command, path, "-o", out, "--frame-ms", frame_ms)
+        n_vectors = out.stat().st_size // 80
+        seconds = n_vectors * frame_ms / 1000
+        expected = {"output": str(out), "vectors": n_vectors, "frame_ms": frame_ms}
+        assert told == expected | {"seconds": seconds}
+    (told,) = figures_of(capsys, "equalise", tmp_path / "extract.f32", "-o", tmp_path / "e.f32")
+    assert told["vectors"] == 87
+    (told,) = figures_of(capsys, "encode", wav, "-o", tmp_path / "a.c2")
+    assert told["frames"] == 87 and 0 < told["distortion_db2"] <= told["variance_db2"]
+    assert told["dropped_samples"] == 28069 - 87 * 320
+    (told,) = figures_of(capsys, "decode", tmp_path / "a.c2", "-o", tmp_path / "a.wav")
+    assert told == {"input": str(tmp_path / "a.c2"), "frames": 87, "seconds": 3.48, **DROPPED}
+    (told,) = figures_of(capsys, "filter", wav, "-o", tmp_path / "f.wav")
+    assert told["seconds"] == 28069 / 8000 and told["latency_s"] <= 0.02
+    assert len(told["curve_db"]) == 20 and abs(sum(told["curve_db"])) < 0.2
+    code, out, _ = run(capsys, "batch", wav, "-o", tmp_path / "out", "--json")
+    told = json.loads(out)
+    assert (told["utterances"], told["frames"], told["failures"]) == (1, 87, 0)
+    (told,) = figures_of(capsys, "export", "channel_eq", "--c", tmp_path)
+    assert told["outputs"] == [str(tmp_path / f"channel_eq.{suffix}") for suffix in "ch"]
+    assert told["weight_bytes"] > told["state_bytes"] > 0
+
+
+DROPPED = {"dropped_bytes": 0}
+
+
+def test_figures_stay_out_of_data_on_stdout(capfdbinary, samples_dir):
+    wav = samples_dir / "espeak_male_1.wav"
+    assert cli.main(["encode", str(wav), "--raw", "--json"]) == 0
+    data, figures = capfdbinary.readouterr()
+    assert json.loads(figures)["frames"] * 4 == len(data)
+
+
+def test_training_and_use_of_codebooks_as_numbers_and_tables(capsys, samples_dir, tmp_path):
+    vectors = tmp_path / "a.f32"
+    assert (
+        run(capsys, "run", samples_dir / "espeak_male_1.wav", "-o", vectors, "-m", "mean")[0] == 0
+    )
+    options = ("--sizes", "8,4", "--iterations", 3, "--csv", tmp_path / "train.csv")
+    lines = figures_of(capsys, "vq", "train", vectors, "-o", tmp_path / "book", *options)
+    assert [line["stage"] for line in lines] == sorted(line["stage"] for line in lines)
+    assert lines[-1]["distortion_db2"] < lines[0]["distortion_db2"]
+    head, *rows = csv.reader((tmp_path / "train.csv").read_text().splitlines())
+    assert [dict(zip(head, map(float, row), strict=True)) for row in rows] == lines
+
+    books = f"{tmp_path / 'book1.f32'},{tmp_path / 'book2.f32'}"
+    options = ("--codebook", books, "--survivors", 2, "--usage", "--csv", tmp_path / "use.csv")
+    out = tmp_path / "quantised.f32"
+    (told,) = figures_of(capsys, "vq", "quantise", vectors, "-o", out, *options)
+    assert told["vectors"] == 87
+    assert told["std_db"] == pytest.approx(told["distortion_db2"] ** 0.5)
+    for size, stage in zip((8, 4), told["stages"], strict=True):
+        assert stage["entries"] == len(stage["usage"]) == size
+        assert sum(stage["usage"]) == 87
+        assert (stage["least_used"], stage["most_used"]) == (
+            min(stage["usage"]),
+            max(stage["usage"]),
+        )
+    entries = csv.DictReader((tmp_path / "use.csv").read_text().splitlines())
+    times = [int(entry["times"]) for entry in entries]
+    assert times == told["stages"][0]["usage"] + told["stages"][1]["usage"]
+    code, _, err = run(capsys, "vq", "quantise", vectors, "-o", out, "-f", "--csv", out)
+    assert code == 2 and "--csv" in err

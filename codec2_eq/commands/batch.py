@@ -97,6 +97,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write hours, speed and failures of this run as JSON; - is stdout",
     )
+    parser.add_argument(
+        "--json", dest="summary", action="store_const", const="-", help="like --summary -"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_S, SAMPLES_PER_FRAME
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 from codec2_eq.equalisers.names import ENCODER_MODEL
 
 if TYPE_CHECKING:
@@ -81,6 +81,17 @@ def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
 
     statistics = encoder.statistics
     name = display_name(args.input)
+    if args.json:
+        figures = {
+            "input": name,
+            "frames": statistics.n_vectors,
+            "seconds": round(statistics.n_vectors * FRAME_S, 3),
+            "distortion_db2": statistics.distortion,
+            "variance_db2": statistics.variance,
+            "dropped_samples": encoder.dropped_samples,
+        }
+        progress.print_json(figures, data=[args.output])
+        return
     messages.tell(
         f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * FRAME_S:.2f} s, "
         f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "

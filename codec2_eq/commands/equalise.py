@@ -60,4 +60,4 @@ def run(args: argparse.Namespace) -> None:
             writer.write(stream.process(record.vectors), record)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
-    progress.tell_written(args.output, writer.n_frames, frame_ms)
+    progress.tell_written(args, writer.n_frames, frame_ms)

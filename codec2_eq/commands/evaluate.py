@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 MODELS = ("none", "700c", "cmn", "channel_eq")
@@ -178,7 +179,6 @@ def _run_heard(args: argparse.Namespace) -> None:
 
 
 def _run_words(args: argparse.Namespace) -> None:
-    from codec2_eq import messages
     from codec2_eq.bench import tables, words
     from codec2_eq.bench.streams import load_encoders
 
@@ -245,7 +245,6 @@ def _methods(args: argparse.Namespace):
 
 
 def _recordings(args: argparse.Namespace):
-    from codec2_eq import messages
     from codec2_eq.bench.speech import find_speech, load_speech
 
     return load_speech(find_speech(args.inputs, args.use), report=messages.warn)
@@ -283,5 +282,5 @@ def _print(args: argparse.Namespace, table: str) -> None:
 
 
 def _tell(line: str) -> None:
-    if sys.stderr.isatty():
+    if messages.shows_progress():
         print(line, file=sys.stderr)

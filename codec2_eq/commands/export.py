@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from codec2_eq import messages
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", help="the graph (default: MODEL.onnx or MODEL.tflite)"
     )
     options.add_force(parser)
+    options.add_json(parser)
     parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the export and report its size."""
-    import sys
     from pathlib import Path
 
     from codec2_eq.equalisers.export_plan import load_exportable
@@ -44,10 +44,18 @@ def run(args: argparse.Namespace) -> None:
 
         source = c_source(network)
         paths = write_c(source, Path(args.c), force=args.force)
-        print(
+        if args.json:
+            figures = {
+                "outputs": list(map(str, paths)),
+                "weight_bytes": source.weight_bytes,
+                "state_bytes": source.state_bytes,
+                "multiply_adds_per_frame": source.multiply_adds,
+            }
+            progress.print_json(figures)
+            return
+        messages.tell(
             f"wrote {', '.join(map(str, paths))}: weights {source.weight_bytes:,} bytes, state "
-            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds per frame",
-            file=sys.stderr,
+            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds per frame"
         )
         return
     suffix = {"onnx": ".onnx", "litert": ".tflite"}[args.format]
@@ -58,4 +66,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         from codec2_eq.equalisers.keras_litert import write_litert as write
     n_bytes = write(network, output, force=args.force)
-    messages.tell(f"{output}: {n_bytes:,} bytes")
+    if args.json:
+        progress.print_json({"outputs": [output], "bytes": n_bytes})
+    else:
+        messages.tell(f"{output}: {n_bytes:,} bytes")

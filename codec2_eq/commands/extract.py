@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         frames = options.stream(args)
         for block in progress.with_bar(frames, args.input, raw=args.raw):
             writer.write(block.vectors, block)
-    progress.tell_written(args.output, writer.n_frames, args.frame_ms)
+    progress.tell_written(args, writer.n_frames, args.frame_ms)
 
 
 def _write_features(args: argparse.Namespace) -> None:
@@ -55,4 +55,4 @@ def _write_features(args: argparse.Namespace) -> None:
             out.write(records.astype("<f4", copy=False).tobytes())
             out.flush()
             n_frames += len(records)
-    progress.tell_written(args.output, n_frames, FRAME_MS)
+    progress.tell_written(args, n_frames, FRAME_MS)

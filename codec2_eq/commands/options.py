@@ -28,6 +28,16 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
         "output", nargs="?", action=_Stdout, default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     add_force(parser)
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json: figures for programs."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the figures as JSON: on stdout, or on stderr if stdout has the data",
+    )
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

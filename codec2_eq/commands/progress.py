@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from codec2_eq import messages
@@ -72,8 +74,24 @@ def _duration_s(path: str, raw: bool) -> float | None:
         return None
 
 
-def tell_written(path: str, n_frames: int, frame_ms: int) -> None:
-    """Say on stderr what a file holds now; nothing for a pipe."""
-    if path != "-":
-        seconds = n_frames * frame_ms / 1000
-        messages.tell(f"{path}: {n_frames} vectors, {seconds:.2f} s")
+def tell_written(args: argparse.Namespace, n_frames: int, frame_ms: int) -> None:
+    """Say what the output holds now, unless it is a pipe; or give the figures."""
+    seconds = n_frames * frame_ms / 1000
+    if args.json:
+        figures = {"output": args.output, "vectors": n_frames, "frame_ms": frame_ms}
+        print_json(figures | {"seconds": seconds}, data=[args.output])
+    elif args.output != "-":
+        messages.tell(f"{args.output}: {n_frames} vectors, {seconds:.2f} s")
+
+
+def print_json(figures: Mapping[str, Any], *, data: Sequence[str | None] = ()) -> None:
+    """Print figures as a JSON object on one line of stdout, or of stderr if that has the data.
+
+    data : where the data go
+    """
+    import json
+
+    from codec2_eq.files import is_stdout
+
+    taken = any(path is not None and is_stdout(path) for path in data)
+    print(json.dumps(figures), file=sys.stderr if taken else sys.stdout, flush=True)

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 
 if TYPE_CHECKING:
     from codec2_eq.report.page import Failure, Summary
@@ -51,7 +51,18 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         on_failure=_tell_failure,
     )
-    _tell(args.output, summary)
+    if args.json:
+        figures = {
+            "output": args.output,
+            "recordings": summary.recordings,
+            "models": list(summary.models),
+            "bytes": summary.n_bytes,
+            "silent": summary.silent,
+            "failures": len(summary.failures),
+        }
+        progress.print_json(figures, data=[args.output])
+    else:
+        _tell(args.output, summary)
     return 1 if summary.failures else 0
 
 

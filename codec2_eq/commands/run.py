@@ -42,4 +42,4 @@ def run(args: argparse.Namespace) -> None:
             writer.write(stream.process(block.vectors), block)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
-    progress.tell_written(args.output, writer.n_frames, args.frame_ms)
+    progress.tell_written(args, writer.n_frames, args.frame_ms)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from codec2_eq import messages
 from codec2_eq.commands import options
-from codec2_eq.commands.progress import StepBar
+from codec2_eq.commands.progress import StepBar, print_json
 from codec2_eq.training.settings import MEAN_REMOVAL_EPOCHS, SEED, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from codec2_eq.equalisers.network import Network
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 
@@ -109,9 +111,17 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
             ),
             force=args.force,
         )
-    for name, value in network.card["figures"].items():
-        print(f"{name:44} {value}")
+    _show_figures(args, network)
     messages.tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")
+
+
+def _show_figures(args: argparse.Namespace, network: Network) -> None:
+    figures = network.card["figures"]
+    if args.json:
+        print_json(figures)
+    else:
+        for name, value in figures.items():
+            print(f"{name:44} {value}")
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -140,6 +150,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(refuse=parser.error)
     options.add_force(parser)
+    options.add_json(parser)
     parser.add_argument(
         "--seed",
         type=options.natural,
@@ -167,6 +178,5 @@ def _train_mean_removal(args: argparse.Namespace) -> None:
             report=bar.tell,
             step=bar.step,
         )
-    for name, value in network.card["figures"].items():
-        print(f"{name:44} {value}")
+    _show_figures(args, network)
     messages.tell(f"wrote {folder / network.name}.keras, .npz, .json and pictures")

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_MS, STAGE_SHAPE, K
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 from codec2_eq.vq import ITERATIONS, SEED, SURVIVORS, TRAINING_SURVIVORS
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=options.count, metavar="N", help="train on N vectors, drawn at random"
     )
+    options.add_json(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write the figures of each iteration")
     parser.set_defaults(refuse=parser.error)
 
 
@@ -103,6 +106,7 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
         "stdout",
     )
     parser.add_argument("--usage", action="store_true", help="print how often each entry is used")
+    parser.add_argument("--csv", metavar="FILE", help="write how often each entry is used")
     parser.set_defaults(refuse=parser.error)
 
 
@@ -120,6 +124,16 @@ def _train(args: argparse.Namespace) -> None:
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
         require_writable(path, force=args.force)
+    _check_csv(args, *paths)
+    iterations: list[dict[str, float]] = []
+
+    def note(iteration: Iteration) -> None:
+        iterations.append(_figures(iteration))
+        if args.json:
+            progress.print_json(iterations[-1], data=[args.csv])
+        else:
+            _print_iteration(iteration)
+
     named = [(path, part) for path in args.input for part in _open_vectors(path, args.format)]
     codebooks = train_codebooks(
         [part for _, part in named],
@@ -128,11 +142,43 @@ def _train(args: argparse.Namespace) -> None:
         iterations=args.iterations,
         survivors=args.survivors,
         sample=args.sample,
-        progress=_print_iteration,
+        progress=note,
         names=[path for path, _ in named],
     )
     for path, codebook in zip(paths, codebooks, strict=True):
         save_codebook(path, codebook, force=args.force)
+    if args.csv:
+        _write_csv(args, iterations)
+
+
+def _figures(i: Iteration) -> dict[str, float]:
+    shares = {f"over_{db}_db": share for db, share in enumerate(i.outliers, start=1)}
+    return {
+        "stage": i.stage,
+        "iteration": i.iteration,
+        "distortion_db2": i.distortion,
+        "std_db": i.deviation_db,
+        **shares,
+        "least_used": i.least_used,
+        "most_used": i.most_used,
+    }
+
+
+def _check_csv(args: argparse.Namespace, *others: str | None) -> None:
+    from codec2_eq.files import require_writable
+
+    if args.csv is None:
+        return
+    if args.csv in others:
+        args.refuse(f"--csv {args.csv}: needs a file of its own")
+    require_writable(args.csv, force=args.force)
+
+
+def _write_csv(args: argparse.Namespace, rows: Sequence[Mapping[str, float]]) -> None:
+    from codec2_eq.files import write_text
+
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    write_text(args.csv, "".join(f"{line}\n" for line in lines), force=args.force)
 
 
 def _open_vectors(path: str, format: str | None) -> list[Floats]:
@@ -169,6 +215,7 @@ def _quantise(args: argparse.Namespace) -> None:
     )
 
     _check_targets(args)
+    _check_csv(args, args.output, args.indexes)
     codebooks = load_codebooks(args.codebook)
     most_entries = max(map(len, codebooks))
     if args.survivors is None:
@@ -220,9 +267,38 @@ def _check_targets(args: argparse.Namespace) -> None:
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
     from codec2_eq.files import display_name
 
+    name, distortion = display_name(args.input), statistics.distortion
+    if args.csv:
+        _write_csv(
+            args,
+            [
+                {"stage": stage, "entry": entry, "times": int(times)}
+                for stage, usage in enumerate(statistics.usage, start=1)
+                for entry, times in enumerate(usage)
+            ],
+        )
+    if args.json:
+        figures: dict[str, Any] = {
+            "input": name,
+            "vectors": statistics.n_vectors,
+            "distortion_db2": distortion,
+            "std_db": distortion**0.5,
+            "stages": [
+                {
+                    "entries": len(usage),
+                    "least_used": int(usage.min()),
+                    "most_used": int(usage.max()),
+                    "never_used": int((usage == 0).sum()),
+                    **({"usage": usage.tolist()} if args.usage else {}),
+                }
+                for usage in statistics.usage
+            ],
+        }
+        progress.print_json(figures, data=[args.output, args.indexes, args.csv])
+        return
     messages.tell(
-        f"{display_name(args.input)}: {statistics.n_vectors} vectors, distortion "
-        f"{statistics.distortion:.3f} dB^2, std {statistics.distortion**0.5:.3f} dB"
+        f"{name}: {statistics.n_vectors} vectors, distortion {distortion:.3f} dB^2, "
+        f"std {distortion**0.5:.3f} dB"
     )
     for stage, usage in enumerate(statistics.usage, start=1):
         messages.tell(
