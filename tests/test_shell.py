@@ -261,9 +261,9 @@ def test_training_and_use_of_codebooks_as_numbers_and_tables(capsys, samples_dir
     assert [dict(zip(head, map(float, row), strict=True)) for row in rows] == lines
 
     books = f"{tmp_path / 'book1.f32'},{tmp_path / 'book2.f32'}"
-    options = ("--codebook", books, "--survivors", 2, "--usage", "--csv", tmp_path / "use.csv")
+    using = ("--codebook", books, "--survivors", 2, "--usage", "--csv", tmp_path / "use.csv")
     out = tmp_path / "quantised.f32"
-    (told,) = figures_of(capsys, "vq", "quantise", vectors, "-o", out, *options)
+    (told,) = figures_of(capsys, "vq", "quantise", vectors, "-o", out, *using)
     assert told["vectors"] == 87
     assert told["std_db"] == pytest.approx(told["distortion_db2"] ** 0.5)
     for size, stage in zip((8, 4), told["stages"], strict=True):
