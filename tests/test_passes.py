@@ -43,11 +43,12 @@ def own_network(tmp_path):
 
 @pytest.mark.parametrize("name", [*STATEFUL, "own"])
 @pytest.mark.parametrize("frame_ms", [40, 20])
-def test_the_second_pass_starts_where_the_first_ended(name, frame_ms, vectors, own_network):
+def test_the_output_starts_where_two_hearings_ended(name, frame_ms, vectors, own_network):
     model = load_equaliser(own_network if name == "own" else name, frame_ms=frame_ms)
     assert model.stateful
     stream = model.stream()
     first = stream.process(vectors)
+    stream.process(vectors)  # it is heard twice
     second = model.stream(stream.state()).process(vectors)
     twice = model(vectors, passes=2)
     curve = (second - twice).astype(float)  # constant, and nothing where no codebook is aimed at
@@ -160,12 +161,14 @@ def test_a_state_goes_through_a_file(name, vectors, tmp_path, own_network):
         state_file.save_state(tmp_path / "s.npz", model, stream)
 
 
-def test_a_saved_state_is_a_second_pass(samples_dir, tmp_path):
+def test_a_state_saved_twice_is_that_of_the_second_pass(samples_dir, tmp_path):
     wav = str(samples_dir / "espeak_male_1.wav")
     words = ["run", wav, "-m", "channel_eq", "-o"]
-    state = str(tmp_path / "s.npz")
-    assert not main([*words, str(tmp_path / "a.f32"), "--save-state", state])
-    assert not main([*words, str(tmp_path / "b.f32"), "--load-state", state])
+    once, twice = str(tmp_path / "1.npz"), str(tmp_path / "2.npz")
+    assert not main([*words, str(tmp_path / "a.f32"), "--save-state", once])
+    load_once = ["--load-state", once, "--save-state", twice]
+    assert not main([*words, str(tmp_path / "-.f32"), *load_once])
+    assert not main([*words, str(tmp_path / "b.f32"), "--load-state", twice])
     assert not main([*words, str(tmp_path / "c.f32"), "--passes", "2"])
     a, b, c = (read_vectors(tmp_path / f"{name}.f32") for name in "abc")
     assert np.ptp(b - c, axis=0).max() < 1e-4 < np.abs(b - a).max()

@@ -17,6 +17,8 @@ from codec2_eq.equalisers.network import load_network
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.training import channel_eq, data
 from codec2_eq.training.loop import Watch
+from codec2_eq.training.sampler import Sampler
+from codec2_eq.training.settings import Draws
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +52,40 @@ def test_recordings_hold_twins_and_warped_voices(recordings):
         assert np.abs(shift[recording.active].mean(axis=0)).max() > 1
 
 
+@pytest.fixture(scope="module")
+def noisy_and_fitted(samples_dir, quantise):
+    draws = Draws(noisy=0.5, fitted=0.5)
+    speakers = {"male": sorted(samples_dir.glob("espeak_male_*.wav"))}
+    return data.prepare(speakers, quantise=quantise, draws=draws)
+
+
+def test_recordings_in_noise_and_fitted(noisy_and_fitted, recordings):
+    assert [r.knots for r in noisy_and_fitted[:2]] == ["pick", "fit"]
+    picked, fitted = noisy_and_fitted[:2]
+    assert picked.twins.shape == fitted.twins.shape == (data.TWINS + 1, *picked.plain.shape)
+    difference = shapes_of(fitted.plain) - shapes_of(picked.plain)
+    assert 0.5 < np.sqrt(np.square(difference[picked.active]).mean()) < 8
+    pauses = ~picked.active  # noise fills them
+    assert picked.twins[data.TWINS][pauses].mean() > picked.twins[: data.TWINS, pauses].mean() + 5
+    assert {r.knots for r in recordings} == {"pick"}
+
+
+@pytest.mark.parametrize("fitted", [0.0, 1.0])
+def test_draws_from_noise_and_fitted_vectors(noisy_and_fitted, fitted):
+    draws = Draws(canonical=0, noise=0, change=0, prelude=0, noisy=1, fitted=fitted)
+    sampler = Sampler(noisy_and_fitted, draws)
+    _, targets = sampler.batch(8, np.random.default_rng(0))
+    kind = "fit" if fitted else "pick"
+    wanted = [shapes_of(r.plain)[0] - r.offset for r in noisy_and_fitted if r.knots == kind]
+    found = targets[..., :20].reshape(-1, 20)
+    assert any(np.isclose(found, first, atol=1e-4).all(axis=1).any() for first in wanted)
+
+
 def test_cache_round_trip(recordings, tmp_path):
     data.save(recordings, tmp_path / "sub" / "features.npz", "cafe")
     again, sources = data.load(tmp_path / "sub" / "features.npz")
     assert sources == "cafe"
-    assert [r.speaker for r in again] == [r.speaker for r in recordings]
+    assert [(r.speaker, r.knots) for r in again] == [(r.speaker, r.knots) for r in recordings]
     for name in ("plain", "twins", "active", "offset"):
         np.testing.assert_array_equal(getattr(again[1], name), getattr(recordings[1], name))
 
@@ -77,7 +108,7 @@ def test_codec_and_clipping_keep_length_and_range():
 
 
 def test_batches_are_what_they_promise(recordings):
-    sampler = data.Sampler(recordings, data.Draws())
+    sampler = Sampler(recordings, Draws())
     vectors, targets = sampler.batch(16, np.random.default_rng(3))
     assert vectors.shape == (16, 300, 20)
     assert targets.shape == (16, 300, 21)
@@ -90,17 +121,18 @@ def test_batches_are_what_they_promise(recordings):
 
 
 def test_canonical_items_ask_for_nothing(recordings):
-    draws = data.Draws(canonical=1, noise=0, change=0, prelude=0)
-    vectors, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
+    draws = Draws(canonical=1, noise=0, change=0, prelude=0)
+    vectors, targets = Sampler(recordings, draws).batch(8, np.random.default_rng(0))
     active = targets[..., 20] > 0
     difference = shapes_of(vectors.reshape(-1, 20)).reshape(targets[..., :20].shape)
     difference = (difference - targets[..., :20])[active]
     assert np.sqrt(np.mean(difference**2)) < 1.5
 
 
-def test_a_prelude_is_not_scored(recordings):
-    draws = data.Draws(change=0, prelude=1)
-    _, targets = data.Sampler(recordings, draws).batch(8, np.random.default_rng(0))
+@pytest.mark.parametrize("sounds", [0, 1])
+def test_a_prelude_is_not_scored(recordings, sounds):
+    draws = Draws(change=0, prelude=1, sounds=sounds)
+    _, targets = Sampler(recordings, draws).batch(8, np.random.default_rng(0))
     assert not targets[:, :5, 20].any()
 
 
@@ -142,6 +174,7 @@ def test_sources_are_what_is_to_be_trained_on(tmp_path):
     assert sources.told == "speech-xx 1.0"
     write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "2"), ("a", "classic", "x"))
     assert data.find_sources(tmp_path).sha256 == sources.sha256
+    assert data.find_sources(tmp_path, Draws(noisy=0.1)).sha256 != sources.sha256
     write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "x"), ("a", "classic", "3"))
     assert data.find_sources(tmp_path).sha256 != sources.sha256
     write_manifest(tmp_path, ("a", "classic", "3"))
@@ -165,7 +198,7 @@ def test_features_of_other_speech_are_made_again(recordings, tmp_path, monkeypat
         write_manifest(tmp_path / name, ({"a": "one", "b": "two"}[name], "train", name))
         made.clear()
         sources = data.find_sources(tmp_path / name)
-        found = channel_eq._features(sources, cached, quantise, lambda line: None)
+        found = channel_eq._features(sources, cached, quantise, Draws(), lambda line: None)
         assert [r.speaker for r in found] == [r.speaker for r in recordings]
         assert made == speakers
 

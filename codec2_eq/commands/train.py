@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codec2_eq import messages
 from codec2_eq.commands import options
 from codec2_eq.commands.progress import StepBar, print_json
-from codec2_eq.training.settings import MEAN_REMOVAL_EPOCHS, SEED, Settings
+from codec2_eq.training.settings import MEAN_REMOVAL_EPOCHS, SEED, Draws, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from codec2_eq.equalisers.network import Network
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
+_SHARES = {
+    "noisy": "in the noise of a car, babble or white noise, 8 to 24 dB below the speech",
+    "fitted": "of fitted vectors (--knots fit)",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +87,14 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="cache of features for the next training (default: %(default)s)",
     )
+    for name, what in _SHARES.items():
+        parser.add_argument(
+            f"--{name}",
+            type=options.share,
+            default=0.0,
+            metavar="SHARE",
+            help=f"share of the draws that are {what}, 0 to 1 (default: %(default)s)",
+        )
     parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
     )
@@ -96,6 +108,8 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 
     folder = _folder(args)
     command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {args.epochs}"]
+    draws = Draws(noisy=args.noisy, fitted=args.fitted)
+    command += [f"--{n} {share:g}" for n in _SHARES if (share := getattr(args, n))]
     if args.speech != SPEECH:
         command.append(f"--speech {args.speech}")
     with StepBar() as bar:
@@ -104,7 +118,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
             Path(args.speech),
             Path(args.cache),
             seed=args.seed,
-            settings=Settings(epochs=args.epochs),
+            settings=Settings(epochs=args.epochs, draws=draws),
             command=" ".join(command),
             watch=channel_eq.Watch(
                 bar.tell, bar.step, Path(args.tensorboard) if args.tensorboard else None

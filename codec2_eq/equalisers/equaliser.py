@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
-from codec2_eq.equalisers.hearing import Hearing
+from codec2_eq.equalisers.hearing import HEARINGS, Hearing
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
@@ -76,7 +76,8 @@ class Equaliser:
         if not self.stateful or not len(vectors):
             return self
         hearing = Hearing(self._start)
-        hearing.hear(vectors)
+        for _ in range(HEARINGS):
+            hearing.hear(vectors)
         hearing.settle(vectors)
         return replace(self, _start=hearing.start())
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Protocol, TypeVar
 
 from codec2_eq.equalisers.equaliser import Equaliser, check_passes
-from codec2_eq.equalisers.hearing import Hearing
+from codec2_eq.equalisers.hearing import HEARINGS, Hearing
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 
 
@@ -46,6 +46,9 @@ def begin(
         for block in blocks:
             hearing.hear(block.vectors)
             pickle.dump(block, spool)
+        for _ in range(1, HEARINGS):
+            for heard in _unspool(spool):
+                hearing.hear(heard.vectors)
         for heard in _unspool(spool):
             hearing.settle(heard.vectors)
         yield hearing.start()(), _unspool(spool)

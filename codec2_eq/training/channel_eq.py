@@ -28,7 +28,7 @@ from codec2_eq.files import require_writable
 from codec2_eq.training import card, data
 from codec2_eq.training.judging import NAME, PICTURES, draw, figures
 from codec2_eq.training.loop import Watch, fit
-from codec2_eq.training.settings import SEED, Settings
+from codec2_eq.training.settings import SEED, Draws, Settings
 
 LEAST_FRAMES = 150  # of a recording that is trained on: half a segment
 LEAST_ACTIVE = 80
@@ -104,6 +104,7 @@ def train_on_speech(
     speech: Path,
     cache: Path,
     *,
+    settings: Settings | None = None,
     watch: Watch | None = None,
     force: bool = False,
     **options: Any,
@@ -118,11 +119,12 @@ def train_on_speech(
     cached = cache / "channel_eq_features.npz"
     card.require_free([cached], force=True)
     require_writable(cached, force=True)
-    sources = data.find_sources(speech)
+    settings = settings or Settings()
+    sources = data.find_sources(speech, settings.draws)
     validate, heard = (find_speech([speech], use) for use in ("validate", "classic"))
     import_keras()
     quantise = quantise_700c()
-    recordings = _features(sources, cached, quantise, watch.report)
+    recordings = _features(sources, cached, quantise, settings.draws, watch.report)
     watch.report("shaping the validation speech")
     shapings = [load_shaping(name) for name in SHAPINGS]
     cases = [shape_recording(recording, shapings, quantise) for recording in load_speech(validate)]
@@ -132,6 +134,7 @@ def train_on_speech(
         recordings,
         cases,
         classic=classic,
+        settings=settings,
         sources=sources.told,
         watch=watch,
         force=force,
@@ -140,7 +143,11 @@ def train_on_speech(
 
 
 def _features(
-    sources: data.Sources, cached: Path, quantise: Quantise, report: Callable[[str], None]
+    sources: data.Sources,
+    cached: Path,
+    quantise: Quantise,
+    draws: Draws,
+    report: Callable[[str], None],
 ) -> list[data.Recording]:
     """The features of the training speech, from the cache if it holds those of this speech."""
     if cached.is_file():
@@ -149,7 +156,7 @@ def _features(
             return recordings
         report(f"{cached} holds features of other speech, and is made again")
     report("analysing the training speech, some minutes")
-    recordings = data.prepare(sources.speakers, quantise=quantise, progress=report)
+    recordings = data.prepare(sources.speakers, quantise=quantise, draws=draws, progress=report)
     data.save(recordings, cached, sources.sha256)
     return recordings
 

@@ -16,8 +16,9 @@ from codec2_eq.bench.cases import Case
 from codec2_eq.codec2 import K
 from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
-from codec2_eq.training import data
+from codec2_eq.training.data import Recording
 from codec2_eq.training.judging import NAME, judge
+from codec2_eq.training.sampler import Sampler
 from codec2_eq.training.settings import Settings
 
 
@@ -43,7 +44,7 @@ class Trained:
 
 
 def fit(
-    recordings: Sequence[data.Recording],
+    recordings: Sequence[Recording],
     cases: Sequence[Case],
     seed: int,
     settings: Settings,
@@ -82,7 +83,7 @@ def fit(
         basis=_basis(recordings, cases, seed, settings),
         report=watch.report,
     )
-    batches = _batches(keras, data.Sampler(recordings, settings.draws), seed, settings)
+    batches = _batches(keras, Sampler(recordings, settings.draws), seed, settings)
     batches.epoch = start = keeper.resume(model)
     model.fit(
         batches,
@@ -122,7 +123,7 @@ def _loss(keras: Any, settings: Settings) -> Any:
     return loss
 
 
-def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -> Any:
+def _batches(keras: Any, sampler: Sampler, seed: int, settings: Settings) -> Any:
     class Batches(keras.utils.PyDataset):
         """Batches that depend on seed, epoch and index alone, however often one resumes."""
 
@@ -142,7 +143,7 @@ def _batches(keras: Any, sampler: data.Sampler, seed: int, settings: Settings) -
 
 
 def _basis(
-    recordings: Sequence[data.Recording],
+    recordings: Sequence[Recording],
     cases: Sequence[Case],
     seed: int,
     settings: Settings,

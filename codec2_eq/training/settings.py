@@ -14,8 +14,11 @@ class Draws:
     """How the items of a batch are drawn; probabilities unless another unit is told.
 
     canonical : flat speech that is to stay as it is. twin : from a twin, not the plain recording.
+    noisy : from a twin in the noise of a car, of babble or of white noise, before the other two.
+    fitted : of a recording's vectors fitted (`knots="fit"`), not picked.
     noise : a noise floor, added in dB. change : another speaker and channel takes over midway.
-    prelude : noise alone comes before the speech. smooth_db, tilt_db : largest spread of the random
+    prelude : noise alone comes before the speech; sounds : of preludes that are tones, chords or
+    digital silence instead. smooth_db, tilt_db : largest spread of the random
     smooth curve, and largest tilt in dB/octave, of the channels added in dB.
     """
 
@@ -26,6 +29,9 @@ class Draws:
     prelude: float = 0.04
     smooth_db: float = 9.0
     tilt_db: float = 11.0
+    noisy: float = 0.0
+    fitted: float = 0.0
+    sounds: float = 0.0
 
 
 @dataclass(frozen=True)
