@@ -255,7 +255,7 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
                 Recording(
                     str(speaker),
                     *(arrays[f"{i}.{name}"] for name in ("plain", "twins", "active", "offset")),
-                    str(knots),
+                    knots=str(knots),
                 )
                 for i, (speaker, knots) in enumerate(
                     zip(arrays["speakers"], arrays["knots"], strict=True)
