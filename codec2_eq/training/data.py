@@ -227,6 +227,9 @@ def prepare(
     return recordings
 
 
+_ARRAYS = ("plain", "twins", "active", "offset")
+
+
 def save(recordings: Sequence[Recording], path: str | Path, sources: str = "") -> None:
     """Cache recordings in one `.npz` file. sources : the sha256 of what they were made from."""
     arrays: dict[str, np.ndarray] = {
@@ -235,10 +238,7 @@ def save(recordings: Sequence[Recording], path: str | Path, sources: str = "") -
         "sources": np.array(sources),
     }
     for i, recording in enumerate(recordings):
-        arrays[f"{i}.plain"] = recording.plain
-        arrays[f"{i}.twins"] = recording.twins
-        arrays[f"{i}.active"] = recording.active
-        arrays[f"{i}.offset"] = recording.offset
+        arrays |= {f"{i}.{name}": getattr(recording, name) for name in _ARRAYS}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_output(path, force=True) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -253,9 +253,9 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
         with open(path, "rb") as file, np.load(file) as arrays:
             recordings = [
                 Recording(
-                    str(speaker),
-                    *(arrays[f"{i}.{name}"] for name in ("plain", "twins", "active", "offset")),
+                    speaker=str(speaker),
                     knots=str(knots),
+                    **{name: arrays[f"{i}.{name}"] for name in _ARRAYS},
                 )
                 for i, (speaker, knots) in enumerate(
                     zip(arrays["speakers"], arrays["knots"], strict=True)
