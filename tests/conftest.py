@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,15 @@ from codec2_eq.audio.stream import read_audio
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
 IN_CI = bool(os.environ.get("CI"))
+
+# Beside an installed wheel there are no sources, which these tests are about.
+collect_ignore = (
+    [] if (ROOT / "setup.py").is_file() else ["test_architecture.py", "test_contributing.py"]
+)
+
+# A shell lets what it starts with & ignore Ctrl-C, and that is inherited; tests press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> None:

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,7 +17,6 @@ from codec2_eq.equalisers.equaliser import (
     available_models,
     load_equaliser,
     model_names,
-    models_dir,
 )
 from codec2_eq.equalisers.layers import Dense
 from codec2_eq.equalisers.network import Network
@@ -49,7 +49,7 @@ def gru_file(folder, *, frame_ms=40, outputs=K):
 
 @pytest.fixture(scope="module", params=SAMPLES)
 def samples(request):
-    path = models_dir().parent / "samples" / f"{request.param}.wav"
+    path = ROOT / "samples" / f"{request.param}.wav"
     return read_audio(path).astype(np.int16)
 
 
