@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.extraction import Extractor, extract, extract_file
+    from codec2_eq.pictures import plot
     from codec2_eq.records import RateK
     from codec2_eq.stream700c.codec import StreamDecoder, StreamEncoder, decode, encode
     from codec2_eq.vectors import VectorReader, VectorWriter, read_vectors
@@ -42,6 +43,7 @@ _HOME = {
     ),
     "errors": ("Codec2EqError",),
     "extraction": ("Extractor", "extract", "extract_file"),
+    "pictures": ("plot",),
     "records": ("RateK",),
     "stream700c.codec": ("StreamDecoder", "StreamEncoder", "decode", "encode"),
     "vectors": ("VectorReader", "VectorWriter", "read_vectors"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Pictures of a training: loss curves, vectors before and after, histograms of errors."""
+"""Pictures: of vectors over time, and of a training, its losses, examples and errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from codec2_eq.codec2 import FRAME_MS, K
+from codec2_eq.errors import Codec2EqError, require_extra
 from codec2_eq.files import atomic_output
+from codec2_eq.records import RateK
 
 # five lines that stay apart on screen, on paper and for the colour-blind (after Okabe and Ito)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
 DOTS_PER_INCH = 110
+_TICK_BANDS = (0, 3, 6, 9, 12, 15, 19)
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,6 +52,71 @@ def panels(title: str, count: int, **options: Any) -> tuple[Any, Sequence[Any]]:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         axes = figure.subplots(1, count, squeeze=False, **options)[0]
     return figure, axes
+
+
+def plot(
+    frames: RateK | np.ndarray,
+    *,
+    axis: Any = None,
+    frame_ms: int = FRAME_MS,
+    limits_db: tuple[float, float] | None = None,
+) -> Any:
+    """Draw vectors over time, low bands at the bottom, levels in colours.
+
+    Parameters
+    ----------
+    frames : RateK or ndarray of shape (n, K)
+        What to draw, in dB; n from 1.
+    axis : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure of pyplot.
+    frame_ms : {10, 20, 40}
+        Time between the rows of an array, ms.
+    limits_db : tuple of float, optional
+        Levels of the darkest and the brightest colour, dB; by default those of the vectors.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        ``axis.figure.savefig("vectors.png")`` saves it.
+
+    Raises
+    ------
+    Codec2EqError
+        If matplotlib (extra `report`) is not installed, or there is nothing to draw.
+
+    Examples
+    --------
+    >>> axis = ce.plot(ce.extract_file("samples/espeak_male_1.wav"))
+    >>> axis.get_xlabel()
+    'time [s]'
+    """
+    require_extra("plot", "report", "matplotlib")
+    bands: list[object] = list(range(K))
+    if isinstance(frames, RateK):
+        bands = [f"{frequency:.0f} Hz" for frequency in frames.freqs_hz]
+        frame_ms, frames = frames.frame_ms, frames.vectors
+    rows = np.asarray(frames)
+    if rows.ndim != 2 or rows.shape[1] != K or not len(rows):
+        raise Codec2EqError(
+            f"vectors {rows.shape}", f"expected (n, {K}), n from 1", "see ce.extract"
+        )
+    if axis is None:
+        from matplotlib import pyplot
+
+        axis = pyplot.subplots(figsize=(7, 2.8), layout="constrained")[1]
+    low_db, high_db = limits_db or (None, None)
+    image = axis.imshow(
+        rows.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(rows) * frame_ms / 1000, -0.5, K - 0.5),
+        vmin=low_db,
+        vmax=high_db,
+    )
+    axis.set(xlabel="time [s]", ylabel="band")
+    axis.set_yticks(_TICK_BANDS, [bands[band] for band in _TICK_BANDS])
+    axis.figure.colorbar(image, ax=axis, label="dB")
+    return axis
 
 
 def loss_curves(title: str, curves: Mapping[str, Sequence[float]], unit: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 LARGEST_BYTES = 20_000
-PICTURES, SOUNDS = 5, 3
+PICTURES, SOUNDS = 6, 3
 
 
 def test_no_outputs_are_kept():
