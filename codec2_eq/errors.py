@@ -10,12 +10,17 @@ import os
 class Codec2EqError(ValueError):
     """Bad data or a bad request, in three parts that `str` joins to one line.
 
-    subject : what it is about, most often the name of a file
-    problem : what is wrong, and the limit where there is one
-    remedy : what the user can do
-
     The command line prints it as ``codec2-eq: error: <subject>: <problem>; <remedy>`` and exits
     with 1.
+
+    Parameters
+    ----------
+    subject : str or path
+        What it is about, most often the name of a file.
+    problem : str
+        What is wrong, and the limit where there is one.
+    remedy : str
+        What the user can do.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from codec2_eq.analysis.knots import KnotFitter
 from codec2_eq.audio.arrays import ArrayReader
 from codec2_eq.audio.pool import Pool
 from codec2_eq.audio.resample import Resampler
-from codec2_eq.audio.stream import stream_audio
+from codec2_eq.audio.stream import regroup, stream_audio
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import is_pipe
@@ -47,17 +47,28 @@ _BANDS_HZ.setflags(write=False)
 class Extractor:
     """Streaming extraction: bit-identical to `extract` for any division into chunks.
 
-    rate : sample rate of the chunks in Hz, from 8000; others than 8000 are resampled
-    frame_ms : time between two vectors: 10, 20, or 40 ms, the interval of 700C
-    knots : "pick" for the last 10 ms frame of each interval, as Codec 2 does; "fit" for the
-        vectors whose straight lines come closest to all 10 ms frames, with 80 ms of look-ahead;
-        "exact" for those with a look-ahead of 480 ms, beyond which nothing changes. Both need
-        frame_ms 20 or 40; pitch and voicing are those of the picked frames.
-    channel, full_scale : which channel, and the value of a float sample at full scale; int16, int32
-        and uint8 have their own. See `codec2_eq.audio.arrays.ArrayReader`.
-    harmonics : give picked frames with their harmonics, too
+    Parameters
+    ----------
+    rate : float
+        Sample rate of the chunks, from 8000 Hz; others than 8000 are resampled.
+    frame_ms : {40, 20, 10}
+        Time between two vectors, ms; 40 is the interval of 700C.
+    knots : {"pick", "fit", "exact"}
+        "pick" takes the last 10 ms frame of each interval, as Codec 2 does; "fit" the vectors
+        whose straight lines come closest to all 10 ms frames, with 80 ms of look-ahead; "exact"
+        has a look-ahead of 480 ms, beyond which nothing changes. Pitch and voicing are those of
+        the picked frames. The last two need 20 or 40 ms.
+    channel : int or "mix"
+        Number of a channel, from 1, or the mean of all.
+    full_scale : float
+        Value of a float sample at full scale; int16, int32 and uint8 have their own.
+    harmonics : bool
+        Give picked frames with their harmonics, too.
 
-    Raises Codec2EqError for a rate or a frame interval that cannot be.
+    Raises
+    ------
+    Codec2EqError
+        For a rate, an interval or a channel that cannot be.
 
     Examples
     --------
@@ -90,9 +101,15 @@ class Extractor:
     def process(self, samples: NDArray[Any]) -> RateK:
         """Analyse the next samples; return the frames that they complete.
 
-        samples : (n,), (n, channels) or (channels, n), n >= 0
-        Raises Codec2EqError for other shapes and types, samples that are not finite, and a second
-        thread.
+        Parameters
+        ----------
+        samples : ndarray of shape (n,), (n, channels) or (channels, n)
+            int16, int32, uint8 or float, n from 0.
+
+        Raises
+        ------
+        Codec2EqError
+            For other shapes and types, samples that are not finite, and a second thread.
         """
         with self._alone():
             return self._analyse(self._resampler.process(self._reader.read(samples)))
@@ -134,12 +151,26 @@ def extract(
 ) -> RateK:
     """Analyse a whole recording, bit for bit as libcodec2 does.
 
-    samples : (n,), (n, channels) or (channels, n); rate in Hz
-    frame_ms, knots : time between two vectors, and how they are made: see `Extractor`
-    channel, full_scale : which channel, and the value of a float sample at full scale: see there
-    pad : fill a partial last frame with zeros, so that there is one for each frame_ms begun
-    jobs : threads that share a long recording; the result does not depend on it
-    Returns one frame for each whole frame_ms of audio. Raises as `Extractor` does.
+    Parameters
+    ----------
+    samples : ndarray of shape (n,), (n, channels) or (channels, n)
+        int16, int32, uint8 or float.
+    rate, frame_ms, knots, channel, full_scale
+        As for `Extractor`.
+    pad : bool
+        Fill a partial last frame with zeros, so that there is one for each frame_ms begun.
+    jobs : int
+        Threads that share a long recording; the result does not depend on it.
+
+    Returns
+    -------
+    RateK
+        One frame for each whole frame_ms of audio.
+
+    Raises
+    ------
+    Codec2EqError
+        As `Extractor` does.
 
     Examples
     --------
@@ -176,7 +207,21 @@ def extract_file(
     raw: bool = False,
     jobs: int = 1,
 ) -> RateK:
-    """Analyse an audio file, whatever `codec2_eq.audio.stream.stream_audio` reads.
+    """Analyse an audio file that libsndfile reads, or headerless samples.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; "-" is stdin.
+    frame_ms, knots, channel, jobs
+        As for `extract`.
+    raw : bool
+        The file is headerless 16-bit mono at 8 kHz; .raw, .sw and .s16 always are.
+
+    Raises
+    ------
+    Codec2EqError
+        If the file cannot be read, or is no audio.
 
     Examples
     --------
@@ -265,7 +310,7 @@ def _analyse_blocks(
                 yield _record(analyser.process(block), frame_ms)
         return
     analyser = Analyser(step, harmonics=harmonics)
-    spans = _regroup(blocks, SPAN)
+    spans = regroup(blocks, SPAN)
     first = next(spans, np.empty(0, np.float32))
     if len(first) < SPAN:  # all of it in one span: a thread would only cost time
         yield _record(analyser.process(first), frame_ms)
@@ -339,23 +384,6 @@ def _analyse_span(
     started = analyser.state
     arrays = analyser.process(span[: len(span) - len(span) % HOP])
     return started, arrays, analyser.state
-
-
-def _regroup(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
-    """Regroup blocks into arrays of `size` samples; the last one is shorter."""
-    held: list[NDArray[np.float32]] = []
-    n_held = 0
-    for block in blocks:
-        held.append(block)
-        n_held += len(block)
-        if n_held >= size:
-            joined = np.concatenate(held)
-            n_whole = n_held - n_held % size
-            for start in range(0, n_whole, size):
-                yield joined[start : start + size]
-            held, n_held = [joined[n_whole:]], n_held - n_whole
-    if n_held:
-        yield np.concatenate(held)
 
 
 def _check_frame_ms(frame_ms: int) -> int:

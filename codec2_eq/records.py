@@ -21,16 +21,27 @@ _PER_FRAME = ("mean_db", "f0_hz", "voiced", "wo", "n_harm")
 class RateK:
     """Codec 2 parameters of consecutive frames, frames on axis 0.
 
-    vectors : (n, K) float32, mel-spaced spectral amplitudes in dB, mean included
-    mean_db : (n,) float32, mean of each vector over its bands, dB
-    f0_hz : (n,) float32, fundamental frequency in Hz
-    voiced : (n,) bool
-    wo : (n,) float32, fundamental in rad/sample at 8 kHz (Codec 2's Wo)
-    n_harm : (n,) int32, number of harmonics (Codec 2's L)
-    freqs_hz : (K,) float32, centres of the bands in Hz
-    frame_ms : time between vectors: 10, 20 or 40 ms
-    harmonics_db : (n, MAX_HARMONICS) float32, amplitudes of the harmonics in dB before the floor
-        that rate K has, 0 beyond n_harm; None if they were not asked for
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (n, K)
+        Mel-spaced spectral amplitudes in dB, mean included.
+    mean_db : ndarray of float32, shape (n,)
+        Mean of each vector over its bands, dB.
+    f0_hz : ndarray of float32, shape (n,)
+        Fundamental frequency, Hz.
+    voiced : ndarray of bool, shape (n,)
+        Whether the frame is voiced.
+    wo : ndarray of float32, shape (n,)
+        Fundamental in rad/sample at 8 kHz (Codec 2's Wo).
+    n_harm : ndarray of int32, shape (n,)
+        Number of harmonics (Codec 2's L).
+    freqs_hz : ndarray of float32, shape (K,)
+        Centres of the bands, Hz.
+    frame_ms : {10, 20, 40}
+        Time between vectors, ms.
+    harmonics_db : ndarray of float32, shape (n, MAX_HARMONICS), or None
+        Amplitudes of the harmonics in dB before the floor that rate K has, 0 beyond n_harm; None
+        if they were not asked for.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 """The examples in the docstrings of all public names."""
 
 import doctest
+import inspect
+import re
 import shutil
 
 import numpy as np
@@ -23,3 +25,17 @@ def test_the_example_of_a_public_name_runs(name, samples_dir, tmp_path, monkeypa
     said: list[str] = []
     doctest.DocTestRunner(optionflags=flags).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("name", codec2_eq.__all__)
+def test_every_parameter_of_a_public_name_is_explained(name):
+    public = getattr(codec2_eq, name)
+    told = inspect.getdoc(public) or ""
+    sections = re.split(r"^(\w+)\n-+\n", told, flags=re.M)
+    explained = dict(zip(sections[1::2], sections[2::2], strict=True))
+    heads = re.findall(
+        r"^(\w.*)$", explained.get("Parameters", explained.get("Attributes", "")), re.M
+    )
+    names = {word for head in heads for word in re.findall(r"\w+", head.partition(" : ")[0])}
+    wanted = {p for p in inspect.signature(public).parameters if not p.startswith("_")}
+    assert names == wanted

@@ -29,24 +29,37 @@ Floats = NDArray[np.float32]
 
 
 class AudioEqualiser:
-    """Removes the curve of microphone and voice from speech, block by block, at any sample rate.
-
-    model : an equaliser with a curve, loaded, or its name or path
-    rate : sample rate of the samples, 8000 to 48000 Hz;  channels : their number, filtered alike
-    level : "auto" brings active speech to where 700C does best; "keep" leaves the mean level of
-        the bands as it is
-    limit : limit peaks to full scale; False passes samples 5 ms sooner
-    blocks_per_fade : 4 returns samples every 10 ms; 1, every 40 ms, is faster
-    full_scale : value of a float sample at full scale; integer samples are int16
+    """An equaliser as an audio filter: it removes the curve of microphone and voice.
 
     The curve is estimated on a mono copy at 8 kHz; each 40 ms of samples fade to the gain that the
     frames before them have asked for. As many samples come out as went in, none of them later than
     `latency_s` after it went in; any division into blocks gives the same bits.
 
-    Raises Codec2EqError for an unsupported rate, model or level.
+    Parameters
+    ----------
+    model : Equaliser or str
+        An equaliser with a curve, or its name or path.
+    rate : float
+        Sample rate of the samples, 8000 to 48000 Hz.
+    level : {"auto", "keep"}
+        "auto" brings active speech to where 700C does best; "keep" leaves the mean level of the
+        bands as it is.
+    channels : int
+        Number of channels, which are filtered alike.
+    limit : bool
+        Limit peaks to full scale; False passes samples 5 ms sooner.
+    blocks_per_fade : int
+        4 returns samples every 10 ms; 1, every 40 ms, is faster.
+    full_scale : float
+        Value of a float sample at full scale; integer samples are int16.
 
-    >>> import numpy as np
-    >>> import codec2_eq as ce
+    Raises
+    ------
+    Codec2EqError
+        For an unsupported rate, model or level.
+
+    Examples
+    --------
     >>> filtering = ce.AudioEqualiser("channel_eq", 48000, channels=2)
     >>> out = filtering.process(np.zeros((4800, 2), np.float32))
     >>> len(out) + len(filtering.flush())
@@ -106,14 +119,26 @@ class AudioEqualiser:
 
     @property
     def curve_db(self) -> Floats:
-        """The curve being removed, (20,) dB at the bands, of mean 0."""
+        """The curve being removed: float32 of shape (20,), dB at the bands, of mean 0."""
         return self._follower.curve_db.copy()
 
     def process(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """Filter the next samples, (n,) or (n, channels), n >= 0; return those that are ready.
+        """Filter the next samples.
 
-        int16 comes out as int16, floats as float32. Raises Codec2EqError for another shape or
-        type, and for samples that are not finite.
+        Parameters
+        ----------
+        samples : ndarray of int16 or float, shape (n,) or (n, channels)
+            n from 0.
+
+        Returns
+        -------
+        ndarray
+            The samples that are ready, with as many axes: int16 for int16, float32 for floats.
+
+        Raises
+        ------
+        Codec2EqError
+            For another shape or type, and samples that are not finite.
         """
         lines = self._lines(samples)
         self._remember(self._follow(lines))
@@ -121,11 +146,17 @@ class AudioEqualiser:
         return self._as_given(self._filtered(self._pending.shape[1] // self._filter.block))
 
     def hear(self, samples: NDArray[Any]) -> None:
-        """Learn from samples without filtering them, for another filter to begin with `state`."""
+        """Learn from samples without filtering them, for another filter to begin with `state`.
+
+        Parameters
+        ----------
+        samples : ndarray
+            As for `process`.
+        """
         self._follow(self._lines(samples))
 
     def flush(self) -> NDArray[Any]:
-        """Return the samples that are held at the end of the recording."""
+        """Return the samples that are held at the end of the recording, as `process` does."""
         self._remember(self._follower.process(self._extractor.flush()))
         n_held = self._pending.shape[1]
         n_blocks = -(-n_held // self._filter.block)
@@ -136,13 +167,21 @@ class AudioEqualiser:
         return self._as_given(whole[:, : whole.shape[1] - padding])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What is known of the station, to save with ``np.savez`` and `restore`."""
+        """Return what is known of the station: arrays by name, for ``np.savez`` and `restore`."""
         return self._follower.state()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Begin with a station that is known, before the first sample.
 
-        Raises Codec2EqError if the state is of another equaliser, damaged, or comes too late.
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            What `state` returned.
+
+        Raises
+        ------
+        Codec2EqError
+            If the state is of another equaliser, damaged, or comes too late.
         """
         if self._n_fades:
             raise Codec2EqError("state", "comes after the first samples", "restore it before them")

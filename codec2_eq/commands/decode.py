@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Decode block by block."""
     from codec2_eq.files import display_name
-    from codec2_eq.stream700c.codec import decode_file
+    from codec2_eq.stream700c.speech_file import decode_file
     from codec2_eq.vq import load_codebooks
 
     codebooks = None if args.codebook == "700c" else load_codebooks(args.codebook)

@@ -65,7 +65,20 @@ class Levels(NamedTuple):
 def open_corpus(folder: PathLike) -> Corpus:
     """Open a corpus that `batch` has made.
 
-    Raises Codec2EqError if there is none, or it is not complete.
+    Parameters
+    ----------
+    folder : str or path
+        Where it is.
+
+    Returns
+    -------
+    Corpus
+        A sequence of its utterances; files are mapped into memory when they are asked for.
+
+    Raises
+    ------
+    Codec2EqError
+        If there is none, or it is not complete.
 
     Examples
     --------

@@ -105,27 +105,50 @@ def batch(
     check_content: bool = False,
     progress: Callable[[Progress], object] | None = None,
 ) -> Summary:
-    """Extract and equalise recordings into a folder; do what is missing if that was begun before.
+    """Extract and equalise recordings into a folder, or do what is missing of that.
 
-    inputs : files, folders, and ``@lists`` of these
-    scp : files like Kaldi's wav.scp; manifest : JSON lines of NeMo or Lhotse
-    frame_ms, knots : time between two vectors, and how they are made: see `codec2_eq.Extractor`
-    passes : 2 to equalise each recording from what a first pass over it has taught
-    speakers : pool the first passes by speaker: a file of lines ``utterance-or-path speaker``, or
-        "folder", where each folder is one
-    layout : "tree", a vector file for each recording; "shards", few large ``.f32`` files; "kaldi",
-        few large archives; "webdataset", few large tars
-    format : of the files in layout tree: "f32", "npy" or "npz"
-    records : keep level, pitch and voicing beside the vectors in layout shards
-    jobs : local processes, by default all cores; executor : any other workers, such as those of
-        Dask's ``Client.get_executor()``, which see inputs and output under the same paths
-    force : make the corpus anew if there is one
-    check_content : compare what recordings and outputs hold, not only their sizes and times
-    progress : called now and then
+    Parameters
+    ----------
+    inputs : path or sequence of paths
+        Files, folders, and ``@lists`` of these.
+    output : str or path
+        Folder of the corpus.
+    scp, manifest : path or sequence of paths
+        Lists like Kaldi's wav.scp; JSON lines of NeMo or Lhotse.
+    model : str
+        Name or path of an equaliser.
+    frame_ms, knots, channel, raw
+        As for `codec2_eq.extract_file`.
+    passes : {1, 2}
+        2 equalises each recording from what a first pass over it taught.
+    speakers : path or "folder", optional
+        Pool first passes: a file of lines ``utterance-or-path speaker``, or each folder is one.
+    layout : {"tree", "shards", "kaldi", "webdataset"}
+        A vector file for each recording; few large ``.f32`` files; archives; tars.
+    format, records : {"f32", "npy", "npz"}, bool
+        Of files in layout tree; keep level, pitch and voicing too in layout shards.
+    jobs : int, optional
+        Local processes, by default one for each core.
+    executor : concurrent.futures.Executor, optional
+        Workers that see the same paths, such as those of Dask's ``Client.get_executor()``.
+    force : bool
+        Make the corpus anew if there is one.
+    check_content : bool
+        Compare what recordings and outputs hold, not only their sizes and times.
+    progress : callable, optional
+        Called with a `Progress` now and then.
 
-    A recording that cannot be read is a failure in the manifest; the others go on.
-    Raises Codec2EqError if the output is in use by another run, was made with other options or of
-    other inputs, or cannot be written. What is done then stays; a further run goes on there.
+    Returns
+    -------
+    Summary
+        Counts of the corpus, and speed of this run. What could not be read is a failure, in
+        the manifest; the others go on.
+
+    Raises
+    ------
+    Codec2EqError
+        If the output is in use by another run, or of other options or inputs, or cannot be
+        written. What is done stays; a further run goes on there.
 
     Examples
     --------

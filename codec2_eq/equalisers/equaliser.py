@@ -40,11 +40,16 @@ __all__ = [
 class Equaliser:
     """A named way of equalising; any number of utterances, each from a cold start.
 
-    name : that of the method or of the network
-    sha256 : hash of a network's layers and weights; empty for the classic ones
-    frame_ms : time between the frames it is given, ms
+    `load_equaliser` makes one. It pickles, so that it can be sent to other processes.
 
-    It pickles, so that it can be sent to other processes.
+    Attributes
+    ----------
+    name : str
+        That of the method or of the network.
+    sha256 : str
+        Hash of a network's layers and weights; empty for the classic ones.
+    frame_ms : int
+        Time between the frames it is given, ms.
 
     Examples
     --------
@@ -60,18 +65,35 @@ class Equaliser:
     _start: Callable[[], EqualiserStream]
 
     def __call__(self, vectors: NDArray[Any], *, passes: int = 1) -> Floats:
-        """Equalise one whole utterance: (n, K) dB to (n, K) float32 dB.
+        """Equalise one whole utterance.
 
-        passes : 2 to hear all vectors first and to start from what that taught; see docs/models.md
-        Raises Codec2EqError as `EqualiserStream.process` does, and for another number of passes.
+        Parameters
+        ----------
+        vectors : ndarray of shape (n, K)
+            Vectors in dB, mean included, as `extract` gives them.
+        passes : {1, 2}
+            2 hears all vectors first and starts from what they taught; see docs/models.md.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, K)
+            Equalised vectors, dB.
+
+        Raises
+        ------
+        Codec2EqError
+            As `EqualiserStream.process` does, and for another number of passes.
         """
         knowing = self.after(vectors) if check_passes(passes) == 2 else self
         return knowing.stream().process(vectors)
 
     def after(self, vectors: NDArray[Any]) -> Equaliser:
-        """Return the same equaliser, whose streams start from what some speech teaches it.
+        """Return the same equaliser, whose streams start from what some speech taught it.
 
-        vectors : (n, K) dB, of this recording or of others of the same speaker and microphone
+        Parameters
+        ----------
+        vectors : ndarray of shape (n, K)
+            Vectors in dB, of this recording or of others of the same speaker and microphone.
         """
         if not self.stateful or not len(vectors):
             return self
@@ -82,7 +104,13 @@ class Equaliser:
         return replace(self, _start=hearing.start())
 
     def stream(self, state: State | None = None) -> EqualiserStream:
-        """Start on an utterance that comes in blocks: cold, or from another stream's `state`."""
+        """Start on an utterance that comes in blocks.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray, optional
+            Another stream's `state` to start from; by default the start is cold.
+        """
         stream = self._start()
         if state is not None:
             stream.restore(state)
@@ -130,11 +158,21 @@ def check_passes(passes: int) -> int:
 def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equaliser:
     """Find an equaliser by its name, or read the ``.npz`` or ``.keras`` network at a path.
 
-    frame_ms : interval between the frames it will be given; time constants follow it.
     A ``.keras`` file is converted at first use, which needs TensorFlow; see
     `codec2_eq.equalisers.keras_import`. A network's output is left as the network gives it.
-    Raises Codec2EqError for an unknown name (and lists the names), a file that is no network,
-    a layer that cannot be run, or a network that does not map K values to K.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name from `available_models`, or a file.
+    frame_ms : {10, 20, 40}
+        Time between the frames it will be given, ms; time constants follow it.
+
+    Raises
+    ------
+    Codec2EqError
+        For an unknown name (the known ones are listed), a file that is no network, a layer that
+        cannot be run, or a network that does not map K values to K.
 
     Examples
     --------
@@ -233,7 +271,12 @@ def model_names() -> list[str]:
 
 
 def available_models() -> list[ModelFacts]:
-    """The available models: the classic ones, then the trained ones with the facts on their cards.
+    """List the models: the classic ones, then the trained ones with the facts on their cards.
+
+    Returns
+    -------
+    list of ModelFacts
+        Each has `name`, `does`, `data`, `figures` and `sha256`; texts are empty where unknown.
 
     Examples
     --------

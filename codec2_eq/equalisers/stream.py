@@ -36,8 +36,20 @@ class EqualiserStream:
     def process(self, block: NDArray[Any]) -> Floats:
         """Equalise the next frames.
 
-        block : (n, K) dB, n from 0. Not modified. Returns a new (n, K) float32 array, dB.
-        Raises Codec2EqError for another shape, or values that are not finite or no decibels.
+        Parameters
+        ----------
+        block : ndarray of shape (n, K)
+            Vectors in dB, n from 0. Not modified.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, K)
+            Equalised vectors, dB; a new array.
+
+        Raises
+        ------
+        Codec2EqError
+            For another shape, and values that are not finite or no decibels.
         """
         rows = np.asarray(block)
         if rows.ndim != 2 or rows.shape[1] != K:
@@ -54,7 +66,7 @@ class EqualiserStream:
 
     @property
     def curve_db(self) -> Floats | None:
-        """The curve (K,) dB that it removes from the next frame, None if it has none."""
+        """The curve that it removes from the next frame, (K,) dB; None if it has none."""
         return None
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -62,9 +74,17 @@ class EqualiserStream:
         return {}
 
     def restore(self, state: State) -> None:
-        """Continue from a `state` of the same equaliser: a station's microphone is known at once.
+        """Continue from another stream's state, so that a station's microphone is known at once.
 
-        Raises Codec2EqError if the state belongs to another equaliser.
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            What `state` returned, of the same equaliser.
+
+        Raises
+        ------
+        Codec2EqError
+            If the state belongs to another equaliser, or is damaged.
         """
         own = self.state()
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:

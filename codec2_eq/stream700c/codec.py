@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Speech to 700C streams and back: encoder, decoder, and each of them run once over a file."""
+"""Speech to 700C streams and back: encoder and decoder, and each of them run once."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.pcm import encode as encode_pcm
-from codec2_eq.audio.stream import RAW_SUFFIXES
-from codec2_eq.audio.wav import WavWriter
-from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
+from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.codec2.library import (
     BYTES_PER_FRAME,
     Decoder700C,
@@ -32,7 +27,6 @@ from codec2_eq.extraction import (
     check_knots,
     extract_blocks,
 )
-from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
 from codec2_eq.records import RateK, remove_mean
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten
@@ -46,8 +40,6 @@ from codec2_eq.stream700c.frames import (
 )
 from codec2_eq.stream700c.level import LevelGains, level_correction_db, nearest_steps
 from codec2_eq.vq.quantiser import Quantiser, VqStatistics
-
-_READ_BYTES = 1 << 16
 
 
 class FrameEncoder:
@@ -128,8 +120,10 @@ class FrameEncoder:
 class StreamEncoder:
     """Speech to 700C frames, chunk by chunk; the same bytes for any chunks.
 
-    equaliser, level, knots, codebooks : as for `FrameEncoder`
-    rate : sample rate in Hz;  full_scale : value of a float sample at full scale
+    Parameters
+    ----------
+    equaliser, level, knots, codebooks, rate, full_scale
+        As for `encode`.
 
     Examples
     --------
@@ -160,7 +154,7 @@ class StreamEncoder:
         self.statistics = self._encoder.statistics
 
     def process(self, samples: NDArray[Any]) -> bytes:
-        """Return the frames that the next samples settle, (n,) int16 or float."""
+        """Return the frames, of 4 bytes, that the next (n,) int16 or float samples settle."""
         return self._encoder.process(self._extractor.process(samples))
 
     def flush(self) -> bytes:
@@ -234,9 +228,27 @@ def encode(
 ) -> bytes:
     """Encode a whole recording as headerless 700C frames; a partial last frame is dropped.
 
-    samples : (n,) int16 as they are, or float of the given full scale; rate in Hz
-    model, level, knots, codebooks : as for `FrameEncoder`
-    Put `HEADER` before the frames for a ``.c2`` file.
+    Parameters
+    ----------
+    samples : ndarray of shape (n,)
+        int16, or float of the given full scale.
+    rate : float
+        Sample rate, Hz.
+    model : Equaliser or str
+        An equaliser, or its name or path.
+    level : {"keep", "auto"}, optional
+        Of the speech; by default "keep" for `none` and `700c`, otherwise "auto".
+    knots : {"pick", "fit"}, optional
+        See `Extractor`; by default "pick" for `none` and `700c`, otherwise "fit".
+    codebooks : sequence of ndarray, optional
+        Two of shape (512, 20), dB, in place of Codec 2's own; the decoder needs them too.
+    full_scale : float
+        Value of a float sample at full scale.
+
+    Returns
+    -------
+    bytes
+        4 for each frame; a ``.c2`` file has `HEADER` before them.
 
     Examples
     --------
@@ -254,11 +266,26 @@ def encode(
 def decode(
     stream: bytes, *, codebooks: Sequence[np.ndarray] | None = None, partial: bool = False
 ) -> NDArray[np.int16]:
-    """Decode a 700C stream, with or without header, to int16 samples at 8 kHz.
+    """Decode a 700C stream, with or without header.
 
-    codebooks : those the stream was encoded with, if not Codec 2's own
-    partial : decode what is whole of a cut stream rather than refuse it
-    Raises Codec2EqError if the stream is of another mode or cut.
+    Parameters
+    ----------
+    stream : bytes
+        The stream.
+    codebooks : sequence of ndarray, optional
+        Those the stream was encoded with, if not Codec 2's own.
+    partial : bool
+        Decode what is whole of a cut stream rather than refuse it.
+
+    Returns
+    -------
+    ndarray of int16, shape (n,)
+        Speech at 8 kHz.
+
+    Raises
+    ------
+    Codec2EqError
+        If the stream is of another mode, or cut.
 
     Examples
     --------
@@ -277,10 +304,14 @@ def decode(
 class StreamDecoder:
     """700C stream to speech, in any pieces; a header at the start is checked and skipped.
 
-    codebooks : those the stream was encoded with, if not Codec 2's own
-    header : whether there must be one; None recognises it
-    name : of the stream, for errors
-    Attribute `has_header`: whether one was seen.
+    Parameters
+    ----------
+    codebooks : sequence of ndarray, optional
+        Those the stream was encoded with, if not Codec 2's own.
+    header : bool, optional
+        Whether there must be one; by default it is recognised, and `has_header` says so.
+    name : str
+        Of the stream, for errors.
 
     Examples
     --------
@@ -342,59 +373,6 @@ class StreamDecoder:
         if len(self._start) < TELLING_BYTES:
             require_packed(self._start, self._name)
         return len(self._held)
-
-
-def decode_file(
-    path: PathLike,
-    output: PathLike,
-    *,
-    codebooks: Sequence[np.ndarray] | None = None,
-    partial: bool = False,
-    force: bool = False,
-) -> tuple[int, int]:
-    """Decode a stream, or stdin (`-`), to a .wav file, or to raw 16-bit samples (`-` is stdout).
-
-    A name that ends in .c2 must have a header; in any other stream one is recognised. A header
-    without frames is what `encode` makes of less than a frame of speech: no error.
-    codebooks, partial : as for `decode`;  force : overwrite
-    Returns the number of frames, and of bytes of a partial last one that were left out.
-    Raises Codec2EqError if the stream is empty, cut, of another mode, or no .c2 file.
-    """
-    name = display_name(path)
-    decoder = StreamDecoder(
-        codebooks=codebooks, name=name, header=True if name.lower().endswith(".c2") else None
-    )
-    n_samples = 0
-    with open_input(path) as source, _open_speech(output, force) as write:
-        while data := source.read1(_READ_BYTES):
-            speech = decoder.process(data)
-            write(speech)
-            n_samples += len(speech)
-        left_over = decoder.flush()
-        if left_over and not partial:
-            raise cut_stream(name, left_over)
-        if not n_samples and not decoder.has_header:
-            raise Codec2EqError(name, "holds no frame", "is it a 700C stream?")
-    return n_samples // SAMPLES_PER_FRAME, left_over
-
-
-@contextmanager
-def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.int16]], object]]:
-    """Open a file for 8 kHz mono speech: .wav, or raw for stdout and the suffixes of raw audio."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix not in (".wav", *RAW_SUFFIXES) and not (is_stdout(path) or is_pipe(path)):
-        raise Codec2EqError(
-            os.fspath(path),
-            f"suffix '{suffix}' names no speech format to write",
-            f"use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples",
-        )
-    with open_output(path, force=force) as out:
-        if suffix != ".wav":
-            yield lambda samples: out.write(encode_pcm(samples, "s16"))
-            return
-        wav = WavWriter(out, rate=RATE_HZ)
-        yield wav.write
-        wav.finish()
 
 
 def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndarray]:

@@ -39,9 +39,22 @@ _ROW_BYTES = 4 * K
 
 
 def read_vectors(path: PathLike, *, format: str | None = None) -> NDArray[np.float32]:
-    """Read a whole vector file or stdin (`-`) as (n, K) float32 dB, n >= 0.
+    """Read a whole vector file.
 
-    It is `stream_vectors` run to its end; see there for the errors.
+    Parameters
+    ----------
+    path, format
+        As for `VectorReader`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, K)
+        Vectors in dB, n from 0.
+
+    Raises
+    ------
+    Codec2EqError
+        As `VectorReader` does.
 
     Examples
     --------
@@ -68,17 +81,32 @@ def stream_vectors(
 class VectorReader:
     """Iterator over records of n > 0 frames of a vector file or stdin (`-`); a context manager.
 
-    frame_ms : time between two vectors, ms; model : name of the equaliser that made them;
-    freqs_hz : (K,) float32, centres of the bands. What the file does not tell is None: .f32 and
-    .npy tell of vectors alone.
-
-    path, format : see `vector_format`;  block_rows : most frames of a record
-
     On a pipe in .f32 a record is the whole rows that have arrived; .npz from a pipe is read to its
     end first.
 
-    Raises Codec2EqError, here or on the way, if the file cannot be read, is cut, is of another
-    shape or type, or has values that are NaN or infinite. A file of no rows is no error.
+    Parameters
+    ----------
+    path : str or path
+        The file; "-" is stdin.
+    format : {"f32", "npy", "npz", "mlfeat"}, optional
+        By default by the suffix, f32 for a pipe.
+    block_rows : int
+        Most frames of a record.
+
+    Attributes
+    ----------
+    frame_ms : int or None
+        Time between two vectors, ms. None here and below: the file does not say.
+    model : str or None
+        Name of the equaliser that made the vectors.
+    freqs_hz : ndarray of float32, shape (K,), or None
+        Centres of the bands, Hz.
+
+    Raises
+    ------
+    Codec2EqError
+        Here or on the way, if the file cannot be read, is cut, is of another shape or type, or has
+        values that are NaN or infinite. A file of no rows is no error.
 
     Examples
     --------
@@ -130,7 +158,7 @@ class VectorReader:
         self._files.close()
 
     def read(self) -> VectorRecord:
-        """Return all that is left, n >= 0 frames, as one record."""
+        """Return all that is left as one record of n >= 0 frames."""
         parts = [self._empty(), *self]
         return VectorRecord(
             **{

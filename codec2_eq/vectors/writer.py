@@ -28,13 +28,27 @@ class VectorWriter:
     The file appears when the context ends without an exception. To a pipe, .f32 is written and
     flushed with each block; .npy and .npz at the end, as they begin with their length.
 
-    format : "f32", "npy" or "npz"; by default by the suffix, f32 for a pipe
-    model : name of the equaliser that made the vectors, told in .npz
-    frame_ms : time between vectors, told in .npz, ms
-    durable : the file outlives a power loss once it is there
-    freqs_hz : centres of the bands (K,), told in .npz; by default those of the frames written
+    Parameters
+    ----------
+    path : str or path
+        The file; "-" is stdout.
+    format : {"f32", "npy", "npz"}, optional
+        By default by the suffix, f32 for a pipe.
+    force : bool
+        Overwrite an existing file.
+    model : str
+        Name of the equaliser that made the vectors, kept in .npz.
+    frame_ms : {10, 20, 40}
+        Time between vectors, ms, kept in .npz.
+    freqs_hz : ndarray of shape (K,), optional
+        Centres of the bands, Hz, kept in .npz; by default those of the frames written.
+    durable : bool
+        The file outlives a power loss once it is there.
 
-    Raises Codec2EqError if the file exists and `force` is false, or cannot be written.
+    Raises
+    ------
+    Codec2EqError
+        If the file exists and `force` is false, or cannot be written.
 
     Examples
     --------
@@ -95,10 +109,15 @@ class VectorWriter:
         return _NpzSink(out if in_place else _Forward(out), spools, self._once)
 
     def write(self, vectors: NDArray[Any], frames: RateK | VectorRecord | None = None) -> None:
-        """Write the next n >= 0 vectors (n, K), dB.
+        """Write the next vectors.
 
-        frames : what is known of these n frames besides, whatever has become of their vectors; in
-            .npz either all blocks tell f0, voicing and energy, or none
+        Parameters
+        ----------
+        vectors : ndarray of shape (n, K)
+            dB, n from 0.
+        frames : RateK or VectorRecord, optional
+            What else is known of these frames, whatever became of their vectors. In .npz either all
+            blocks have pitch, voicing and energy, or none.
         """
         if self._sink is None:
             raise ValueError("VectorWriter is not open: use it in a with statement")

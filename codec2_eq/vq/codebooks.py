@@ -32,9 +32,23 @@ def load_codebooks(
 ) -> tuple[Floats, ...]:
     """Load the stages of a quantiser.
 
-    spec : ``700c`` for Codec 2's own, or paths of ``.f32`` or ``.npy`` files, one for each stage,
-        joined by commas or as a sequence
-    Raises Codec2EqError, naming the file, if one is not a codebook of n_bands.
+    Parameters
+    ----------
+    spec : str or sequence of paths
+        "700c" for Codec 2's own, or ``.f32`` or ``.npy`` files, one for each stage, joined by
+        commas or as a sequence.
+    n_bands : int
+        Values of an entry.
+
+    Returns
+    -------
+    tuple of ndarray
+        Each float32 of shape (size, n_bands), dB.
+
+    Raises
+    ------
+    Codec2EqError
+        If a file is not a codebook of n_bands; it is named.
 
     Examples
     --------

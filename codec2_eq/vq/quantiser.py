@@ -33,13 +33,22 @@ Ints = NDArray[np.int32]
 class Quantiser:
     """A multi-stage vector quantiser with m-best search.
 
-    codebooks : one (size, n_bands) array for each stage, dB; any sizes
-    survivors : sums kept from stage to stage; 1 is the greedy search
-    start, end : bands [start, end) that count in the search (all others are still quantised);
-        ``vq_mbest --st S --en E`` is start=S, end=E+1
-    Raises Codec2EqError if the codebooks do not fit each other or an option is out of range.
+    The search is Codec 2's (mbest_search): the same float32 operations in the same order.
 
-    Source: Codec 2, mbest_search; the same float32 operations in the same order.
+    Parameters
+    ----------
+    codebooks : sequence of ndarray, each of shape (size, n_bands)
+        One for each stage, dB; any sizes.
+    survivors : int
+        Sums kept from stage to stage; 1 is the greedy search.
+    start, end : int
+        Bands [start, end) that count in the search (all others are still quantised);
+        ``vq_mbest --st S --en E`` is start=S, end=E+1.
+
+    Raises
+    ------
+    Codec2EqError
+        If the codebooks do not fit each other, or an option is out of range.
 
     Examples
     --------
@@ -81,29 +90,43 @@ class Quantiser:
         self._grouped = [group_entries(c) for c in self._searched]
 
     def search(self, shapes: Floats) -> Ints:
-        """Return the index of each stage's entry, (n, n_stages) int32, for (n, n_bands) shapes."""
+        """Return entries' indexes, (n, n_stages) int32, for (n, n_bands) shapes in dB."""
         shapes = _check_vectors(shapes, self.n_bands)
         searched = np.ascontiguousarray(shapes[:, self.start : self.end])
         return search(searched, self._searched, self._grouped, self._kept)
 
     def lookup(self, indexes: Ints) -> Floats:
-        """Return the sums of the entries that `indexes` (n, n_stages) name, (n, n_bands) dB."""
+        """Return the sums of the entries at (n, n_stages) indexes, (n, n_bands) float32, dB."""
         quantised = self.codebooks[0][indexes[:, 0]]
         for stage, codebook in enumerate(self.codebooks[1:], start=1):
             quantised += codebook[indexes[:, stage]]
         return quantised
 
     def quantise(self, shapes: Floats) -> tuple[Floats, Ints]:
-        """Quantise (n, n_bands) shapes in dB.
+        """Quantise shapes.
 
-        Returns quantised (n, n_bands) float32 and indexes (n, n_stages) int32.
-        Raises Codec2EqError if shapes are not of n_bands, not finite or beyond SEARCHABLE_DB.
+        Parameters
+        ----------
+        shapes : ndarray of shape (n, n_bands)
+            Vectors without their mean, dB.
+
+        Returns
+        -------
+        quantised : ndarray of float32, shape (n, n_bands)
+            Sums of the chosen entries, dB.
+        indexes : ndarray of int32, shape (n, n_stages)
+            Which entries they are.
+
+        Raises
+        ------
+        Codec2EqError
+            If shapes are not of n_bands, not finite or beyond SEARCHABLE_DB.
         """
         indexes = self.search(shapes)
         return self.lookup(indexes), indexes
 
     def distortion(self, shapes: Floats) -> float:
-        """Return the mean squared error in dB^2 per band, the means of the shapes removed."""
+        """Return the mean squared error, dB^2 per band, of (n, n_bands) shapes without mean."""
         statistics = VqStatistics(self)
         shapes = zero_mean(_check_vectors(shapes, self.n_bands))
         statistics.add(shapes, *self.quantise(shapes))
