@@ -363,6 +363,9 @@ def main() -> int:
     c2enc = args.c2enc or shutil.which("c2enc") or str(args.speech / "tools" / "bin" / "c2enc")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # An installation has its modules compiled; so have we, whatever the environment says.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
         raw, wav = folder / "speech.raw", folder / "speech.wav"
         samples.tofile(raw)
         soundfile.write(wav, samples, 8000)

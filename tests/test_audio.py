@@ -230,6 +230,14 @@ def test_resampler_is_soxr_and_hands_on_early(rate):
         assert (start + chunk) / rate - n_out / 8000 < 0.080
 
 
+@pytest.mark.parametrize("rate", [*RATES_HZ, 8001, 128_000, 8363.42])
+def test_the_end_of_a_stream_has_the_bits_that_soxr_ends_with(rate):
+    for n_samples in (1, 100, 5000, int(rate) // 2 + 17):
+        samples = noise(n_samples)[:, 0].astype(np.float32)
+        whole = resample._soxr_stream(rate).resample_chunk(samples, last=True)
+        np.testing.assert_array_equal(to_8khz(samples, rate), whole)
+
+
 def test_resampler_starts_afresh_after_a_flush():
     samples = noise(5000)[:, 0].astype(np.float32)
     resampler = Resampler(16000)

@@ -19,6 +19,9 @@ from codec2_eq.errors import Codec2EqError
 MAX_RATE_HZ = 10_000_000
 """Above any audio [Hz]: a rate beyond it means a damaged header."""
 
+FLUSH_S = 0.04
+"""Zeros that push out the end of a stream at a time [s]: mostly once is enough."""
+
 
 class Resampler:
     """Stream of samples at `rate` Hz to float32 at 8 kHz; the output does not depend on chunking.
@@ -33,6 +36,7 @@ class Resampler:
         check_rate(rate)
         self.rate = rate
         self._stream: Any = None  # taken with the first samples, given back after the last
+        self._n_in = self._n_out = 0
 
     def process(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready."""
@@ -43,18 +47,30 @@ class Resampler:
             return chunk
         if self._stream is None:
             self._stream = _idle_streams.take(self.rate) or _soxr_stream(self.rate)
-        return self._stream.resample_chunk(chunk)
+        return self._resample(chunk)
+
+    def _resample(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        ready = self._stream.resample_chunk(chunk)
+        self._n_in += len(chunk)
+        self._n_out += len(ready)
+        return ready
 
     def flush(self) -> NDArray[np.float32]:
         """Return the samples still to come at the end of the input; then start afresh."""
-        nothing = np.empty(0, np.float32)
         if self._stream is None:
-            return nothing
-        tail = self._stream.resample_chunk(nothing, last=True)
+            return np.empty(0, np.float32)
+        n_left = int(self._n_in / (self.rate / RATE_HZ) + 0.5) - self._n_out
+        tail = []
+        # soxr's own end computes two blocks of 8192 zeros, as long as 0.3 s of speech.
+        zeros = np.zeros(int(self.rate * FLUSH_S), np.float32)
+        while n_left > 0:
+            tail.append(self._resample(zeros)[:n_left])
+            n_left -= len(tail[-1])
         self._stream.clear()
         _idle_streams.give(self.rate, self._stream)
         self._stream = None
-        return tail
+        self._n_in = self._n_out = 0
+        return np.concatenate(tail) if tail else np.empty(0, np.float32)
 
 
 def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
