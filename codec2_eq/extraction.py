@@ -305,9 +305,14 @@ def _analyse_blocks(
 ) -> Iterator[RateK]:
     step = frame_ms // HOP_MS
     if jobs == 1:
-        with _idle_analyser(step, harmonics) as analyser:
+        idle = _idle_analysers.take((step, harmonics)) or _new_analyser(step, harmonics)
+        analyser, start = idle
+        try:
             for block in blocks:
                 yield _record(analyser.process(block), frame_ms)
+        finally:
+            analyser.state = start
+            _idle_analysers.give((step, harmonics), idle)
         return
     analyser = Analyser(step, harmonics=harmonics)
     spans = regroup(blocks, SPAN)
@@ -323,19 +328,9 @@ _idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)
 as much as 0.4 s of speech."""
 
 
-@contextlib.contextmanager
-def _idle_analyser(step: int, harmonics: bool) -> Iterator[Any]:
-    """Lend an analyser in the state that all begin with."""
-    idle = _idle_analysers.take((step, harmonics))
-    if idle is None:
-        new = Analyser(step, harmonics=harmonics)
-        idle = new, new.state
-    analyser, start = idle
-    try:
-        yield analyser
-    finally:
-        analyser.state = start
-        _idle_analysers.give((step, harmonics), idle)
+def _new_analyser(step: int, harmonics: bool) -> tuple[Any, bytes]:
+    analyser = Analyser(step, harmonics=harmonics)
+    return analyser, analyser.state
 
 
 def _in_parallel(

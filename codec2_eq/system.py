@@ -140,12 +140,13 @@ def replace_file(source: str, target: str) -> None:
 
     Raises OSError as `os.replace` does.
     """
-    deadline = time.monotonic() + REPLACE_PATIENCE_S
+    deadline = None
     while True:
         try:
             os.replace(source, target)
             return
         except PermissionError:
+            deadline = deadline or time.monotonic() + REPLACE_PATIENCE_S
             if sys.platform != "win32" or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -194,7 +195,7 @@ def sync_together(folder: str, paths: Iterable[str]) -> None:
     """
     sync = _syncfs()
     if sync is None:
-        for path in paths:
+        for path in dict.fromkeys(paths):
             with contextlib.suppress(FileNotFoundError):
                 sync_path(path)
         return

@@ -439,16 +439,31 @@ def test_no_permission(audio, tmp_path):
         assert len(ce.open_corpus(f"{folder}/out/x")) == 25
 
 
+def test_plain_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
+    def growing(descriptor, n_bytes):
+        data = read(descriptor, n_bytes)
+        if os.path.samestat(os.fstat(descriptor), os.stat(audio / "a b.wav")):
+            with open(audio / "a b.wav", "ab") as handle:
+                handle.write(b"\0\0")
+        return data
+
+    read = os.read
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", growing)
+        summary = batch(audio, tmp_path / "out", jobs=1)
+    assert summary.failures_by_reason == {"changed while it was read": 1}
+    assert batch(audio, tmp_path / "out").failures == 0
+
+
 def test_recording_that_changes_while_it_is_read(audio, tmp_path, monkeypatch):
     from codec2_eq.corpus import recording
 
-    def growing(job, path, counter):
-        yield from samples(job, path, counter)
+    def growing(options, path, heard):
+        yield from recording._decoded(options, path, heard)
         if path.endswith("x.wav"):
             with open(path, "ab") as handle:
                 handle.write(b"\0\0")
 
-    samples = recording._samples
     with monkeypatch.context() as patch:
         patch.setattr(recording, "_samples", growing)
         summary = batch(audio, tmp_path / "out")

@@ -65,8 +65,6 @@ def test_rate_is_told():
         wav(SPEECH)[:-1],
         wav(SPEECH, channels=2),
         wav(SPEECH, bits=8),
-        wav(np.append(SPEECH, 32767)),
-        wav(np.append(SPEECH, -32768)),
         wav(SPEECH).replace(b"RIFF", b"RIFX"),
         wav(SPEECH).replace(b"data", b"LIST"),
     ],

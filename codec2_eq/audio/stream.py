@@ -171,7 +171,7 @@ class NativeStream(_Stream):
         self.channels = source.channels
         self.duration_s = source.duration_s
         self.sample_format = source.sample_format
-        self._monitor = _LevelMonitor(self.name, source.rate)
+        self._monitor = LevelMonitor(self.name, source.rate)
         self._blocks = self._run(source, max(1, int(block_s * source.rate)))
 
     @property
@@ -308,7 +308,7 @@ class Mixer:
         return self._mixed < CANCELLED_SHARE * self._apart
 
 
-class _LevelMonitor:
+class LevelMonitor:
     """Refuses samples that are no numbers; counts those at full scale."""
 
     def __init__(self, name: str, rate: float) -> None:
@@ -320,7 +320,7 @@ class _LevelMonitor:
         self.peak = 0.0
 
     def check(self, block: NDArray[Any]) -> None:
-        """Look at a block (n, channels) of the chosen channels, int16 or float32."""
+        """Look at a block (n, channels) or (n,) of the chosen channels, int16 or float32."""
         low, high = float(block.min()), float(block.max())  # NaN if any sample is
         if block.dtype != np.int16 and not (low >= -_MOST and high <= _MOST):
             self._refuse(block)

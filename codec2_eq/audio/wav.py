@@ -182,9 +182,9 @@ _PLAIN_FORMAT = (16, 1, 1)  # bytes of the format chunk, integers, one channel
 def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
     """Return samples (n,) and rate [Hz] of a whole WAV file if there is nothing to it: 16-bit mono.
 
-    None for all else: other encodings, further chunks, a length that does not fit, samples at full
-    scale. Of a corpus of short recordings most are plain, and opening them otherwise costs more
-    than reading them.
+    None for all else: other encodings, further chunks, a length that does not fit. Most short
+    recordings of a corpus are plain, and opening them in any other way costs more than reading
+    them.
     """
     if len(data) < _PLAIN_HEADER.size:
         return None
@@ -197,9 +197,7 @@ def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
         return None
     if size == 0 or size % 2:
         return None
-    samples = np.frombuffer(data, "<i2", offset=_PLAIN_HEADER.size)
-    at_full_scale = samples.max() == 32767 or samples.min() <= -32767
-    return None if at_full_scale else (samples, rate)
+    return np.frombuffer(data, "<i2", offset=_PLAIN_HEADER.size), rate
 
 
 def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:

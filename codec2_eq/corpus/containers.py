@@ -28,12 +28,13 @@ class Container:
     """A kind of file: its suffix, and the bytes that surround rows and end the file.
 
     head : from the key and the number of rows; its length depends on the key alone
-    tail : from the key, the number of bytes of the rows, and what is to be told of the utterance
+    tail : from the key, the number of bytes of the rows, and a function that returns the facts
+        about the utterance
     """
 
     suffix: str
     head: Callable[[str, int], bytes]
-    tail: Callable[[str, int, dict[str, Any]], bytes]
+    tail: Callable[[str, int, Callable[[], dict[str, Any]]], bytes]
     end: bytes = b""
 
 
@@ -67,8 +68,8 @@ def _tar_head(key: str, n_frames: int) -> bytes:
     return _tar_header(f"{key}.npy", len(header) + 4 * K * n_frames) + header
 
 
-def _tar_tail(key: str, n_bytes: int, facts: dict[str, Any]) -> bytes:
-    text = json.dumps(facts).encode()
+def _tar_tail(key: str, n_bytes: int, facts: Callable[[], dict[str, Any]]) -> bytes:
+    text = json.dumps(facts()).encode()
     member = _tar_header(f"{key}.json", len(text)) + text + _padding(len(text))
     return _padding(len(_npy_header(0)) + n_bytes) + member
 

@@ -11,6 +11,7 @@ counted.
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -50,6 +51,11 @@ class Stamp(NamedTuple):
 
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Return the stamp of a file by its status."""
+        return cls(found.st_size, found.st_mtime_ns)
 
 
 ABSENT = Stamp(0, 0)
@@ -102,7 +108,7 @@ def list_recordings(
     named = [item._replace(path=os.path.abspath(item.path)) for item in items]
     search = _Search()
     found = {path: stamp for root in roots for path, stamp in search.root(root)}
-    of_items = {item.path: _stamp(item.path) for item in named}
+    of_items = {item.path: _stamp(search.look_at(item.path)) for item in named}
     if not found and not of_items:
         raise Codec2EqError(
             " ".join(roots) or "inputs",
@@ -110,7 +116,7 @@ def list_recordings(
             "name audio files, or folders with files of audio suffixes (.wav, "
             ".flac, .ogg, .mp3, .raw…)",
         )
-    base = _common_folder([*roots, *of_items]) if base is None else base
+    base = os.path.commonpath(search.tops) if base is None else base
     prefix = os.path.join(base, "")
     for path in (*found, *of_items):
         if not path.startswith(prefix):
@@ -155,33 +161,38 @@ def _expand(inputs: Iterable[str]) -> Iterator[str]:
             yield given
 
 
-def _common_folder(roots: Iterable[str]) -> str:
-    return os.path.commonpath(
-        {root if os.path.isdir(root) else os.path.dirname(root) for root in roots}
-    )
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return ABSENT
-    return Stamp(found.st_size, found.st_mtime_ns)
+def _stamp(found: os.stat_result | None) -> Stamp:
+    return ABSENT if found is None else Stamp.of(found)
 
 
 class _Search:
-    """Looks for recordings, and counts what it passes over by suffix."""
+    """Searches for recordings.
+
+    tops : the folders that were named, and those of the files that were
+    passed_over : how many files of other suffixes there were
+    """
 
     def __init__(self) -> None:
+        self.tops: set[str] = set()
         self.passed_over: Counter[str] = Counter()
+
+    def look_at(self, path: str) -> os.stat_result | None:
+        """Return the status of a file or folder that was named, None if there is none."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            found = None
+        is_folder = found is not None and stat.S_ISDIR(found.st_mode)
+        self.tops.add(path if is_folder else os.path.dirname(path))
+        return found
 
     def root(self, root: str) -> Iterator[tuple[str, Stamp]]:
         """Yield a file, or the recordings below a folder."""
-        if os.path.isdir(root):
-            found = os.stat(root)
+        found = self.look_at(root)
+        if found is not None and stat.S_ISDIR(found.st_mode):
             yield from self._folder(root, ((found.st_dev, found.st_ino),))
         else:
-            yield root, _stamp(root)
+            yield root, _stamp(found)
 
     def _folder(
         self, folder: str, ancestors: tuple[tuple[int, int], ...]
@@ -205,8 +216,7 @@ class _Search:
                     if here not in ancestors:
                         yield from self._folder(entry.path, (*ancestors, here))
                 elif is_audio:
-                    found = entry.stat()
-                    yield entry.path, Stamp(found.st_size, found.st_mtime_ns)
+                    yield entry.path, Stamp.of(entry.stat())
                 else:
                     self.passed_over[suffix or "no suffix"] += 1
             except OSError:  # a link to nothing or to itself, or gone since

@@ -9,6 +9,7 @@ in the same order, whatever the number of workers and however often the work is 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -163,20 +164,25 @@ _ORIGIN_KINDS: tuple[Any, ...] = (
 )
 
 
+_NOT_OURS_TO_WRITE = ("..", HIDDEN_FOLDER)
+
+
+@functools.lru_cache(maxsize=1024)
+def _leads_elsewhere(folder: str) -> bool:
+    """Whether outputs there would be outside the corpus, or among the files for the next run."""
+    return os.path.isabs(folder) or not set(_NOT_OURS_TO_WRITE).isdisjoint(folder.split("/"))
+
+
 def _parse_entry(values: Any) -> Entry:
-    if not isinstance(values, list) or not 3 <= len(values) <= 4:
+    if type(values) is not list or tuple(map(type, values[:3])) != (str, int, str):
         raise ValueError("no recording")
     name, size, output = values[:3]
-    if not isinstance(name, str) or type(size) is not int or not isinstance(output, str):
-        raise ValueError("no recording")
-    # Outputs stay within the folder, and out of ours.
-    if output and (
-        os.path.isabs(output) or not {"..", HIDDEN_FOLDER}.isdisjoint(output.split("/"))
-    ):
+    folder, file = os.path.split(output)
+    if file in _NOT_OURS_TO_WRITE or _leads_elsewhere(folder):
         raise ValueError("an output elsewhere")
     if len(values) == 3:
         return Entry(name, size, output)
-    origin = values[3]
+    origin = values[3] if len(values) == 4 else None
     if not isinstance(origin, list) or len(origin) != len(_ORIGIN_KINDS):
         raise ValueError("no origin")
     if not all(isinstance(v, kind) for v, kind in zip(origin, _ORIGIN_KINDS, strict=True)):
@@ -237,7 +243,7 @@ def new_entries(
         Entry(name, listing.stamps[name].size, outputs[name], listing.origins.get(name, Origin()))
         for name in fresh
     ]
-    if options.is_tree and not own:
+    if options.is_tree and not own and store.has_files():
         for entry in entries:
             refuse_existing(store.path(entry.output))
     return entries

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
-from codec2_eq.audio.stream import stream_audio
+from codec2_eq.audio.stream import LevelMonitor, stream_audio
 from codec2_eq.audio.wav import plain_samples
 from codec2_eq.corpus.listing import Origin, Stamp
 from codec2_eq.corpus.store import Entry, Options
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.passes import begin
+from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error
@@ -25,17 +26,23 @@ from codec2_eq.records import RateK
 from codec2_eq.system import BINARY
 
 SHORT_BYTES = 1 << 20
-"""Recordings below are read at once if they are plain WAV: a minute."""
+"""Plain WAV files below it are read at once: a minute."""
 
 Samples = NDArray[np.float32]
 
 
 @dataclass
 class Heard:
-    """What there was of a recording: samples at 8 kHz, and what was odd about them."""
+    """What there was of a recording.
+
+    n_samples : at 8 kHz
+    warnings : what was odd about them
+    stamp : of the file when it had been read, if that is known
+    """
 
     n_samples: int = 0
     warnings: list[str] = field(default_factory=list)
+    stamp: Stamp | None = None
 
 
 def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
@@ -48,35 +55,36 @@ def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
     if entry.origin.path:
         samples = _cut(samples, entry.origin)
     samples = _counted(samples, heard)
-    yield from extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots)
+    return extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots)
 
 
 def equalised(
-    equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int
+    equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int, state: State | None = None
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
-    """Yield blocks of an utterance with their equalised vectors, from a cold start.
+    """Yield blocks of an utterance with their equalised vectors.
 
     passes : 2 to hear all of it first
+    state : to start from; None for a cold start
     """
-    with begin(equaliser, blocks, passes=passes) as (stream, heard):
+    with begin(equaliser, blocks, passes=passes, state=state) as (stream, heard):
         for block in heard:
             yield block, stream.process(block.vectors)
 
 
-def stamp_of(path: str) -> Stamp:
-    """Return a file's stamp; raise Codec2EqError for a folder, or if it cannot be looked at."""
+def status_of(path: str) -> os.stat_result:
+    """Return a file's status; raise Codec2EqError for a folder, or if it has none."""
     try:
         found = os.stat(path)
     except OSError as error:
         raise read_error(path, error) from error
     if stat.S_ISDIR(found.st_mode):
         raise Codec2EqError(path, "no permission to list this folder", "check its mode and owner")
-    return Stamp(found.st_size, found.st_mtime_ns)
+    return found
 
 
-def require_file(path: str) -> None:
+def require_file(path: str, found: os.stat_result) -> None:
     """Raise Codec2EqError for what might be read without end, or block."""
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(found.st_mode):
         raise Codec2EqError(
             path, "is a pipe or device, not a file", "process it with codec2-eq run"
         )
@@ -89,13 +97,16 @@ def failure(error: Exception) -> tuple[str, str]:
     return error.problem or error.subject, error.remedy
 
 
-def _samples(options: Options, path: str, heard: Heard) -> Iterator[Samples]:
-    """Yield blocks of a recording; of one that is short and plain, all of it."""
+def _samples(options: Options, path: str, heard: Heard) -> Iterable[Samples]:
+    """Return blocks of a recording; of one that is short and plain, all of it."""
     if options.channel in ("mix", "1") and not options.raw and path.endswith(".wav"):
-        plain = _read_plain(path)
+        plain = _read_plain(path, heard)
         if plain is not None:
-            yield plain
-            return
+            return [plain]
+    return _decoded(options, path, heard)
+
+
+def _decoded(options: Options, path: str, heard: Heard) -> Iterator[Samples]:
     with stream_audio(path, channel=options.channel, raw=options.raw, log=False) as blocks:
         heard.warnings = blocks.warnings
         yield from blocks
@@ -123,19 +134,23 @@ def _cut(blocks: Iterable[Samples], origin: Origin) -> Iterator[Samples]:
                 return
 
 
-def _read_plain(path: str) -> Samples | None:
-    """Read a short and plain WAV file at 8 kHz; None for all else, be it that it cannot be read."""
+def _read_plain(path: str, heard: Heard) -> Samples | None:
+    """Read a short and plain WAV file to 8 kHz; None for all else, also if it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | BINARY)
         try:
-            n_bytes = os.fstat(descriptor).st_size
-            data = os.read(descriptor, n_bytes + 1) if n_bytes < SHORT_BYTES else b""
+            data = os.read(descriptor, SHORT_BYTES)
+            found = os.fstat(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
         return None
-    plain = plain_samples(data)
+    plain = plain_samples(data) if len(data) == found.st_size else None
     if plain is None or not RATE_HZ <= plain[1] <= MAX_RATE_HZ:
         return None
     samples, rate = plain
+    monitor = LevelMonitor(path, rate)
+    monitor.check(samples)
+    heard.warnings.extend(monitor.warnings())
+    heard.stamp = Stamp.of(found)
     return samples.astype(np.float32) if rate == RATE_HZ else to_8khz(samples, rate)

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -53,6 +53,9 @@ def as_output_error(error: Codec2EqError) -> OutputError:
     return OutputError(error.subject, error.problem, error.remedy)
 
 
+Facts = Callable[[], dict[str, Any]]
+
+
 class Written(NamedTuple):
     """What lies in the output of one utterance."""
 
@@ -75,8 +78,8 @@ class Sink(Protocol):
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         """Take its next vectors, and what the analysis told of them."""
 
-    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
-        """Keep the utterance; facts are what its manifest line tells."""
+    def commit(self, entry: Entry, facts: Facts) -> Written:
+        """Keep the utterance; facts returns what its manifest line tells."""
 
     def abort(self) -> None:
         """Drop the utterance."""
@@ -138,7 +141,7 @@ class _PartSink:
                 _write_all(self._files[1], _bytes_of(_levels(frames)))
         self.n_frames += len(vectors)
 
-    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
+    def commit(self, entry: Entry, facts: Facts) -> Written:
         main = self._files[0]
         with Writing(self._path):
             start, rows_end = self._ends[0], main.tell()
@@ -193,16 +196,15 @@ class _TreeSink:
         """Have the draft appear under its name at the end, which is to be possible."""
         target = self._store.path(output)
         folder = os.path.dirname(target)
-        if folder not in self._folders:
-            try:
-                self._store.confined(output)
-            except Codec2EqError as error:
-                raise as_output_error(error) from error
-            with Writing(target):
+        with Writing(target):
+            if folder not in self._folders:
+                try:
+                    self._store.confined(output)
+                except Codec2EqError as error:
+                    raise as_output_error(error) from error
                 os.makedirs(folder, exist_ok=True)
-            self._folders.add(folder)
-        with Writing(target), contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.lstat(target).st_mode):
+                self._folders.add(folder)
+            if os.access(target, os.F_OK) and stat.S_ISDIR(os.lstat(target).st_mode):
                 raise IsADirectoryError(errno.EISDIR, "")
         self.drafts.append((self._draft, target))
         self._draft = ""
@@ -223,31 +225,37 @@ class _PlainSink(_TreeSink):
 
     def begin(self, entry: Entry) -> None:
         self._digest = new_digest()
-        with Writing(self._new_draft()):
-            self._descriptor = open_new(self._draft)
+        self._new_draft()
 
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         view = _bytes_of(vectors)
         self._digest.update(view)
         with Writing(self._draft):
+            self._open()
             while view:
                 view = view[os.write(self._descriptor, view) :]
         self.n_frames += len(vectors)
 
-    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
-        self._close()
+    def _open(self) -> None:
+        if self._descriptor < 0:
+            self._descriptor = open_new(self._draft)
+
+    def commit(self, entry: Entry, facts: Facts) -> Written:
+        with Writing(self._draft):
+            self._open()  # of an utterance without a frame
+            self._close()
         self._keep(entry.output)
         return Written(self.n_frames * ROW_BYTES, self._digest.hexdigest())
 
     def abort(self) -> None:
-        self._close()
+        with Writing(self._draft):
+            self._close()
         super().abort()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            with Writing(self._draft):
-                os.close(descriptor)
+            os.close(descriptor)
 
 
 class _WriterSink(_TreeSink):
@@ -274,7 +282,7 @@ class _WriterSink(_TreeSink):
         with self._telling():
             self._writer.write(vectors, frames)
 
-    def commit(self, entry: Entry, facts: dict[str, Any]) -> Written:
+    def commit(self, entry: Entry, facts: Facts) -> Written:
         with self._telling():
             self._open.close()
             self.n_frames = self._writer.n_frames

@@ -23,7 +23,7 @@ import numpy as np
 from codec2_eq.corpus.listing import Listing, Origin, Stamp
 from codec2_eq.corpus.lists import numbered_lines
 from codec2_eq.corpus.plan import Task
-from codec2_eq.corpus.recording import Heard, frames_of, require_file, stamp_of
+from codec2_eq.corpus.recording import Heard, frames_of, require_file, status_of
 from codec2_eq.corpus.store import Entry, Options, Store
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
@@ -152,8 +152,9 @@ def hear(
         heard = Heard()
         try:
             path = os.path.join(options.base, entry.path)
-            stamp = stamp_of(path)
-            require_file(path)
+            found = status_of(path)
+            require_file(path, found)
+            stamp = Stamp.of(found)
             frames = _hear_one(options, entry, heard, stamp.size <= WHOLE_BYTES)
         except Exception:  # decoders may raise anything; the second pass tells of it
             continue

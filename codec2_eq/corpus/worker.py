@@ -12,7 +12,6 @@ import functools
 import hashlib
 import os
 import pickle
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,11 +25,11 @@ from codec2_eq.corpus import speakers
 from codec2_eq.corpus.build import code_sha256
 from codec2_eq.corpus.containers import CONTAINERS
 from codec2_eq.corpus.digests import content_of
-from codec2_eq.corpus.listing import ABSENT, Stamp
+from codec2_eq.corpus.listing import ABSENT, WHOLE, Stamp
 from codec2_eq.corpus.plan import CRASHED, levels_name, part_name, read_task
-from codec2_eq.corpus.recording import Heard, equalised, failure, frames_of, require_file, stamp_of
+from codec2_eq.corpus.recording import Heard, equalised, failure, frames_of, require_file, status_of
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
-from codec2_eq.corpus.store import Entry, Options, Record, Store, TaskLine, record_lines, remove
+from codec2_eq.corpus.store import Entry, Options, Record, Store, TaskLine, records_json, remove
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import RateK
@@ -118,7 +117,7 @@ def do_task(file: JobFile, task: TaskLine, skip: tuple[str, ...] = ()) -> TaskRe
                 records[entry.name] = _do(job, entry, sink, skip)
                 fresh.append((entry, records[entry.name]))
         sink.close()
-        draft = store.write_draft(target, record_lines(records[e.name] for e in entries))
+        draft = store.write_draft(target, records_json(records[e.name] for e in entries))
         with Writing(target):
             store.publish(sink.drafts, record=(draft, target))
         sink.drafts.clear()
@@ -155,7 +154,7 @@ def join_part(file: JobFile, part: int, tasks: tuple[TaskLine, ...]) -> None:
         if options.records:
             path = store.path(levels_name(part))
             drafts.append((_join(store, tasks, ".levels", path, None, b""), path))
-    draft = store.write_draft(target, record_lines(r for piece in records for r in piece))
+    draft = store.write_draft(target, records_json(r for piece in records for r in piece))
     with Writing(target):
         store.publish(drafts, record=(draft, target))
         sync_path(os.path.dirname(target))
@@ -205,7 +204,8 @@ def _changed_meanwhile(store: Store, path: str) -> OutputError:
 def try_recording(job: Job, entry: Entry) -> bool:
     """Whether an utterance can be read from beginning to end."""
     try:
-        require_file(os.path.join(job.options.base, entry.path))
+        path = os.path.join(job.options.base, entry.path)
+        require_file(path, status_of(path))
         for _ in frames_of(job.options, entry, Heard()):
             pass
     except Exception:
@@ -218,8 +218,9 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
     path = os.path.join(job.options.base, entry.path)
     stamp = ABSENT
     try:
-        stamp = stamp_of(path)
-        require_file(path)
+        found = status_of(path)
+        stamp = Stamp.of(found)
+        require_file(path, found)
         if entry.name in skip:
             raise Codec2EqError(path, CRASHED, "convert it to WAV")
         content = content_of(path) if job.check_content else ""
@@ -227,25 +228,23 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
         sink.begin(entry)
         for block, vectors in _vectors(job, entry, frames):
             sink.write(block, vectors)
-        if stamp_of(path) != stamp:
+        if (heard.stamp or Stamp.of(status_of(path))) != stamp:
             raise Codec2EqError(path, "changed while it was read", "run again when it is complete")
         warnings = list(heard.warnings)
         if not sink.n_frames and "is empty" not in " ".join(warnings):
             warnings.append(f"is empty: no frame of {job.options.frame_ms} ms in it")
-        facts = _facts(job, entry, heard, sink.n_frames)
-        written = sink.commit(entry, facts)
+        written = sink.commit(entry, functools.partial(_facts, job, entry, heard, sink.n_frames))
     except OutputError:
         raise
     except Exception as error:  # decoders may raise anything; it is this recording's matter
         sink.abort()
         return Record(entry.name, *stamp, 0, 0, *failure(error))
-    warning = "; ".join(warnings) or None
     return Record(
         entry.name,
         *stamp,
         heard.n_samples,
         sink.n_frames,
-        warning=warning,
+        warning="; ".join(warnings) or None,
         n_bytes=written.n_bytes,
         digest=written.digest,
         content=content,
@@ -265,12 +264,10 @@ def _vectors(
     job: Job, entry: Entry, frames: Iterable[RateK]
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
+    passes, state = job.options.passes, None
     if job.options.speakers and entry.origin.speaker is not None:
-        stream = job.equaliser.stream(speakers.state_of(job.store, entry.origin.speaker))
-        for block in frames:
-            yield block, stream.process(block.vectors)
-    else:
-        yield from equalised(job.equaliser, frames, passes=job.options.passes)
+        passes, state = 1, speakers.state_of(job.store, entry.origin.speaker)
+    return equalised(job.equaliser, frames, passes=passes, state=state)
 
 
 def _facts(job: Job, entry: Entry, heard: Heard, n_frames: int) -> dict[str, Any]:
@@ -287,6 +284,8 @@ def origin_facts(entry: Entry) -> dict[str, Any]:
     """Return what a list has told of an utterance, as manifests have it."""
     origin = entry.origin
     facts: dict[str, Any] = {}
+    if origin is WHOLE:
+        return facts
     if origin.id is not None:
         facts["id"] = origin.id
     if origin.speaker is not None:
@@ -299,11 +298,15 @@ def origin_facts(entry: Entry) -> dict[str, Any]:
 # Where a worker is, should it die
 
 
+_INDEX_BYTES = 8
+
+
 class Whereabouts:
     """A few bytes on disk that tell which recording of a task is being read."""
 
     def __init__(self, store: Store, task: TaskLine) -> None:
         self._path = os.path.join(store.new, f"{task.number:08d}.at")
+        self._writing = Writing(self._path)
         self._store = store
         self._task = task
         self._descriptor = -1
@@ -311,7 +314,7 @@ class Whereabouts:
     @contextlib.contextmanager
     def open(self) -> Iterator[Whereabouts]:
         """Tell where we are until the task ends."""
-        with Writing(self._path):
+        with self._writing:
             self._descriptor = open_new(self._path)
         try:
             yield self
@@ -321,14 +324,14 @@ class Whereabouts:
 
     def tell(self, index: int) -> None:
         """Note that a recording is begun."""
-        with Writing(self._path):
-            write_at_start(self._descriptor, struct.pack("<q", index))
+        with self._writing:
+            write_at_start(self._descriptor, index.to_bytes(_INDEX_BYTES, "little"))
 
     def last_seen(self) -> str | None:
         """Name of the recording on which the worker died; None if it had begun with none."""
         data = self._store.read(self._path)
-        if data is None or len(data) < 8:
+        if data is None or len(data) < _INDEX_BYTES:
             return None
         entries = read_task(self._store, self._task)
-        index = struct.unpack("<q", data[:8])[0]
-        return entries[index].name if 0 <= index < len(entries) else None
+        index = int.from_bytes(data[:_INDEX_BYTES], "little")
+        return entries[index].name if index < len(entries) else None

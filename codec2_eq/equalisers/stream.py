@@ -56,8 +56,10 @@ class EqualiserStream:
             raise Codec2EqError(f"vectors of shape {rows.shape}, expected (frames, {K})")
         if rows.dtype.kind not in "fiu":
             raise Codec2EqError(f"vectors of type {rows.dtype}, expected float32")
-        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
-            rows = np.ascontiguousarray(rows, np.float32)
+        if rows.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+                rows = rows.astype(np.float32)
+        rows = np.ascontiguousarray(rows)
         if (bad := first_bad_row(rows)) is not None:
             raise Codec2EqError(
                 f"vector {bad[0]}", bad[1], "vectors are decibels, as extract gives them"
