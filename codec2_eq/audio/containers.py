@@ -63,7 +63,7 @@ def _all_of(data: FileWindow, magic: bytes) -> list[int]:
 
 
 def _between(starts: list[int], end: int, *, single: bool = False) -> tuple[tuple[int, int], ...]:
-    if len(starts) == 1 and not single:
+    if not starts or (len(starts) == 1 and not single):
         return ()
     return tuple(zip(starts, [*starts[1:], end], strict=True))
 
