@@ -12,28 +12,34 @@ from hypothesis import strategies as st
 
 from codec2_eq.codec2 import K
 from codec2_eq.equalisers.equaliser import load_trained
-from codec2_eq.equalisers.estimator import RecursiveEstimator
+from codec2_eq.equalisers.estimator import GatedEstimator, RecursiveEstimator
 
 TOL_DB = 1e-5
 
 
-@pytest.fixture(scope="module")
-def layer() -> RecursiveEstimator:
+@pytest.fixture(scope="module", params=["gated", "without a gate"])
+def layer(request) -> RecursiveEstimator:
     (layer,) = load_trained("channel_eq").layers
-    assert isinstance(layer, RecursiveEstimator)
-    return layer
+    assert isinstance(layer, GatedEstimator)
+    if request.param == "gated":
+        return layer
+    own = {f.name: getattr(layer, f.name) for f in dataclasses.fields(RecursiveEstimator)}
+    return RecursiveEstimator(**own)
 
 
 def vectors(n, seed=0):
+    """Vectors that move, stand still and move again."""
     rng = np.random.default_rng(seed)
     level = 40 + 15 * np.sin(np.arange(n) / 5)[:, None]
-    return (level + np.linspace(10, -10, K) + rng.normal(0, 6, (n, K))).astype(np.float32)
+    shapes = np.linspace(10, -10, K) + rng.normal(0, 6, (n, K))
+    shapes[n // 3 : n // 2] = shapes[n // 3]
+    return (level + shapes).astype(np.float32)
 
 
 def by_definition(layer, rows):
     """The docstring of `RecursiveEstimator`, in float64."""
     e = {f.name: np.asarray(getattr(layer, f.name), np.float64) for f in dataclasses.fields(layer)}
-    c, w, s = e["start"].copy(), e["start_weight"].copy(), np.zeros(K)
+    c, w, s, last = e["start"].copy(), e["start_weight"].copy(), np.zeros(K), np.zeros(K)
     peak, reach = e["silence_db"], e["reach_db"] / 10
     out = []
     for row in rows.astype(np.float64):
@@ -46,10 +52,13 @@ def by_definition(layer, rows):
         hidden = np.where(hidden > 0, hidden, 0.1 * hidden) @ e["kernel2"] + e["bias2"]
         given = np.where(hidden > 0, hidden, 0.1 * hidden) @ e["kernel3"] + e["bias3"]
         lack, trust, trim, (keep,) = np.split(given, [K, 2 * K, 3 * K])
-        fresh = np.log1p(np.exp(trust))
+        fresh, kept = np.log1p(np.exp(trust)), 1 / (1 + np.exp(-keep))
+        if np.square(row - mean - last).mean() < e.get("still_db", np.zeros(())) ** 2:
+            fresh, kept = np.zeros(K), 1
+        last = row - mean
         news = np.clip(heard + lack, -reach, reach)
         s += e["surprise_rate"] * fresh / (1 + fresh) * (news - s)
-        w = np.maximum(np.maximum(w / (1 + np.exp(-keep)), e["least_weight"]), fresh) + fresh
+        w = np.maximum(np.maximum(kept * w, e["least_weight"]), fresh) + fresh
         c = c + 10 * fresh / w * news
         c = e["start"] + np.clip(c - e["start"], -e["reach_db"], e["reach_db"])
         shape = row - mean - c - 10 * trim
@@ -61,6 +70,20 @@ def test_it_is_its_definition(layer):
     rows = vectors(200)
     shapes, _ = layer.forward(rows, layer.initial_state())
     np.testing.assert_allclose(shapes, by_definition(layer, rows), rtol=0, atol=2 * TOL_DB)
+
+
+def test_what_stands_still_teaches_nothing(layer):
+    state = layer.forward(vectors(50), layer.initial_state())[1]
+    tone = np.linspace(30, -30, K) + np.arange(100)[:, None] / 20  # it only becomes louder
+    begun = layer.forward(tone[:1].astype(np.float32), state)[1]
+    after = layer.forward(tone[1:].astype(np.float32), begun)[1]
+    drift = np.abs(after["curve"] - begun["curve"]).max()
+    if isinstance(layer, GatedEstimator):
+        assert drift < 1e-4
+        np.testing.assert_allclose(after["weight"], begun["weight"], rtol=1e-5)
+        np.testing.assert_array_equal(after["surprise"], begun["surprise"])
+    else:
+        assert drift > 3
 
 
 @pytest.mark.parametrize("hidden", [(72, 62), (64, 64), (1, 3), (150, 17)])

@@ -57,18 +57,43 @@ def run(kind, network, rows, folder):
 
 @pytest.mark.parametrize("kind", ["onnx", "litert"])
 def test_channel_eq_gives_what_keras_gives(kind, samples_dir, tmp_path):
-    """Of speech, the state carried from frame to frame."""
+    """Of speech and a tone, the state carried from frame to frame."""
     from codec2_eq.equalisers.keras_import import import_keras
 
     keras = import_keras()
     import codec2_eq.equalisers.keras_cell  # noqa: F401  # makes its cell known
 
     rows = extract_file(samples_dir / "espeak_male_1.wav").vectors
+    rows = np.concatenate(
+        [rows, np.repeat(rows[-1:], 20, axis=0), rows]
+    )  # and of what stands still
     model = keras.saving.load_model(models_dir() / "channel_eq.keras", compile=False)
     theirs = keras.ops.convert_to_numpy(model(rows[None]))[0]
     network = load_trained("channel_eq")
     out = run(kind, network, rows, tmp_path)
     np.testing.assert_allclose(out, theirs, rtol=TOL, atol=TOL)
+
+
+def test_gradients_pass_the_gate():
+    """And what moves less than the gate asks for teaches neither curve nor weights."""
+    from codec2_eq.equalisers.keras_import import import_keras
+
+    import_keras()
+    import tensorflow as tf
+
+    from codec2_eq.equalisers import keras_cell
+
+    rows = np.random.default_rng(0).normal(20, 5, (1, 30, K)).astype(np.float32)
+    model = keras_cell.model((5, 4), still_db=1.0)
+    names = [weight.name for weight in model.trainable_weights]
+    for batch, teaches in ((rows, True), (rows.mean(axis=2, keepdims=True) + 0 * rows, False)):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(batch)))
+        found = dict(zip(names, tape.gradient(loss, model.trainable_weights), strict=True))
+        assert all(np.isfinite(gradient).all() for gradient in found.values())
+        lack_and_trust = found["kernel3"].numpy()[:, : 2 * K]
+        assert (np.abs(lack_and_trust).max() > 0) == teaches
+        assert np.abs(found["kernel3"].numpy()[:, 2 * K : 3 * K]).max() > 0  # trims are no memory
 
 
 @pytest.mark.parametrize("kind", ["onnx", "litert"])

@@ -18,11 +18,12 @@ cdef extern from "estimator.h":
         const float *start
         int n_bands, columns
         float leak, unit_db, level_floor, least_weight, surprise_rate, peak_fall_db
-        float level_range_db, silence_db, reach_db
+        float level_range_db, silence_db, reach_db, still_db
     cdef struct work:
         float *curve
         float *weight
         float *surprise
+        float *last
         float *peak
         float *shape
         float *seen
@@ -57,7 +58,7 @@ cdef class Estimator:
 
     def __init__(self, reference, start, kernels, biases, *, float leak, float unit_db,
                  float level_floor, float least_weight, float surprise_rate, float peak_fall_db,
-                 float level_range_db, float silence_db, float reach_db):
+                 float level_range_db, float silence_db, float reach_db, float still_db):
         cdef const float[::1] row
         cdef const float[:, ::1] table
         cdef estimator *e = &self._estimator
@@ -76,12 +77,13 @@ cdef class Estimator:
         e.leak, e.unit_db, e.level_floor = leak, unit_db, level_floor
         e.least_weight, e.surprise_rate, e.peak_fall_db = least_weight, surprise_rate, peak_fall_db
         e.level_range_db, e.silence_db, e.reach_db = level_range_db, silence_db, reach_db
+        e.still_db = still_db
 
     def run(self, const float[:, ::1] vectors, dict state, *, bint wide=True):
         """Equalise (n, n_bands) vectors in dB; return the shapes and the state after them.
 
-        state : ``curve`` dB, ``weight`` in frames, ``surprise`` (n_bands,) and ``peak`` (1,) dB;
-            not modified
+        state : ``curve`` dB, ``weight`` in frames, ``surprise`` and, with a gate, ``last`` dB
+            (n_bands,), and ``peak`` (1,) dB; not modified
         wide : use the widest vectors that the processor has; the result is the same
         """
         cdef estimator *e = &self._estimator
@@ -90,8 +92,8 @@ cdef class Estimator:
         cdef int64_t n = vectors.shape[0]
         if vectors.shape[1] != n_bands:
             raise ValueError(f"vectors of {vectors.shape[1]} bands, expected {n_bands}")
-        # bands: 3 of state, shape, seen (and 3 more), lack, trust, trim, out
-        cdef float[:, ::1] bands = np.zeros((9, padded + GROUP), np.float32)
+        # bands: 4 of state, shape, seen (and 3 more), lack, trust, trim, out
+        cdef float[:, ::1] bands = np.zeros((10, padded + GROUP), np.float32)
         cdef float[::1] hidden1 = np.empty(e.products[0].columns, np.float32)
         cdef float[::1] hidden2 = np.empty(e.products[1].columns, np.float32)
         cdef float[::1] given = np.empty(e.products[2].columns, np.float32)
@@ -100,18 +102,18 @@ cdef class Estimator:
         cdef float[:, ::1] out = result
         held = np.asarray(bands)
         held[1] = 1
-        for i, name in enumerate(("curve", "weight", "surprise")):
+        names = [name for name in ("curve", "weight", "surprise", "last") if name in state]
+        for i, name in enumerate(names):
             held[i, :n_bands] = state[name]
-        w.curve, w.weight, w.surprise, w.peak = &bands[0, 0], &bands[1, 0], &bands[2, 0], &peak[0]
-        w.shape, w.seen, w.lack = &bands[3, 0], &bands[4, 0], &bands[5, 0]
-        w.trust, w.trim, w.out = &bands[6, 0], &bands[7, 0], &bands[8, 0]
+        w.curve, w.weight, w.surprise, w.last = (
+            &bands[0, 0], &bands[1, 0], &bands[2, 0], &bands[3, 0]
+        )
+        w.peak, w.shape, w.seen, w.lack = &peak[0], &bands[4, 0], &bands[5, 0], &bands[6, 0]
+        w.trust, w.trim, w.out = &bands[7, 0], &bands[8, 0], &bands[9, 0]
         w.hidden1, w.hidden2, w.given = &hidden1[0], &hidden2[0], &given[0]
         if n:
             with nogil:
                 codec2_eq_estimate(e, &w, &vectors[0, 0], &out[0, 0], n, wide)
-        after = {
-            name: held[i, :n_bands].copy()
-            for i, name in enumerate(("curve", "weight", "surprise"))
-        }
+        after = {name: held[i, :n_bands].copy() for i, name in enumerate(names)}
         after["peak"] = np.asarray(peak)
         return result, after

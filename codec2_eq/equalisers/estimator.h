@@ -29,12 +29,12 @@ struct estimator {
     const float *reference, *start;
     int n_bands, columns;       /* columns: of the bands, filled up */
     float leak, unit_db, level_floor, least_weight, surprise_rate, peak_fall_db, level_range_db,
-        silence_db, reach_db;
+        silence_db, reach_db, still_db;
 };
 
 /* The state, and what a step works on: all in whole groups. */
 struct work {
-    float *curve, *weight, *surprise, *peak;
+    float *curve, *weight, *surprise, *last, *peak;
     float *shape, *seen, *hidden1, *hidden2, *given, *lack, *trust, *trim, *out;
 };
 

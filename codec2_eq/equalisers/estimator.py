@@ -111,7 +111,34 @@ class RecursiveEstimator(Layer):
             level_range_db=self.level_range_db,
             silence_db=self.silence_db,
             reach_db=self.reach_db,
+            still_db=self.gate_db,
         )
+
+    @property
+    def gate_db(self) -> float:
+        """Change of shape from frame to frame below which it learns nothing [dB rms]; 0: no gate."""
+        return 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "compiled"}
+
+
+@register("gated_estimator")
+@dataclasses.dataclass(frozen=True, eq=False)
+class GatedEstimator(RecursiveEstimator):
+    """One that learns nothing from frames that stand still, as tones and digital silence do.
+
+    Where a frame's shape differs from that of the frame before by less than still_db rms, fresh is
+    0 and keep 1. State: also ``last`` (K,) dB, that shape; a flat one before the first frame.
+    """
+
+    still_db: float
+
+    @property
+    def gate_db(self) -> float:
+        """As `RecursiveEstimator.gate_db`."""
+        return self.still_db
+
+    def initial_state(self) -> State:
+        """As `RecursiveEstimator.initial_state`."""
+        return super().initial_state() | {"last": np.zeros(self.outputs, np.float32)}

@@ -153,7 +153,12 @@ static void NAME(step)(const struct estimator *e, struct work *w)
                                    reach);
         AT(w->lack) = NAME(log)(AT(w->weight)); /* that of what fills up is 1, its logarithm 0 */
         AT(w->trust) = AT(w->surprise) * AT(w->surprise);
+        AT(w->out) = (shape - AT(w->last)) * (shape - AT(w->last));
+        AT(w->last) = shape;
     }
+    memset(w->out + e->n_bands, 0, sizeof(float) * (size_t)(e->columns - e->n_bands));
+    const float moved = NAME(total)(w->out, e->columns) / n_bands;
+    const float open = moved >= e->still_db * e->still_db ? 1.0f : 0.0f;
     float *more = w->seen + e->n_bands;
     more[0] = level > e->level_floor ? level : e->level_floor;
     more[1] = NAME(total)(w->lack, e->columns) / n_bands / 2 - 1;
@@ -167,9 +172,9 @@ static void NAME(step)(const struct estimator *e, struct work *w)
     memcpy(w->lack, w->given, bytes);
     memcpy(w->trust, w->given + e->n_bands, bytes);
     memcpy(w->trim, w->given + 2 * e->n_bands, bytes);
-    float keep = 1 / (1 + NAME(exp)(NAME(all)(-w->given[3 * e->n_bands]))[0]);
+    float keep = open > 0 ? 1 / (1 + NAME(exp)(NAME(all)(-w->given[3 * e->n_bands]))[0]) : 1;
     for (int j = 0; j < e->columns; j += LANES) {
-        floats fresh = NAME(softplus)(AT(w->trust));
+        floats fresh = open * NAME(softplus)(AT(w->trust));
         floats news = NAME(within)(AT(w->seen) + AT(w->lack), reach);
         floats surprise = AT(w->surprise), weight = keep * AT(w->weight);
         AT(w->surprise) = surprise + e->surprise_rate * (fresh / (1 + fresh)) * (news - surprise);

@@ -309,12 +309,21 @@ def _recursive_estimator(writer: _Writer, index: int, layer: Any) -> None:
     }
     settings = ("least_weight", "surprise_rate", "peak_fall_db", "level_range_db")
     numbers = {name: _number(getattr(layer, name)) for name in (*settings, "silence_db")}
+    gate = dict.fromkeys(templates.GATE, "")
+    if layer.gate_db:
+        last = writer.member(index, "last", "0.0f", bands)
+        still = _number(np.float32(layer.gate_db) ** 2)
+        gate = {
+            name: text.format(taken=taken, bands=bands, last=last, still=still)
+            for name, text in templates.GATE.items()
+        }
     writer.need("affine", "act_sigmoid", "act_softplus", "within", "leaky")
     writer.steps.append(
         templates.RECURSIVE_ESTIMATOR.format(
             **tables,
             **members,
             **numbers,
+            **gate,
             taken=taken,
             out=out,
             bands=bands,
@@ -341,5 +350,6 @@ _EMITTERS: dict[str, Callable[[_Writer, int, Layer], None]] = {
     "GRU": _gru,
     "LSTM": _lstm,
     "RecursiveEstimator": _recursive_estimator,
+    "GatedEstimator": _recursive_estimator,
 }
 """Layer class to the function that writes it in C."""

@@ -192,10 +192,20 @@ LSTM = """\
         }}
     }}"""
 
+GATE = {
+    "gate_starts": "\n        float *last = {last}, moved = 0.0f, moves;",
+    "gate_sums": "\n            moved += ({taken}[i] - mean - last[i]) * ({taken}[i] - mean - last[i]);"
+    "\n            last[i] = {taken}[i] - mean;",
+    "gate_closes": "\n        moves = moved / {bands}.0f >= {still} ? 1.0f : 0.0f;"
+    "\n        keep = moves > 0.0f ? keep : 1.0f;",
+    "gate_factor": "moves * ",
+}
+"""What a gated estimator has besides, by its place in the next."""
+
 RECURSIVE_ESTIMATOR = """\
     {{
         float x[{seen}], h1[{hidden1}], h2[{hidden2}], o[{given}];
-        float mean = 0.0f, weights = 0.0f, shock = 0.0f, total = 0.0f, level, keep;
+        float mean = 0.0f, weights = 0.0f, shock = 0.0f, total = 0.0f, level, keep;{gate_starts}
         float *curve = {curve}, *weight = {weight}, *surprise = {surprise}, *peak = {peak};
         for (i = 0; i < {bands}; i++)
             mean += {taken}[i];
@@ -205,7 +215,7 @@ RECURSIVE_ESTIMATOR = """\
         for (i = 0; i < {bands}; i++) {{
             x[i] = within(({taken}[i] - mean - curve[i]) / {unit_db} - {reference}[i], {reach});
             weights += logf(weight[i]);
-            shock += surprise[i] * surprise[i];
+            shock += surprise[i] * surprise[i];{gate_sums}
         }}
         x[{bands}] = fmaxf(level, {level_floor});
         x[{bands} + 1] = weights / {bands}.0f / 2.0f - 1.0f;
@@ -215,9 +225,9 @@ RECURSIVE_ESTIMATOR = """\
         affine(h1, {hidden1}, {kernel2}, {bias2}, h2, {hidden2});
         leaky(h2, {hidden2}, {leak});
         affine(h2, {hidden2}, {kernel3}, {bias3}, o, {given});
-        keep = act_sigmoid(o[3 * {bands}]);
+        keep = act_sigmoid(o[3 * {bands}]);{gate_closes}
         for (i = 0; i < {bands}; i++) {{
-            float fresh = act_softplus(o[{bands} + i]);
+            float fresh = {gate_factor}act_softplus(o[{bands} + i]);
             float news = within(x[i] + o[i], {reach});
             surprise[i] += {surprise_rate} * (fresh / (1.0f + fresh)) * (news - surprise[i]);
             weight[i] = fmaxf(fmaxf(keep * weight[i], {least_weight}), fresh) + fresh;

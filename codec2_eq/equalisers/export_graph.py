@@ -225,6 +225,14 @@ def _recursive_estimator(t: Tracer, e: Any, x: Value, own: States) -> tuple[Valu
     lack, trust, trim = (t.part(given, i * bands, (i + 1) * bands) for i in range(3))
     keep = t.apply("sigmoid", t.part(given, 3 * bands, 3 * bands + 1))
     fresh = t.apply("softplus", trust)
+    after = {}
+    if e.gate_db:
+        moved = t.minus(shape, own["last"])
+        moved = t.mean(t.times(moved, moved))
+        moves = t.apply("at_least", moved, t.number(e.gate_db**2))
+        fresh = t.times(fresh, moves)
+        keep = t.add(t.times(keep, moves), t.scaled(moves, -1.0, 1.0))
+        after["last"] = shape
     news = t.within(t.add(heard, lack), reach)
     trusted = t.scaled(t.apply("divide", fresh, t.add(fresh, t.number(1.0))), e.surprise_rate)
     surprise = t.add(own["surprise"], t.times(trusted, t.minus(news, own["surprise"])))
@@ -234,7 +242,7 @@ def _recursive_estimator(t: Tracer, e: Any, x: Value, own: States) -> tuple[Valu
     start = t.constant(e.start)
     curve = t.add(start, t.within(t.minus(t.add(own["curve"], step), start), e.reach_db))
     out = t.minus(t.minus(shape, curve), t.scaled(trim, e.UNIT_DB))
-    after = {"curve": curve, "weight": weight, "surprise": surprise, "peak": peak}
+    after |= {"curve": curve, "weight": weight, "surprise": surprise, "peak": peak}
     return t.minus(out, t.mean(out)), after
 
 
@@ -246,6 +254,7 @@ _TRACES: dict[str, Callable[[Tracer, Any, Value, States], tuple[Value, States]]]
     "GRU": _gru,
     "LSTM": _lstm,
     "RecursiveEstimator": _recursive_estimator,
+    "GatedEstimator": _recursive_estimator,
 }
 """Layer class to the function that puts it into a graph."""
 

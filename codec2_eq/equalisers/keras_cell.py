@@ -11,7 +11,7 @@ from keras import ops
 
 from codec2_eq.codec2 import K
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
-from codec2_eq.equalisers.estimator import RecursiveEstimator
+from codec2_eq.equalisers.estimator import GatedEstimator, RecursiveEstimator
 
 UNIT_DB = RecursiveEstimator.UNIT_DB
 LEAK = RecursiveEstimator.LEAK
@@ -30,20 +30,29 @@ SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: nev
 class RecursiveEstimatorCell(keras.layers.Layer):
     """One frame of `codec2_eq.equalisers.layers.RecursiveEstimator`, for `keras.layers.RNN`.
 
-    hidden : sizes of the two hidden layers. tell_trim : put out the trims [dB] after the shape,
+    hidden : sizes of the two hidden layers. still_db : of `GatedEstimator`, 0 for none. tell_trim : put out the trims [dB] after the shape,
     2 K values in all, so that a loss can see them.
     """
 
-    def __init__(self, hidden: tuple[int, int], *, tell_trim: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        hidden: tuple[int, int],
+        *,
+        still_db: float = 0.0,
+        tell_trim: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.hidden = tuple(hidden)
+        self.still_db = still_db
         self.tell_trim = tell_trim
-        self.state_size = [K, K, K, 1, 1]
+        self.state_size = [K, K, K, K, 1, 1]
         self.output_size = 2 * K if tell_trim else K
 
     def get_config(self) -> dict[str, Any]:
         """What is needed to make the cell again."""
-        own = {"hidden": list(self.hidden), "tell_trim": self.tell_trim}
+        own = {name: getattr(self, name) for name in ("still_db", "tell_trim")}
+        own["hidden"] = list(self.hidden)
         return {**super().get_config(), **own}
 
     def build(self, input_shape: Any) -> None:
@@ -79,7 +88,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
 
     def call(self, frame: Any, states: list[Any], training: bool = False) -> tuple[Any, list[Any]]:
         """(batch, K) dB and the states to (batch, K) dB and the states after."""
-        curve, weight, surprise, peak, begun = states
+        curve, weight, surprise, last, peak, begun = states
         curve = ops.where(begun > 0, curve, UNIT_DB * self.start)
         weight = ops.where(begun > 0, weight, ops.exp(self.start_weight))
         peak = ops.where(begun > 0, peak, SILENCE_DB)
@@ -87,6 +96,8 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         peak = ops.maximum(ops.maximum(peak - PEAK_FALL_DB, mean), SILENCE_DB)
         level = ops.maximum((mean - peak) / LEVEL_RANGE_DB, LEVEL_FLOOR)
         reach = REACH_DB / UNIT_DB
+        moved = ops.mean(ops.square(frame - mean - last), axis=-1, keepdims=True)
+        moves = moved >= self.still_db**2
         heard = ops.clip((frame - mean - curve) / UNIT_DB - self.reference, -reach, reach)
         known = ops.mean(ops.log(weight), axis=-1, keepdims=True) / 2 - 1
         shock = ops.mean(ops.square(surprise), axis=-1, keepdims=True)
@@ -97,8 +108,9 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         lack, trust, trim, keep = ops.split(
             hidden @ self.kernel3 + self.bias3, [K, 2 * K, 3 * K], axis=-1
         )
-        fresh = ops.softplus(trust)
-        weight = ops.maximum(ops.maximum(ops.sigmoid(keep) * weight, LEAST_WEIGHT), fresh) + fresh
+        fresh = ops.where(moves, ops.softplus(trust), 0.0)
+        keep = ops.where(moves, ops.sigmoid(keep), 1.0)
+        weight = ops.maximum(ops.maximum(keep * weight, LEAST_WEIGHT), fresh) + fresh
         news = ops.clip(heard + lack, -reach, reach)
         curve = curve + UNIT_DB * fresh / weight * news
         start = UNIT_DB * self.start
@@ -108,7 +120,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         shape = shape - ops.mean(shape, axis=-1, keepdims=True)
         if self.tell_trim:
             shape = ops.concatenate([shape, UNIT_DB * trim], axis=-1)
-        return shape, [curve, weight, surprise, peak, ops.ones_like(begun)]
+        return shape, [curve, weight, surprise, frame - mean, peak, ops.ones_like(begun)]
 
     def scale_trims(self, gain: float) -> None:
         """Scale what is trimmed off single frames; the estimate of the curve stays as it is."""
@@ -123,7 +135,10 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         def array(weight: Any) -> np.ndarray:
             return np.array(ops.convert_to_numpy(weight), np.float32)
 
-        return RecursiveEstimator(
+        kind, gate = RecursiveEstimator, {}
+        if self.still_db:
+            kind, gate = GatedEstimator, {"still_db": self.still_db}
+        return kind(
             (CODEBOOK_MEAN_DB / UNIT_DB).astype(np.float32),
             UNIT_DB * array(self.start),
             np.exp(array(self.start_weight)),
@@ -139,12 +154,13 @@ class RecursiveEstimatorCell(keras.layers.Layer):
             level_range_db=LEVEL_RANGE_DB,
             silence_db=SILENCE_DB,
             reach_db=REACH_DB,
+            **gate,
         )
 
 
-def model(hidden: tuple[int, int], *, tell_trim: bool = False) -> Any:
+def model(hidden: tuple[int, int], *, still_db: float = 0.0, tell_trim: bool = False) -> Any:
     """A Keras model of (batch, frames, K) dB to shapes, and trims if told; see the cell."""
-    cell = RecursiveEstimatorCell(hidden, tell_trim=tell_trim, name="estimator")
+    cell = RecursiveEstimatorCell(hidden, still_db=still_db, tell_trim=tell_trim, name="estimator")
     vectors = keras.Input((None, K), name="vectors")
     shapes = keras.layers.RNN(cell, return_sequences=True, name="channel_eq")(vectors)
     return keras.Model(vectors, shapes, name="channel_eq")

@@ -98,7 +98,7 @@ def fit(
             *callbacks.tensorboard(watch.tensorboard),
         ],
     )
-    published = keras_cell.model(settings.hidden)
+    published = keras_cell.model(settings.hidden, still_db=settings.still_db)
     published.set_weights(keeper.best)
     estimator = published.get_layer(NAME).cell
     estimator.scale_trims(settings.trim_gain)

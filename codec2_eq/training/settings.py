@@ -41,7 +41,8 @@ class Settings:
     hidden : sizes of the hidden layers; the widest within 10,000 multiply-adds a frame.
     steps : batches an epoch. fv_weight : of the part of the error that wanders, beside the whole.
     trim_weight : of the squared trims, without which they shrink the speech; trim_gain : of the
-    trims after training, for the same reason. ema : of the weights over steps; their average is
+    trims after training, for the same reason; still_db : of the gate, which is put in after training.
+    ema : of the weights over steps; their average is
     judged and kept. patience : epochs without a better one, after which it ends.
     """
 
@@ -53,6 +54,7 @@ class Settings:
     fv_weight: float = 1.0
     trim_weight: float = 0.15
     trim_gain: float = 0.67
+    still_db: float = 1.0
     ema: float = 0.99
     patience: int = 8
     draws: Draws = field(default_factory=Draws)
