@@ -64,9 +64,7 @@ def test_channel_eq_gives_what_keras_gives(kind, samples_dir, tmp_path):
     import codec2_eq.equalisers.keras_cell  # noqa: F401  # makes its cell known
 
     rows = extract_file(samples_dir / "espeak_male_1.wav").vectors
-    rows = np.concatenate(
-        [rows, np.repeat(rows[-1:], 20, axis=0), rows]
-    )  # and of what stands still
+    rows = np.concatenate([rows, np.repeat(rows[-1:], 20, axis=0), rows])
     model = keras.saving.load_model(models_dir() / "channel_eq.keras", compile=False)
     theirs = keras.ops.convert_to_numpy(model(rows[None]))[0]
     network = load_trained("channel_eq")

@@ -23,6 +23,7 @@ class Estimator:
         level_range_db: float,
         silence_db: float,
         reach_db: float,
+        still_db: float,
     ) -> None: ...
     def run(
         self, vectors: Floats, state: Mapping[str, Floats], *, wide: bool = True

@@ -116,7 +116,7 @@ class RecursiveEstimator(Layer):
 
     @property
     def gate_db(self) -> float:
-        """Change of shape from frame to frame below which it learns nothing [dB rms]; 0: no gate."""
+        """Least change of a frame's shape that teaches something [dB rms]; 0: there is none."""
         return 0.0
 
     def __getstate__(self) -> dict[str, Any]:

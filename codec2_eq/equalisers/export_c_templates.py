@@ -194,7 +194,8 @@ LSTM = """\
 
 GATE = {
     "gate_starts": "\n        float *last = {last}, moved = 0.0f, moves;",
-    "gate_sums": "\n            moved += ({taken}[i] - mean - last[i]) * ({taken}[i] - mean - last[i]);"
+    "gate_sums": "\n            last[i] = {taken}[i] - mean - last[i]; /* the change, for now */"
+    "\n            moved += last[i] * last[i];"
     "\n            last[i] = {taken}[i] - mean;",
     "gate_closes": "\n        moves = moved / {bands}.0f >= {still} ? 1.0f : 0.0f;"
     "\n        keep = moves > 0.0f ? keep : 1.0f;",

@@ -28,10 +28,10 @@ SILENCE_DB = -15.0  # level of white noise of about one step of 16 bits rms: nev
 
 @keras.saving.register_keras_serializable("codec2_eq")
 class RecursiveEstimatorCell(keras.layers.Layer):
-    """One frame of `codec2_eq.equalisers.layers.RecursiveEstimator`, for `keras.layers.RNN`.
+    """One frame of `codec2_eq.equalisers.estimator.RecursiveEstimator`, for `keras.layers.RNN`.
 
-    hidden : sizes of the two hidden layers. still_db : of `GatedEstimator`, 0 for none. tell_trim : put out the trims [dB] after the shape,
-    2 K values in all, so that a loss can see them.
+    hidden : sizes of the two hidden layers. still_db : of `GatedEstimator`, 0 for none.
+    tell_trim : put out the trims [dB] after the shape, 2 K values in all, for a loss to see them.
     """
 
     def __init__(
@@ -135,9 +135,8 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         def array(weight: Any) -> np.ndarray:
             return np.array(ops.convert_to_numpy(weight), np.float32)
 
-        kind, gate = RecursiveEstimator, {}
-        if self.still_db:
-            kind, gate = GatedEstimator, {"still_db": self.still_db}
+        gate: dict[str, Any] = {"still_db": self.still_db} if self.still_db else {}
+        kind = GatedEstimator if gate else RecursiveEstimator
         return kind(
             (CODEBOOK_MEAN_DB / UNIT_DB).astype(np.float32),
             UNIT_DB * array(self.start),

@@ -41,7 +41,7 @@ class Settings:
     hidden : sizes of the hidden layers; the widest within 10,000 multiply-adds a frame.
     steps : batches an epoch. fv_weight : of the part of the error that wanders, beside the whole.
     trim_weight : of the squared trims, without which they shrink the speech; trim_gain : of the
-    trims after training, for the same reason; still_db : of the gate, which is put in after training.
+    trims after training, for the same reason. still_db : of the gate, put in after training.
     ema : of the weights over steps; their average is
     judged and kept. patience : epochs without a better one, after which it ends.
     """
