@@ -23,6 +23,10 @@ PAGES = {
 
 NOTEBOOKS = ("tutorial",)
 
+STYLE = (
+    ".md-typeset table code { word-break: normal; }  /* narrow tables scroll, words stay whole */"
+)
+
 PICTURES = re.compile(r"!\[[^\]]*\]\((?:\.\./)?(models/[\w.]+\.png)\)")
 
 
@@ -44,6 +48,7 @@ def on_files(files: Files, config: Any) -> Files:
     for name in NOTEBOOKS:
         for file, content in notebook_page(ROOT / "docs" / f"{name}.ipynb").items():
             files.append(File.generated(config, file, content=content))
+    files.append(File.generated(config, "site.css", content=STYLE + "\n"))
     files.append(File.generated(config, "reference.md", content=reference()))
     return files
 

@@ -62,7 +62,8 @@ def draw_heard(scores: HeardScores) -> Any:
     lines.set_yticks(range(len(shapings)), shapings)
     lines.invert_yaxis()
     lines.set_xlabel("H [dB$^2$]")
-    lines.legend(frameon=False, fontsize=7)
+    above: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "frameon": False}
+    lines.legend(fontsize=7, **above)
     found = [scores.of(encoder, scores.shapings()) for encoder in encoders]
     places = np.arange(len(encoders))
     level = np.array([passages.all.level for passages in found])
@@ -79,5 +80,5 @@ def draw_heard(scores: HeardScores) -> Any:
     bars.set_yticks(places, encoders)
     bars.invert_yaxis()
     bars.set_xlabel("H over the filters [dB$^2$]")
-    bars.legend(frameon=False)
+    bars.legend(fontsize=7, **above)
     return figure
