@@ -32,32 +32,31 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.vectors import VectorReader, VectorWriter
 
-    reader = VectorReader(args.input, format=args.format)
-    if args.frame_ms and reader.frame_ms and args.frame_ms != reader.frame_ms:
-        raise Codec2EqError(
-            reader.name,
-            f"its vectors are {reader.frame_ms} ms apart, not {args.frame_ms}",
-            "omit --frame-ms",
+    with VectorReader(args.input, format=args.format) as reader:
+        if args.frame_ms and reader.frame_ms and args.frame_ms != reader.frame_ms:
+            raise Codec2EqError(
+                reader.name,
+                f"its vectors are {reader.frame_ms} ms apart, not {args.frame_ms}",
+                "omit --frame-ms",
+            )
+        frame_ms = args.frame_ms or reader.frame_ms or FRAME_MS
+        equaliser = load_equaliser(args.model, frame_ms=frame_ms)
+        state = state_file.prepare(
+            equaliser, load=args.load_state, save=args.save_state, force=args.force
         )
-    frame_ms = args.frame_ms or reader.frame_ms or FRAME_MS
-    equaliser = load_equaliser(args.model, frame_ms=frame_ms)
-    state = state_file.prepare(
-        equaliser, load=args.load_state, save=args.save_state, force=args.force
-    )
-    with (
-        reader,
-        VectorWriter(
-            args.output,
-            format=args.format,
-            force=args.force,
-            model=equaliser.name,
-            frame_ms=frame_ms,
-            freqs_hz=reader.freqs_hz,
-        ) as writer,
-        passes.begin(equaliser, reader, passes=args.passes, state=state) as (stream, heard),
-    ):
-        for record in heard:
-            writer.write(stream.process(record.vectors), record)
+        with (
+            VectorWriter(
+                args.output,
+                format=args.format,
+                force=args.force,
+                model=equaliser.name,
+                frame_ms=frame_ms,
+                freqs_hz=reader.freqs_hz,
+            ) as writer,
+            passes.begin(equaliser, reader, passes=args.passes, state=state) as (stream, heard),
+        ):
+            for record in heard:
+                writer.write(stream.process(record.vectors), record)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args, writer.n_frames, frame_ms)
