@@ -81,7 +81,8 @@ class FrameEncoder:
         self.stream = equaliser.stream()
         self._quantiser = Quantiser(_check_codebooks(codebooks))
         self._corrected = not own or (not equaliser.does_nothing and level == "auto")
-        self._gains = LevelGains(level, 0 if knots == "pick" else LOOK_AHEAD_MS[knots] // FRAME_MS)
+        look_ahead = 0 if knots == "pick" else LOOK_AHEAD_MS[knots] // FRAME_MS
+        self._gains = LevelGains(level, self._step, look_ahead)
         self.statistics = VqStatistics(self._quantiser)
         self.dropped_samples = 0
 
@@ -94,8 +95,7 @@ class FrameEncoder:
         frames, self._held = _whole(self._held, frames, self._step)
         if self.harmonics:
             frames = flatten(frames, self.stream, self._step)
-        picked = frames[self._step - 1 :: self._step]
-        self._gains.hear(picked.mean_db, picked.voiced)
+        self._gains.hear(frames.mean_db, frames.voiced)
         return self._encode(self._fitter.process(frames) if self._fitter else frames)
 
     def flush(self) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import band_centres_hz
-from codec2_eq.audiofilter._level_control import TARGET_DB, LevelControl
+from codec2_eq.audiofilter._level_control import LevelControl
 from codec2_eq.codec2 import LONGEST_PERIOD, SHORTEST_PERIOD
 from codec2_eq.codec2.library import energy_codebook
 from codec2_eq.errors import Codec2EqError
@@ -24,6 +24,9 @@ from codec2_eq.stream700c._decoded_level import filter_shapes, frame_levels
 Floats = NDArray[np.floating]
 
 LEVEL_MODES = ("keep", "auto")
+
+TARGET_DB = 38.0
+"""Where speech is brought to."""
 
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
@@ -124,15 +127,14 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
     return first, np.stack([-from_left, 1 + from_left - from_right, from_right], axis=1)
 
 
-def level_control() -> LevelControl:
-    """Return the control of an encoder's energies.
+def level_control(step: int = 1) -> LevelControl:
+    """Return the control of an encoder's energies, of which `step` frames come in 40 ms.
 
-    It moves from the first frames of speech on, from a level in which quiet ones count more than in
-    that of an audio filter: nobody hears these gains move, but a listener misses a step of the
-    level that comes late.
+    It moves from the first frames of speech on: nobody hears these gains move, but a listener
+    misses a step of the level that comes late.
     """
     return LevelControl(
-        enough=2, weight_db=25, first_above_noise_db=6, far_above_noise_db=15, follow=5
+        TARGET_DB, enough=2, above_noise_db=10, far_above_noise_db=20, step=step, guess=True
     )
 
 
@@ -140,18 +142,19 @@ class LevelGains:
     """Gains for the energies of one stream's frames, block by block.
 
     mode : "keep", none, or "auto", those of `LevelControl`
-    look_ahead : frames that are heard before the gain of one is settled
+    step : frames heard for each that is settled
+    look_ahead : settled frames whose own are heard before the gain of one is settled
     """
 
-    def __init__(self, mode: str, look_ahead: int) -> None:
+    def __init__(self, mode: str, step: int, look_ahead: int) -> None:
         if mode not in LEVEL_MODES:
             raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
-        self._control = level_control() if mode == "auto" else None
+        self._control = level_control(step) if mode == "auto" else None
         self._look_ahead = look_ahead
         self._gains_db = np.zeros(1)  # after the frames from the next to be settled on
 
     def hear(self, mean_db: NDArray[np.float32], voiced: NDArray[np.bool_]) -> None:
-        """Hear the next frames, (n,)."""
+        """Hear the next frames, (n step,)."""
         if self._control is not None:
             gains_db = self._control.process(mean_db, voiced)
             self._gains_db = np.append(self._gains_db, gains_db)
