@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class RateK:
         arrays = {name: getattr(self, name)[frames] for name in ("vectors", *_PER_FRAME)}
         if self.harmonics_db is not None:
             arrays["harmonics_db"] = self.harmonics_db[frames]
-        return replace(self, **arrays)
+        return RateK(**arrays, freqs_hz=self.freqs_hz, frame_ms=self.frame_ms)
 
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:

@@ -105,6 +105,7 @@ def test_the_command_prints_writes_and_draws(samples_dir, tmp_path, capsys):
         (["--heard", "--classic"], "--heard: not allowed with argument --classic"),
         (["--level", "auto"], "--level: only with --heard"),
         (["--denoise"], "--denoise: only with --heard"),
+        (["--gain", "6"], "--gain: only with --heard"),
     ],
 )
 def test_options_that_do_not_go_together(samples_dir, capsys, words, message):
@@ -124,6 +125,18 @@ def test_noise_reduction_is_heard(recording):
         for reduced in (False, True)
     ]
     assert heard[1] < 0.9 * heard[0]
+
+
+def test_the_level_hardly_changes_what_is_heard(recording):
+    """The claim, and that the gain arrives: c2enc does hear it."""
+    heard: dict[str, list[float]] = {"channel_eq fit": [], "c2enc": []}
+    for gain_db in (0, -18, 6):
+        found = streams.run([recording], [], streams.load_encoders(["channel_eq"]), gain_db=gain_db)
+        for name, totals in heard.items():
+            totals.append(found.of(name, ["none"]).all.total)
+    changes = {name: np.ptp(totals) / totals[0] for name, totals in heard.items()}
+    assert changes["channel_eq fit"] < 0.03
+    assert changes["c2enc"] > 0.02
 
 
 def test_nothing_measured():

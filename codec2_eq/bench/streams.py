@@ -136,22 +136,25 @@ def run(
     *,
     noise: Noise | None = None,
     reduce_noise: bool = False,
+    gain_db: float = 0.0,
 ) -> HeardScores:
     """Measure all encoders on all recordings, each 12 s from a cold start.
 
     shapings : filters; unshaped speech is always measured too
     noise : added to what is encoded
     reduce_noise : whether `Denoiser` stands before the encoders, after noise and filter
+    gain_db : of what is encoded, after all else; 16 bits clip it
     Raises Codec2EqError if there is nothing to measure.
     """
     scores = HeardScores()
+    gain = 10 ** (gain_db / 20)
     shapings = with_unshaped(shapings)
     for recording in recordings:
         report(f"{recording.speaker} {recording.name}")
         noisy = recording.samples if noise is None else noise(recording.samples)
         for shaping in shapings:
             shaped = denoised(shaping(noisy)) if reduce_noise else shaping(noisy)
-            for encoder, passages in hear(recording.samples, shaped, encoders).items():
+            for encoder, passages in hear(recording.samples, gain * shaped, encoders).items():
                 key = (encoder, shaping.name, recording.speaker)
                 before = scores.heard.get(key)
                 scores.heard[key] = passages if before is None else before + passages

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MEAN_ONLY = ("mean", "mean_removal")
 """Equalisers that remove only the mean."""
 
+BLOCK_S = 20.48
+"""Longest block from a file [s]: every stage of the encoder has its costs a block."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -64,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
     )
     jobs = 1 if is_pipe(args.input) else args.jobs
     with (
-        stream_audio(args.input, channel=args.channel, raw=args.raw) as audio,
+        stream_audio(
+            args.input, channel=args.channel, raw=args.raw, block_s=BLOCK_S
+        ) as audio,
         open_output(args.output, force=args.force) as out,
     ):
         if args.output.lower().endswith(".c2"):

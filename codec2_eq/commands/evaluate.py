@@ -86,6 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --heard: noise reduction before the encoders, as `filter --denoise` has it",
     )
     parser.add_argument(
+        "--gain",
+        type=float,
+        default=0.0,
+        metavar="DB",
+        help="with --heard: encode the speech so much louder or quieter, as 16 bits that may clip",
+    )
+    parser.add_argument(
         "--change",
         action="store_true",
         help="precede each segment with 12 s of another speaker and filter, to measure how fast "
@@ -118,8 +125,9 @@ def run(args: argparse.Namespace) -> None:
                 args.refuse(f"argument --{name}: not allowed with argument --{other}")
     if args.level and not (args.heard or args.words):
         args.refuse("argument --level: only with --heard or --words")
-    if args.denoise and not args.heard:
-        args.refuse("argument --denoise: only with --heard")
+    for name in ("denoise", "gain"):
+        if getattr(args, name) and not args.heard:
+            args.refuse(f"argument --{name}: only with --heard")
     if args.transcripts and not args.words:
         args.refuse("argument --transcripts: only with --words")
     if args.picture and args.picture in ("-", args.json, args.csv):
@@ -168,7 +176,13 @@ def _run_heard(args: argparse.Namespace) -> None:
     found = {}
     for title, noise in _conditions(args).items():
         found[title] = streams.run(
-            recordings, shapings, encoders, _tell, noise=noise, reduce_noise=args.denoise
+            recordings,
+            shapings,
+            encoders,
+            _tell,
+            noise=noise,
+            reduce_noise=args.denoise,
+            gain_db=args.gain,
         )
         _print_tables(args, title, found[title], tables.heard_table, tables.heard_detail_table)
     _write_figures(args, lambda: _by_condition(found))

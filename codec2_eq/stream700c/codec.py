@@ -209,11 +209,11 @@ def _passages(blocks: Iterable[RateK], step: int) -> Iterator[_Passage]:
         yield _Passage(frames.vectors[step - 1 :: step], frames)
 
 
-def _whole(held: RateK | None, frames: RateK, step: int) -> tuple[RateK, RateK]:
+def _whole(held: RateK | None, frames: RateK, step: int) -> tuple[RateK, RateK | None]:
     """Return what is whole of the frames held and the next ones, and the rest."""
     joined = frames if held is None else RateK.join([held, frames])
-    n_whole = len(joined) - len(joined) % step
-    return joined[:n_whole], joined[n_whole:]
+    rest = len(joined) % step
+    return (joined[:-rest], joined[-rest:]) if rest else (joined, None)
 
 
 def encode(
