@@ -84,7 +84,7 @@ class RateK:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: one line, and the vectors as a small picture."""
         line = f"{len(self)} frames every {self.frame_ms} ms"
-        return f"<p><b>RateK</b> {line}</p>{_picture(self.vectors)}"
+        return f"<p><b>RateK</b> {line}</p>{picture_html(self.vectors)}"
 
     def __getitem__(self, frames: slice) -> RateK:
         """Return the record of some of the frames."""
@@ -131,7 +131,7 @@ _WIDEST = 600  # pixels of a picture
 _GREY_DB = 60.0  # from black to white, down from the largest value
 
 
-def _picture(vectors: NDArray[np.float32]) -> str:
+def picture_html(vectors: NDArray[np.float32]) -> str:
     """Draw (n, K) vectors in grey, low bands at the bottom, as an HTML image."""
     import struct
     import zlib

@@ -898,3 +898,10 @@ def test_bar_on_a_terminal(audio, tmp_path):
     os.close(main)
     assert done.returncode == 0
     assert "100%|" in shown and "h of audio" in shown and "x real time, 0 failed" in shown
+
+
+def test_a_corpus_says_in_a_line_what_it_is(samples_dir, tmp_path):
+    ce.batch(samples_dir / "espeak_male_1.wav", tmp_path / "out", model="mean", jobs=1)
+    corpus = ce.open_corpus(tmp_path / "out")
+    expected = f"<Corpus {tmp_path / 'out'}: 1 utterances, 87 frames, mean, every 40 ms>"
+    assert repr(corpus) == expected

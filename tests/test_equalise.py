@@ -302,7 +302,8 @@ def test_models_say_in_a_line_what_they_are():
     assert repr(load_equaliser("cmn", frame_ms=20)) == "<Equaliser cmn, every 20 ms>"
     trained = load_equaliser("channel_eq")
     assert repr(trained) == f"<Equaliser channel_eq, weights {trained.sha256[:12]}, every 40 ms>"
-    assert "<b>channel_eq</b><table>" in trained._repr_html_()
+    shown = trained._repr_html_()
+    assert "<b>channel_eq</b><table>" in shown and "<img" in shown
     network = Network("n<1>", [Dense(np.eye(20, dtype=np.float32), np.zeros(20, np.float32))])
     assert repr(network).startswith("<Network n<1>: dense, weights ")
 

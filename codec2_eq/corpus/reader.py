@@ -138,6 +138,10 @@ class Corpus(Sequence[Utterance]):
         vars(self).update(fields)
         self._open = functools.lru_cache(OPEN_FILES)(self._map)
 
+    def __repr__(self) -> str:
+        made = f"{self.options.model}, every {self.options.frame_ms} ms"
+        return f"<Corpus {self.folder}: {len(self)} utterances, {self.n_frames} frames, {made}>"
+
     # Utterances
 
     def __len__(self) -> int:

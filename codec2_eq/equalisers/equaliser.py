@@ -14,14 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
+from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, STAGE_SHAPE, K
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
 from codec2_eq.equalisers.hearing import HEARINGS, Hearing
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import picture_html
 
 __all__ = [
     "Equaliser",
@@ -121,7 +123,7 @@ class Equaliser:
         return f"<Equaliser {self.name}{weights}, every {self.frame_ms} ms>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return what a notebook shows: facts, and what becomes of some shapes in a picture."""
         from html import escape
 
         facts = {
@@ -130,7 +132,12 @@ class Equaliser:
             "weights": self.sha256[:12] or "none",
         }
         rows = "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in facts.items())
-        return f"<b>{escape(self.name)}</b><table>{rows}</table>"
+        before = _tilted_shapes()
+        picture = picture_html(np.concatenate([before, self(before)]))
+        return (
+            f"<b>{escape(self.name)}</b><table>{rows}</table>{picture}<br>"
+            f"{len(before)} codebook entries behind a tilt: before, after"
+        )
 
     @property
     def stateful(self) -> bool:
@@ -146,6 +153,14 @@ class Equaliser:
     def codec2s_own(self) -> bool:
         """Whether it is one that libcodec2 has itself: `none` and `700c`."""
         return self.name in CODEC2S_OWN and not self.sha256
+
+
+def _tilted_shapes() -> Floats:
+    """Shapes of speech as a bright microphone gives them, to show what an equaliser does."""
+    from codec2_eq.codec2.library import codebook_700c
+
+    first, second = (stage[:: STAGE_SHAPE[0] // 64] for stage in codebook_700c())
+    return first + second[::-1] + np.linspace(-15, 15, K, dtype=np.float32)
 
 
 def check_passes(passes: int) -> int:

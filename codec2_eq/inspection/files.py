@@ -69,6 +69,7 @@ def _describe_corpus(name: str) -> Facts:
         "passes": options.passes,
         "layout": options.layout,
         "format": options.format,
+        "records": options.records,
         "version": options.version,
     }
     speakers = {utterance.speaker for utterance in corpus} - {None}
