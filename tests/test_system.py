@@ -2,7 +2,9 @@
 """Systems that lack names which Linux has: everything works without them."""
 
 import ast
+import ntpath
 import os
+import posixpath
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 import codec2_eq
 from codec2_eq import system
+from codec2_eq.corpus import plan
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 
@@ -162,3 +165,29 @@ def test_a_position_is_written_over_with_and_without_pwrite(tmp_path, monkeypatc
     finally:
         os.close(descriptor)
     assert (tmp_path / "at").read_bytes() == b"abcd5678"
+
+
+@pytest.mark.parametrize(
+    "path, elsewhere",
+    [
+        ("a/b.f32", False),
+        ("", False),
+        ("..", True),
+        ("a/../b.f32", True),
+        ("/a.f32", True),
+        (".codec2-eq/a", True),
+        (r"a\b.f32", False),
+        (r"a\..\b.f32", "nt"),
+        (r"\a.f32", "nt"),
+        (r"C:a.f32", "nt"),
+        (r"C:\a.f32", "nt"),
+        (r"\\host\share\a.f32", "nt"),
+    ],
+)
+def test_paths_that_lead_out_of_a_corpus_are_known_on_each_system(monkeypatch, path, elsewhere):
+    for module in (posixpath, ntpath):
+        monkeypatch.setattr(plan.os, "path", module)
+        plan.leads_elsewhere.cache_clear()
+        expected = elsewhere is True or (elsewhere == "nt" and module is ntpath)
+        assert plan.leads_elsewhere(path) == expected
+    plan.leads_elsewhere.cache_clear()

@@ -168,9 +168,12 @@ _NOT_OURS_TO_WRITE = ("..", HIDDEN_FOLDER)
 
 
 @functools.lru_cache(maxsize=1024)
-def _leads_elsewhere(folder: str) -> bool:
-    """Whether outputs there would be outside the corpus, or among the files for the next run."""
-    return os.path.isabs(folder) or not set(_NOT_OURS_TO_WRITE).isdisjoint(folder.split("/"))
+def leads_elsewhere(path: str) -> bool:
+    """Whether a path within a corpus is outside of it, or among the files for the next run."""
+    drive, rest = os.path.splitdrive(path)
+    parts = rest.replace(os.path.altsep or os.path.sep, os.path.sep).split(os.path.sep)
+    outside = bool(drive) or (parts[0] == "" and rest != "")
+    return outside or not set(_NOT_OURS_TO_WRITE).isdisjoint(parts)
 
 
 def _parse_entry(values: Any) -> Entry:
@@ -178,7 +181,7 @@ def _parse_entry(values: Any) -> Entry:
         raise ValueError("no recording")
     name, size, output = values[:3]
     folder, file = os.path.split(output)
-    if file in _NOT_OURS_TO_WRITE or _leads_elsewhere(folder):
+    if file in _NOT_OURS_TO_WRITE or leads_elsewhere(folder):
         raise ValueError("an output elsewhere")
     if len(values) == 3:
         return Entry(name, size, output)

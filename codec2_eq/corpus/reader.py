@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
 from codec2_eq.corpus.digests import LEVEL_ROW_BYTES
-from codec2_eq.corpus.plan import levels_name
-from codec2_eq.corpus.store import HIDDEN_FOLDER, MANIFEST_FILE, Options, Store
+from codec2_eq.corpus.plan import leads_elsewhere, levels_name
+from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
 from codec2_eq.vectors.reader import BLOCK_ROWS, VectorReader, read_vectors
@@ -352,6 +352,6 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         path = fields["path"]
         if path is None or fields["offset"] is None:
             raise ValueError("an utterance without vectors")
-        if os.path.isabs(path) or not {"..", HIDDEN_FOLDER}.isdisjoint(path.split("/")):
+        if leads_elsewhere(path):
             raise ValueError(f"path {path!r} leads elsewhere")
     return fields
