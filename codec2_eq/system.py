@@ -37,9 +37,7 @@ def core_count() -> int:
 
 def host_name() -> str:
     """Return this machine's name in the network."""
-    import socket
-
-    return socket.gethostname()
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 def on_end_signal(leave: Callable[[int], None]) -> None:
@@ -81,11 +79,13 @@ def make_binary(stream: IO[str]) -> None:
             msvcrt.setmode(descriptor, BINARY)
 
 
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY
+_NEW_FLAGS |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
 def open_new(path: str) -> int:
     """Open a file for writing, made anew, for this process and its forks alone."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY
-    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-    return os.open(path, flags, 0o666)
+    return os.open(path, _NEW_FLAGS, 0o666)
 
 
 def lock(descriptor: int) -> bool | None:
@@ -93,6 +93,14 @@ def lock(descriptor: int) -> bool | None:
 
     The lock ends with the last descriptor of the file, however a process ends.
     """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
     try:
         import fcntl
     except ImportError:

@@ -26,7 +26,6 @@ HEAVY = (
     "scipy",
     "sklearn",
     "jinja2",
-    "filelock",
     "shtab",
 )
 MOST_LINES = 420

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +52,8 @@ def _npy_header(n_frames: int) -> bytes:
 
 
 def _tar_header(name: str, n_bytes: int) -> bytes:
+    import tarfile
+
     member = tarfile.TarInfo(name)
     member.size = n_bytes
     member.mode = 0o644

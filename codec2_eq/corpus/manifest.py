@@ -95,6 +95,7 @@ class Manifest:
     def __init__(self, store: Store, options: Options) -> None:
         self._store = store
         self._options = options
+        self._prefix = os.path.join(options.base, "")
         self._file = _Growing(store, MANIFEST_FILE)
         self._scripts = {name: _Growing(store, name) for name in script_names(options)}
         self._problems: Counter[str] = Counter()
@@ -134,7 +135,7 @@ class Manifest:
 
     def _describe(self, record: Record, entry: Entry, place: _Place) -> dict[str, Any]:
         line: dict[str, Any] = {
-            "audio_filepath": os.path.join(self._options.base, entry.path),
+            "audio_filepath": self._prefix + entry.path,
             "duration": record.n_samples / RATE_HZ,
             "frames": record.n_frames,
             **place.of(record, entry),

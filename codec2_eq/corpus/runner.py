@@ -184,7 +184,7 @@ def batch(
             job = Job(store, options, equaliser, check_content)
             job, plan, listing, unused = _prepare(job, source, force=force)
             choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
-            with choice as pool, _job_on_disk(job) as file:
+            with choice as pool, _job_on_disk(job, elsewhere=executor is not None) as file:
                 summary = _Run(job, file, plan, pool, progress or (lambda _: None)).run()
     except OSError as error:  # of the folder's own files: recordings' are told with them
         raise write_error(error.filename or store.root, error) from error
@@ -288,8 +288,8 @@ def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:
 
 
 @contextlib.contextmanager
-def _job_on_disk(job: Job) -> Iterator[JobFile]:
-    file = write_job(job)
+def _job_on_disk(job: Job, *, elsewhere: bool) -> Iterator[JobFile]:
+    file = write_job(job, elsewhere=elsewhere)
     try:
         yield file
     finally:

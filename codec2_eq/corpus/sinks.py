@@ -184,29 +184,29 @@ class _TreeSink:
         self.drafts: list[tuple[str, str]] = []
         self._store = store
         self._options = options
+        self._suffix = f".{options.format}"
         self._draft = ""
         self._folders: set[str] = set()
 
-    def _new_draft(self) -> str:
+    def _begin(self, entry: Entry) -> None:
         self.n_frames = 0
-        self._draft = self._store.draft(f".{self._options.format}")
-        return self._draft
+        self._target = self._store.path(entry.output)
+        self._writing = Writing(self._target)
+        self._draft = self._store.draft(self._suffix)
 
     def _keep(self, output: str) -> None:
         """Have the draft appear under its name at the end, which is to be possible."""
-        target = self._store.path(output)
-        folder = os.path.dirname(target)
-        with Writing(target):
-            if folder not in self._folders:
-                try:
-                    self._store.confined(output)
-                except Codec2EqError as error:
-                    raise as_output_error(error) from error
-                os.makedirs(folder, exist_ok=True)
-                self._folders.add(folder)
-            if os.access(target, os.F_OK) and stat.S_ISDIR(os.lstat(target).st_mode):
-                raise IsADirectoryError(errno.EISDIR, "")
-        self.drafts.append((self._draft, target))
+        folder = os.path.dirname(output)
+        if folder not in self._folders:
+            try:
+                self._store.confined(output)
+            except Codec2EqError as error:
+                raise as_output_error(error) from error
+            os.makedirs(self._store.path(folder), exist_ok=True)
+            self._folders.add(folder)
+        if os.access(self._target, os.F_OK) and stat.S_ISDIR(os.lstat(self._target).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "")
+        self.drafts.append((self._draft, self._target))
         self._draft = ""
 
     def abort(self) -> None:
@@ -224,32 +224,29 @@ class _PlainSink(_TreeSink):
     _descriptor = -1
 
     def begin(self, entry: Entry) -> None:
+        self._begin(entry)
         self._digest = new_digest()
-        self._new_draft()
+        with self._writing:
+            self._descriptor = open_new(self._draft)
 
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         view = _bytes_of(vectors)
         self._digest.update(view)
-        with Writing(self._draft):
-            self._open()
+        with self._writing:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         self.n_frames += len(vectors)
 
-    def _open(self) -> None:
-        if self._descriptor < 0:
-            self._descriptor = open_new(self._draft)
-
     def commit(self, entry: Entry, facts: Facts) -> Written:
-        with Writing(self._draft):
-            self._open()  # of an utterance without a frame
+        with self._writing:
             self._close()
-        self._keep(entry.output)
+            self._keep(entry.output)
         return Written(self.n_frames * ROW_BYTES, self._digest.hexdigest())
 
     def abort(self) -> None:
-        with Writing(self._draft):
-            self._close()
+        if self._draft:
+            with self._writing:
+                self._close()
         super().abort()
 
     def _close(self) -> None:
@@ -267,8 +264,9 @@ class _WriterSink(_TreeSink):
 
     def begin(self, entry: Entry) -> None:
         options = self._options
+        self._begin(entry)
         self._writer = VectorWriter(
-            self._new_draft(),
+            self._draft,
             format=options.format,
             force=True,
             model=options.model,
@@ -290,7 +288,8 @@ class _WriterSink(_TreeSink):
             with open(self._draft, "rb", buffering=0) as file:
                 n_bytes = os.fstat(file.fileno()).st_size
                 add_span(digest, file, 0, n_bytes)
-        self._keep(entry.output)
+        with self._writing:
+            self._keep(entry.output)
         return Written(n_bytes, digest.hexdigest())
 
     def abort(self) -> None:
@@ -301,7 +300,7 @@ class _WriterSink(_TreeSink):
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
         try:
-            with Writing(self._draft):
+            with self._writing:
                 yield
         except OutputError:
             raise

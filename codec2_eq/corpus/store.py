@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
-from codec2_eq.system import BINARY, host_name, replace_file, sync_path, sync_together
+from codec2_eq.system import BINARY, host_name, lock, replace_file, sync_path, sync_together
 
 FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"
@@ -129,12 +130,13 @@ class Store:
         self.root = os.path.abspath(root)
         self.hidden = os.path.join(self.root, HIDDEN_FOLDER)
         self.new = os.path.join(self.hidden, "new")
+        self._prefix = os.path.join(self.root, "")
 
     # Paths
 
     def path(self, name: str) -> str:
         """Path of a file for the user."""
-        return os.path.join(self.root, name)
+        return self._prefix + name
 
     def confined(self, name: str) -> str:
         """Path of a file for the user; raise Codec2EqError if a link leads it out of the folder."""
@@ -191,20 +193,20 @@ class Store:
 
         Raises Codec2EqError if another run holds the lock.
         """
-        import filelock
-
         path = os.path.join(self.hidden, "lock")
         if os.path.islink(path):
             raise Codec2EqError(path, "is a link and no lock of ours", "remove it")
-        lock = filelock.FileLock(path)
         holder = os.path.join(self.new, "holder")
         try:
-            held = lock.acquire(timeout=LOCK_PATIENCE_S)
-        except filelock.Timeout as error:
-            raise self._in_use((self.read(holder) or b"just ending").decode()) from error
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | BINARY, 0o666)
         except OSError as error:
             raise write_error(path, error) from error
-        with held:
+        with open(descriptor, "rb"):
+            deadline = time.monotonic() + LOCK_PATIENCE_S
+            while lock(descriptor) is False:
+                if time.monotonic() > deadline:
+                    raise self._in_use((self.read(holder) or b"just ending").decode())
+                time.sleep(0.05)
             self.clear_drafts()
             self.write(holder, f"process {os.getpid()} on {host_name()}".encode(), durable=False)
             try:

@@ -49,7 +49,10 @@ class Job:
 
 
 class JobFile(NamedTuple):
-    """Where workers find the job, its sha256, and whose code it is for: they run no other."""
+    """Where workers find the job, its sha256, and whose code it is for: they run no other.
+
+    code_sha256 : empty for workers that are forks of ours, or start from the same files
+    """
 
     path: str
     sha256: str
@@ -66,20 +69,22 @@ class TaskResult(NamedTuple):
     failures: list[tuple[str, str]]
 
 
-def write_job(job: Job) -> JobFile:
-    """Leave the job where workers find it."""
+def write_job(job: Job, *, elsewhere: bool) -> JobFile:
+    """Leave the job where workers find it; elsewhere if they may run other code."""
     data = pickle.dumps(job)
     path = os.path.join(job.store.hidden, JOB_FILE)
     job.store.write(path, data, durable=False)
-    return JobFile(path, hashlib.sha256(data).hexdigest(), __version__, code_sha256())
+    code = code_sha256() if elsewhere else ""
+    return JobFile(path, hashlib.sha256(data).hexdigest(), __version__, code)
 
 
 @functools.lru_cache(maxsize=4)
 def _load_job(file: JobFile) -> Job:
-    if (__version__, code_sha256()) != (file.version, file.code_sha256):
+    code = code_sha256() if file.code_sha256 else ""
+    if (__version__, code) != (file.version, file.code_sha256):
         raise OutputError(
             f"worker {os.getpid()} on {host_name()}",
-            f"runs codec2_eq {__version__} (code {code_sha256()[:8]}), the job is of "
+            f"runs codec2_eq {__version__} (code {code[:8]}), the job is of "
             f"{file.version} (code {file.code_sha256[:8]})",
             "install the same on all machines",
         )
