@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,14 +72,11 @@ def test_speakers_are_pooled(audio, tmp_path, layout):
     equaliser = ce.load_equaliser("cmn")
     by_name = sorted(audio.rglob("*.wav"), key=lambda p: speakers._hash(str(p.relative_to(audio))))
     for speaker in ("s0", "s1", "s2"):
-        stream = equaliser.stream()
-        for path in by_name:
-            if path.parent.name == speaker:
-                stream.process(ce.extract_file(path).vectors)
+        heard = [ce.extract_file(path).vectors for path in by_name if path.parent.name == speaker]
+        knowing = equaliser.after(np.concatenate(heard))
         for path, found in vectors(out).items():
             if Path(path).parent.name == speaker:
-                second = equaliser.stream(stream.state())
-                np.testing.assert_array_equal(found, second.process(ce.extract_file(path).vectors))
+                np.testing.assert_array_equal(found, knowing(ce.extract_file(path).vectors))
     assert not list((out / ".codec2-eq" / "speakers").glob("*.npz"))
 
 
@@ -134,10 +133,9 @@ def test_only_so_much_is_heard_of_a_speaker(tmp_path, speech, monkeypatch):
     soundfile.write(tmp_path / "audio" / "long.wav", long, 8000)
     batch(tmp_path / "audio", tmp_path / "out", speakers="folder")
     equaliser = ce.load_equaliser("cmn")
-    first = equaliser.stream()
-    first.process(frames.vectors[:n_frames])
     (found,) = vectors(tmp_path / "out").values()
-    np.testing.assert_array_equal(found, equaliser.stream(first.state()).process(frames.vectors))
+    knowing = equaliser.after(frames.vectors[:n_frames])
+    np.testing.assert_array_equal(found, knowing(frames.vectors))
 
 
 @pytest.mark.parametrize(
@@ -152,28 +150,79 @@ def test_bad_files_of_speakers(audio, tmp_path, text, message):
         batch(audio, tmp_path / "out", passes=1, speakers="folder")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", ["tree", "shards"])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_killed_at_random_moments(audio, tmp_path, layout, jobs):
-    reference, out = tmp_path / "reference", tmp_path / "out"
+CLUSTER = """
+import sys, distributed
+if __name__ == "__main__":
+    with distributed.LocalCluster(
+        2, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL"
+    ) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+KILLS, DASK_KILLS = 20, 5
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """Address of a Dask cluster in processes of its own, that this one may be forked."""
+    pytest.importorskip("distributed")
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, tmp_path / "cluster.py"], **pipes) as cluster:
+        assert cluster.stdin and cluster.stdout
+        yield cluster.stdout.readline().decode().strip()
+        cluster.stdin.close()
+
+
+def in_child(run):
+    """Start it in a process of its own; return the process's id."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        finally:
+            os._exit(0)
+    return child
+
+
+def kill_at_random_moments(run, reference, out, kills):
+    """Kill runs into `out`; each time the next one makes of it what an undisturbed run makes."""
+    os.waitpid(in_child(lambda: run(reference)), 0)
     started = time.monotonic()
-    batch(audio, reference, speakers="folder", layout=layout, jobs=jobs)
+    os.waitpid(in_child(lambda: run(out)), 0)
     whole_s = time.monotonic() - started
     moments = random.Random(5)
     n_unfinished = 0
-    for _ in range(20):
+    for _ in range(kills):
         shutil.rmtree(out, ignore_errors=True)
-        child = os.fork()
-        if child == 0:
-            try:
-                batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
-            finally:
-                os._exit(0)
+        child = in_child(lambda: run(out))
         time.sleep(moments.uniform(0, 0.6 * whole_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         n_unfinished += not (out / "manifest.jsonl").exists()
-        batch(audio, out, speakers="folder", layout=layout, jobs=jobs)
+        os.waitpid(in_child(lambda: run(out)), 0)
         assert contents(out) == contents(reference)
     assert n_unfinished  # some came before the end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_at_random_moments(audio, tmp_path, layout, jobs):
+    def run(output):
+        batch(audio, output, speakers="folder", layout=layout, jobs=jobs)
+
+    kill_at_random_moments(run, tmp_path / "reference", tmp_path / "out", KILLS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+def test_killed_at_random_moments_on_dask(audio, tmp_path, layout, scheduler):
+    """What its workers are still at when the run is killed does no harm either."""
+    from codec2_eq.corpus.executors import dask_executor
+
+    def run(output):
+        with dask_executor(scheduler) as executor:
+            batch(audio, output, speakers="folder", layout=layout, executor=executor)
+
+    kill_at_random_moments(run, tmp_path / "reference", tmp_path / "out", DASK_KILLS)

@@ -13,6 +13,7 @@ import soundfile
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from codec2_eq.audio.stream import read_audio
 from codec2_eq.errors import Codec2EqError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -116,6 +117,23 @@ def test_four_microphones(wav, tmp_path, capsys):
         assert np.abs(np.unique(colours, axis=0) - wanted).max(axis=1).min() < 20
     with pytest.raises(Codec2EqError, match="exists already"):
         script("four_microphones").main([wav, "-o", str(picture)])
+
+
+def test_short_utterances_are_best_pooled(samples_dir, tmp_path, capsys):
+    clips = [read_audio(path) for path in sorted(samples_dir.glob("espeak_male_[0-9].wav"))]
+    (tmp_path / "voice").mkdir()
+    voice = np.tile(np.concatenate(clips), 15)[: 8000 * 60]
+    soundfile.write(tmp_path / "voice" / "a.wav", voice.astype(np.int16), 8000)
+    script("short_utterances").main([str(tmp_path), "--every", "18"])
+    told = capsys.readouterr().out
+    assert told.startswith("1 recordings, 1 filters")
+    errors = dict(re.findall(r"^([a-z, ]+?) {2,}([\d.]+) ", told, re.M))
+    pooled = float(errors["two passes, pooled by speaker"])
+    assert pooled < float(errors["each alone, two passes"]) < float(errors["none"])
+    assert abs(pooled - float(errors["one recording, two passes"])) < 1.5
+    soundfile.write(tmp_path / "voice" / "a.wav", voice[:160_000].astype(np.int16), 8000)
+    with pytest.raises(Codec2EqError, match="no recording has 40 s"):
+        script("short_utterances").main([str(tmp_path), "--every", "18"])
 
 
 @pytest.mark.slow

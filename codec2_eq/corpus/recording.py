@@ -18,7 +18,6 @@ from codec2_eq.corpus.listing import Origin, Stamp
 from codec2_eq.corpus.store import Entry, Options
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.passes import begin
-from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error
@@ -59,14 +58,13 @@ def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
 
 
 def equalised(
-    equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int, state: State | None = None
+    equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield blocks of an utterance with their equalised vectors.
 
     passes : 2 to hear all of it first
-    state : to start from; None for a cold start
     """
-    with begin(equaliser, blocks, passes=passes, state=state) as (stream, heard):
+    with begin(equaliser, blocks, passes=passes) as (stream, heard):
         for block in heard:
             yield block, stream.process(block.vectors)
 

@@ -19,13 +19,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import Listing, Origin, Stamp
 from codec2_eq.corpus.lists import numbered_lines
 from codec2_eq.corpus.plan import Task
 from codec2_eq.corpus.recording import Heard, frames_of, require_file, status_of
 from codec2_eq.corpus.store import Entry, Options, Store
 from codec2_eq.equalisers.equaliser import Equaliser
+from codec2_eq.equalisers.hearing import Knowledge
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import RateK
 
@@ -48,8 +51,6 @@ WHOLE_BYTES = 5 << 20
 """Recordings up to this size are analysed in full, for the second pass as well."""
 
 _ARRAYS = ("vectors", "mean_db", "f0_hz", "voiced", "wo", "n_harm")
-
-State = dict[str, np.ndarray[Any, Any]]
 
 
 # Who speaks
@@ -144,7 +145,7 @@ def hear(
     """
     names = [entry.name for entry in entries]
     entries = sorted(entries, key=lambda entry: _hash(entry.name))[:MOST_POOLED]
-    stream = equaliser.stream()
+    pool = [np.empty((0, K), np.float32)]
     left_s = POOL_S
     kept: list[tuple[Entry, Stamp, Heard, RateK]] = []
     for index, entry in enumerate(entries):
@@ -161,7 +162,7 @@ def hear(
         if frames is None:
             continue
         n_frames, active_s = _share(frames, share_s)
-        stream.process(frames.vectors[:n_frames])
+        pool.append(frames.vectors[:n_frames])
         left_s -= active_s
         if stamp.size <= WHOLE_BYTES:
             kept.append((entry, stamp, heard, frames))
@@ -169,11 +170,10 @@ def hear(
             break
     if kept:
         store.write(_frames_path(store, speaker), _pack(kept), durable=False)
-    state = {
-        name: [value.dtype.str, list(value.shape), np.ascontiguousarray(value).tobytes().hex()]
-        for name, value in stream.state().items()
-    }
-    fields = {"speaker": speaker, "names": sorted(names), "state": state}
+    learnt = equaliser.learn(np.concatenate(pool))
+    state = {name: _as_json(value) for name, value in learnt.state.items()}
+    curve = None if learnt.curve is None else _as_json(learnt.curve)
+    fields = {"speaker": speaker, "names": sorted(names), "state": state, "curve": curve}
     store.write(_path(store, speaker, ".json"), json.dumps(fields).encode() + b"\n")
 
 
@@ -214,21 +214,28 @@ def _pack(kept: Sequence[tuple[Entry, Stamp, Heard, RateK]]) -> bytes:
 # Second passes
 
 
-def state_of(store: Store, speaker: str) -> State | None:
-    """Return what the first pass over a speaker has learnt; None if there is none."""
+def knowing(store: Store, equaliser: Equaliser, speaker: str) -> Equaliser:
+    """Return an equaliser that knows what a speaker's first pass has taught, if there was one."""
     known = _read_first_pass(store, speaker)
-    return None if known is None else known["state"]
+    return equaliser if known is None else equaliser.knowing(known["learnt"])
+
+
+def _as_json(array: NDArray[Any]) -> list[Any]:
+    return [array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes().hex()]
+
+
+def _from_json(value: list[Any]) -> NDArray[Any]:
+    dtype, shape, text = value
+    return np.frombuffer(bytes.fromhex(text), dtype).reshape(shape)
 
 
 @functools.lru_cache(maxsize=64)
 def _known(path: str, data: bytes) -> dict[str, Any] | None:
     try:
         fields = json.loads(data)
-        fields["state"] = {
-            name: np.frombuffer(bytes.fromhex(text), dtype).reshape(shape)
-            for name, (dtype, shape, text) in fields["state"].items()
-        }
-        return {"names": list(fields["names"]), "state": fields["state"]}
+        state = {name: _from_json(value) for name, value in fields["state"].items()}
+        curve = None if fields["curve"] is None else _from_json(fields["curve"])
+        return {"names": list(fields["names"]), "learnt": Knowledge(state, curve)}
     except (ValueError, TypeError, KeyError, AttributeError):  # cut: heard again
         return None
 

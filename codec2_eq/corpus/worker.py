@@ -269,10 +269,10 @@ def _vectors(
     job: Job, entry: Entry, frames: Iterable[RateK]
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
     """Yield what the analysis says of each block, and its equalised vectors."""
-    passes, state = job.options.passes, None
+    equaliser, passes = job.equaliser, job.options.passes
     if job.options.speakers and entry.origin.speaker is not None:
-        passes, state = 1, speakers.state_of(job.store, entry.origin.speaker)
-    return equalised(job.equaliser, frames, passes=passes, state=state)
+        equaliser, passes = speakers.knowing(job.store, equaliser, entry.origin.speaker), 1
+    return equalised(equaliser, frames, passes=passes)
 
 
 def _facts(job: Job, entry: Entry, heard: Heard, n_frames: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, STAGE_SHAPE, K
 from codec2_eq.equalisers.classic import CLASSIC, CODEC2S_OWN, start_classic
-from codec2_eq.equalisers.hearing import HEARINGS, Hearing
+from codec2_eq.equalisers.hearing import HEARINGS, Hearing, Knowledge, start_knowing
 from codec2_eq.equalisers.network import Network, NetworkStream, load_network
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.errors import Codec2EqError
@@ -99,11 +99,19 @@ class Equaliser:
         """
         if not self.stateful or not len(vectors):
             return self
+        return self.knowing(self.learn(vectors))
+
+    def learn(self, vectors: NDArray[Any]) -> Knowledge:
+        """Return what some speech teaches an equaliser with memory; see `after`."""
         hearing = Hearing(self._start)
         for _ in range(HEARINGS):
             hearing.hear(vectors)
         hearing.settle(vectors)
-        return replace(self, _start=hearing.start())
+        return hearing.learnt()
+
+    def knowing(self, known: Knowledge) -> Equaliser:
+        """Return the same equaliser, whose streams start from what was learnt."""
+        return replace(self, _start=functools.partial(start_knowing, self._start, known))
 
     def stream(self, state: State | None = None) -> EqualiserStream:
         """Start on an utterance that comes in blocks.

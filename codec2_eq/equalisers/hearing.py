@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,13 @@ LOUD_SHARE = 0.95  # of the frames are softer than what counts as loud
 _LEVELS_DB = 512  # whole decibels that are counted apart, half of them below 0
 
 Start = Callable[[], EqualiserStream]
+
+
+class Knowledge(NamedTuple):
+    """What was learnt: the memory to start with, and the constant curve (K,) dB, or None."""
+
+    state: State
+    curve: Floats | None
 
 
 class Hearing:
@@ -65,9 +72,9 @@ class Hearing:
             self._kept = self._kept[::2]
             self._stride *= 2
 
-    def start(self) -> Start:
-        """Return what starts a stream that knows what was heard; it pickles."""
-        return functools.partial(_start_knowing, self._start, self._stream.state(), self._curve())
+    def learnt(self) -> Knowledge:
+        """Return what all that was heard has taught."""
+        return Knowledge(self._stream.state(), self._curve())
 
     def _start_again(self) -> EqualiserStream:
         stream = self._start()
@@ -103,10 +110,11 @@ def _level_index(vectors: NDArray[Any]) -> NDArray[np.int64]:
     return (np.clip(np.floor(level), -half, half - 1) + half).astype(np.int64)
 
 
-def _start_knowing(start: Start, state: State, curve: Floats | None) -> EqualiserStream:
+def start_knowing(start: Start, known: Knowledge) -> EqualiserStream:
+    """Start a stream that knows what was learnt."""
     stream = start()
-    stream.restore(state)
-    return stream if curve is None else _Settled(stream, curve)
+    stream.restore(known.state)
+    return stream if known.curve is None else _Settled(stream, known.curve)
 
 
 class _Settled(EqualiserStream):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Protocol, TypeVar
 
 from codec2_eq.equalisers.equaliser import Equaliser, check_passes
-from codec2_eq.equalisers.hearing import HEARINGS, Hearing
+from codec2_eq.equalisers.hearing import HEARINGS, Hearing, start_knowing
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 
 
@@ -51,7 +51,7 @@ def begin(
                 hearing.hear(heard.vectors)
         for heard in _unspool(spool):
             hearing.settle(heard.vectors)
-        yield hearing.start()(), _unspool(spool)
+        yield start_knowing(equaliser.stream, hearing.learnt()), _unspool(spool)
 
 
 def _unspool(spool: IO[bytes]) -> Iterator[Any]:
