@@ -167,8 +167,12 @@ def scheduler(tmp_path):
     """Address of a Dask cluster in processes of its own, that this one may be forked."""
     pytest.importorskip("distributed")
     (tmp_path / "cluster.py").write_text(CLUSTER)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, tmp_path / "cluster.py"], **pipes) as cluster:
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "cluster.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as cluster:
         assert cluster.stdin and cluster.stdout
         yield cluster.stdout.readline().decode().strip()
         cluster.stdin.close()
