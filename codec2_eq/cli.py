@@ -98,6 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return system.EXIT_BROKEN_PIPE
     except OSError as error:
         return _report(f"{error.filename or 'input or output'}: {error.strerror}", debug)
+    except MemoryError:
+        return _report(
+            "memory: not enough of it; close other programs, or give smaller files", debug
+        )
     except KeyboardInterrupt:
         return system.EXIT_INTERRUPTED
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Speech for the tests: clips of the repository, and real recordings that a script fetched."""
 
+import logging
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +42,16 @@ def require_tool(name: str) -> None:
     if IN_CI:
         pytest.fail(f"{name} is not installed; CI must have it")
     pytest.skip(f"{name} is not installed: what needs it is not tested here")
+
+
+@pytest.fixture(autouse=True)
+def library_as_it_is_imported(monkeypatch) -> None:
+    """Warnings go to the logger, even after a test that has run a command in this process."""
+    logger = logging.getLogger("codec2_eq")
+    logger.handlers.clear()
+    logger.propagate = True
+    monkeypatch.setattr(messages, "_prefix", None)
+    monkeypatch.setattr(messages, "_verbosity", 0)
 
 
 @pytest.fixture(scope="session")

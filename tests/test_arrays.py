@@ -86,7 +86,7 @@ def test_blocks_of_channels_are_the_whole(sizes):
         (np.zeros((80, 2)), {"channel": 3}, "no channel 3 among 2"),
         (np.zeros(80), {"channel": 2}, "no channel 2 among 1"),
         (np.zeros(80), {"channel": 0}, "channel 0: expected 'mix' or a number from 1"),
-        (np.zeros(80), {"channel": "left"}, "channel 'left': expected"),
+        (np.zeros(80), {"channel": "left"}, "channel left: expected"),
         (np.where(np.arange(160) == 81, np.nan, 0.0).reshape(80, 2), {}, "sample 40 is NaN"),
     ],
 )

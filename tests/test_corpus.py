@@ -161,6 +161,7 @@ def test_formats_of_the_tree(audio, tmp_path, format):
     corpus = ce.open_corpus(tmp_path / "out")
     flac = corpus.find(audio / 'quote".flac')
     assert flac.path == f'quote".{format}'
+    assert not any("warning" in line for line in manifest(tmp_path / "out"))
     frames = ce.extract_file(flac.audio_filepath, frame_ms=10)
     expected = ce.load_equaliser("cmn", frame_ms=10)(frames.vectors)
     np.testing.assert_array_equal(corpus.vectors(flac), expected)
@@ -195,6 +196,7 @@ def test_wrong_options_are_refused_at_once(audio, tmp_path):
         ({"format": "mp3"}, "format 'mp3': expected one of f32, npy, npz"),
         ({"format": "npz", "layout": "shards"}, "shards are .f32"),
         ({"channel": "left"}, "channel 'left': expected 'mix' or a number from 1"),
+        ({"channel": "9" * 5000}, "channel '9+': expected 'mix' or a number from 1"),
         ({"frame_ms": 30}, "frame interval 30 ms"),
         ({"knots": "fit", "frame_ms": 10}, "knots 'fit': no frames lie between"),
         ({"model": "unknown"}, "no equaliser 'unknown'"),

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -96,6 +97,45 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
     records = out / store.HIDDEN_FOLDER / "parts/00001.jsonl"
     records.write_bytes(records.read_bytes()[:50])
     batch(audio, out, layout=layout)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "new"),
+    [
+        ("parts/00001.jsonl", rb", (\d+), null", b", -1, null"),  # frames
+        ("plan.jsonl", rb'"recordings": \[\[', b'"recordings": [[{}, '),
+    ],
+)
+def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
+    out = tmp_path / "out"
+    batch(audio, out)
+    whole = files(out)
+    path = out / store.HIDDEN_FOLDER / place
+    changed, n_changed = re.subn(old, new, path.read_bytes(), count=1)
+    assert n_changed
+    path.write_bytes(changed)
+    batch(audio, out)
+    assert files(out) == whole
+
+
+def test_options_that_cannot_be_are_told(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    path = out / "corpus.json"
+    path.write_text(path.read_text().replace('"tree"', '"heap"'))
+    with pytest.raises(Codec2EqError, match="does not describe a corpus .*layout 'heap'"):
+        ce.open_corpus(out)
+
+
+@pytest.mark.parametrize("names", ["[{}]", "3", "[" * 100_000])
+def test_first_passes_that_are_damaged_are_heard_again(audio, tmp_path, names):
+    out = tmp_path / "out"
+    batch(audio, out, model="channel_eq", passes=2, speakers="folder")
+    whole = files(out)
+    for path in (out / store.HIDDEN_FOLDER / "speakers").glob("*.json"):
+        path.write_text(re.sub(r'"names": \[.*?\]', f'"names": {names}', path.read_text()))
+    batch(audio, out, model="channel_eq", passes=2, speakers="folder")
     assert files(out) == whole
 
 

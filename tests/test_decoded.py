@@ -139,6 +139,13 @@ def test_samples_in_many_blocks_are_refused(tmp_path):
         read_audio(path)
 
 
+def test_what_only_begins_like_flac_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    path.write_bytes(b"fLaC" + bytes(500))
+    with pytest.raises(Codec2EqError, match="not audio that libsndfile reads"):
+        read_audio(path)
+
+
 def test_an_unknown_length_is_told(tmp_path):
     """AU written to a pipe."""
     path = tmp_path / "a.au"

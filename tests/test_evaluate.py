@@ -258,6 +258,9 @@ def test_speakers_of_a_manifest(tmp_path):
         b"[1]",
         b"{}",
         b'{"speaker": "one", "path": 3}',
+        b'{"speaker": "one", "path": "a\\u0000b"}',
+        b'{"speaker": "one", "path": "a\\ud800b"}',
+        b"[" * 100_000,
     ],
 )
 def test_a_damaged_manifest_is_told_with_its_line(tmp_path, line):

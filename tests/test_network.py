@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec2_eq.equalisers import layers, network
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.layers import Activation, Dense, Scale
 from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.equalisers.recurrent import GRU
@@ -214,6 +216,7 @@ META = {"format": network.FORMAT, "version": 1, "name": "n", "frame_ms": 40, "ca
         (META | {"layers": [], "version": 3}, "network format 3, this version reads up to 2"),
         (META | {"layers": [], "format": "x"}, "not a network file"),
         (META | {"layers": [{"kind": "dense"}]}, "not a network file"),
+        (META | {"layers": [], "frame_ms": 400_000_000}, "not a network file"),
         (META | {"layers": [{"kind": "activation", "activation": "hat"}]}, "activation 'hat'"),
         (META | {"layers": [{"kind": "activation", "activation": "relu", "x": 1}]}, "not a netw"),
     ],
@@ -222,6 +225,33 @@ def test_bad_files_are_named(tmp_path, meta, message):
     save_meta(tmp_path / "bad.npz", meta)
     with pytest.raises(Codec2EqError, match=f"bad.npz: .*{message}"):
         load_network(tmp_path / "bad.npz")
+
+
+def test_biases_of_an_estimator_have_one_dimension(tmp_path):
+    with np.load(models_dir() / "channel_eq.npz") as arrays:
+        own = dict(arrays)
+    (name,) = (name for name in own if name.endswith(".bias1"))
+    np.savez(tmp_path / "b.npz", **{**own, name: own[name].reshape(2, -1)})
+    with pytest.raises(Codec2EqError, match=r"b\.npz: recursive_estimator: kernels .* do not fit"):
+        load_network(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"model.weights.h5": bytes(200 << 20)}, "bytes of arrays, at most 134,217,728"),
+        ({"config.json": b"[" * 100_000}, "not a .keras file"),
+        ({"config.json": b'{"config": ' + b'{"a":' * 900 + b"1" + b"}" * 901}, "not a .keras file"),
+    ],
+)
+def test_hostile_keras_files_are_refused_before_keras_starts(tmp_path, members, message):
+    path = tmp_path / "a.keras"
+    whole = {"metadata.json": b"{}", "config.json": b'{"config": {}}', "model.weights.h5": b""}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (whole | members).items():
+            archive.writestr(name, content)
+    with pytest.raises(Codec2EqError, match=message):
+        load_equaliser(str(path))
 
 
 def test_weights_must_be_finite(tmp_path):

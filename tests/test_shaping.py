@@ -154,6 +154,24 @@ def test_a_silent_impulse_response(tmp_path):
         shaping.load_shaping(str(tmp_path / "mute.wav"))
 
 
+@pytest.mark.parametrize(
+    ("rate", "n_samples", "message"),
+    [
+        (100, 50, "sample rate 100 Hz: at least 8000 Hz needed"),
+        (2**32 - 1, 50, "ir.wav: (no impulse response|sample rate)"),
+        (8000, 31 * 8000, "is longer than 30 s"),
+    ],
+)
+def test_absurd_impulse_responses_are_refused_unread(tmp_path, rate, n_samples, message):
+    path = tmp_path / "ir.wav"
+    soundfile.write(path, np.ones(n_samples) / 2, 8000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(Codec2EqError, match=message):
+        shaping.load_shaping(str(path))
+
+
 def test_unknown_name_lists_the_names():
     with pytest.raises(Codec2EqError, match="bottle.*tilt-6.*boom"):
         shaping.load_shaping("bottle")
@@ -172,6 +190,7 @@ def test_a_list_that_is_no_text(tmp_path, content):
         shaping.read_shapings(tmp_path / "list.f32")
 
 
-def test_a_superscript_is_no_seed():
+@pytest.mark.parametrize("seed", ["\N{SUPERSCRIPT TWO}", "9" * 200, "-1", ""])
+def test_what_is_no_seed(seed):
     with pytest.raises(Codec2EqError, match="neither a shaping nor a file"):
-        shaping.load_shaping("mic\N{SUPERSCRIPT TWO}")
+        shaping.load_shaping(f"mic{seed}")

@@ -59,6 +59,16 @@ def test_transcripts_name_recordings_by_path_name_or_id(sentences):
     assert sentences[0].words[-1] == "sixty"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a\0b hello\n", "line 1: holds a NUL"), (b"x y\n\xff z\n", "line 2: is no UTF-8")],
+)
+def test_transcripts_that_are_no_text_are_told(samples_dir, tmp_path, content, message):
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(Codec2EqError, match=message):
+        read_transcripts(tmp_path / "t.txt", [samples_dir], None)
+
+
 def test_clean_speech_is_understood_and_noise_is_not(sentences):
     heard = words.run(sentences, [], {})
     assert not heard.errors[words.ORIGINAL, "none"][:3].any()  # flite, not espeak

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ class ArrayReader:
         if not 0 < full_scale < np.inf:
             raise Codec2EqError(f"full scale {full_scale}: expected a positive number")
         number = None if channel == "mix" else str(channel)
-        if number is not None and not (number.isascii() and number.isdecimal() and int(number)):
-            raise Codec2EqError(f"channel {channel!r}: expected 'mix' or a number from 1")
+        if number is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", number):
+            raise Codec2EqError(f"channel {number[:40]}", "expected 'mix' or a number from 1")
         self._channel = None if number is None else int(number)
         self._full_scale = full_scale
         self._layout: tuple[int, int] | None = None  # axis and number of channels

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from codec2_eq.audio.resample import check_rate
 from codec2_eq.codec2 import RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.files import read_error
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
+MOST_RESPONSE_S = 30.0  # longer than any hall rings
 PAD_S = 0.01  # of silence around a response, for the resampler's own to ring in
 LOWEST_HZ = 60.0  # curves are held constant below: no speech, and log2(0) is infinite
 BAND_HZ = 700 * (10 ** (np.linspace(283, 2072, K) / 2595) - 1)  # where vectors sample a curve
@@ -183,9 +186,20 @@ def impulse_response(path: str | Path) -> Shaping:
     import soxr
 
     try:
-        taps, rate = soundfile.read(path, dtype="float64", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise Codec2EqError(path, f"no impulse response, {error}", "give a WAV file") from error
+        with open(path, "rb") as handle, soundfile.SoundFile(handle) as file:
+            rate = file.samplerate
+            check_rate(rate, str(path))
+            taps = file.read(int(rate * MOST_RESPONSE_S) + 1, dtype="float64", always_2d=True)
+    except OSError as error:
+        raise read_error(str(path), error) from error
+    except soundfile.LibsndfileError as error:
+        raise Codec2EqError(
+            path, f"no impulse response ({error.error_string})", "give a WAV file"
+        ) from error
+    if len(taps) > rate * MOST_RESPONSE_S:
+        raise Codec2EqError(
+            path, f"is longer than {MOST_RESPONSE_S:g} s", "give an impulse response, not speech"
+        )
     mono = taps[:, 0]
     if np.isfinite(mono).all() and rate != RATE_HZ:
         mono = soxr.resample(np.pad(mono, int(rate * PAD_S)), rate, RATE_HZ)
@@ -234,4 +248,5 @@ def _shaping_from(folder: Path, name: str) -> Shaping:
 
 
 def _is_name(name: str) -> bool:
-    return name == "none" or name in SHAPINGS or (name[:3] == "mic" and name[3:].isdecimal())
+    seed = name.removeprefix("mic")
+    return name in ("none", *SHAPINGS) or (name != seed and seed.isdecimal() and len(seed) < 20)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,8 +113,8 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
     for number, line in enumerate(manifest.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
-            rows.append({**row, "path": Path(row["path"]), "speaker": str(row["speaker"])})
-        except (ValueError, KeyError, TypeError) as error:
+            rows.append({**row, "path": _path(row["path"]), "speaker": str(row["speaker"])})
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Codec2EqError(
                 manifest,
                 f"line {number} tells of no recording ({error})",
@@ -126,6 +127,13 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
             manifest, f"lists no recordings for use {use!r}, only for {', '.join(uses) or 'none'}"
         )
     return rows
+
+
+def _path(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError("a NUL in its path")
+    os.fsencode(text)  # raises ValueError for what no file can be called
+    return Path(text)
 
 
 def short_names(paths: Iterable[Path], taken: Container[str] = ()) -> dict[Path, str]:

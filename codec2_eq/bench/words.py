@@ -21,6 +21,7 @@ from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import MANIFEST, as_pcm, find_speech, manifest_rows
 from codec2_eq.bench.streams import Encode, with_unshaped
 from codec2_eq.codec2 import RATE_HZ
+from codec2_eq.corpus.lists import numbered_lines
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.stream700c.codec import decode
 
@@ -140,10 +141,7 @@ def read_transcripts(
     recordings = [p for paths in find_speech(inputs, use).values() for p in paths]
     by_name = {name: p for p in recordings for name in (str(p.resolve()), p.name, p.stem)}
     texts = {}
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(str(path)):
         name, _, text = line.strip().partition(" ")
         places = (Path(path).parent / name, Path(name))
         found = next(

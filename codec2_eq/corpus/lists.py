@@ -164,6 +164,8 @@ def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
     if path.endswith(".gz"):
         data = _unpack(name, data)
     for number, line in enumerate(_decode(name, data).split("\n"), 1):
+        if "\0" in line:
+            raise Codec2EqError(f"{name}: line {number}", "holds a NUL", "is it another file?")
         if line.strip():
             yield number, line
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -260,8 +261,8 @@ def _check_format(layout: str, format: str) -> str:
 
 def _check_channel(channel: int | str) -> str:
     text = str(channel)
-    if text != "mix" and (not text.isdecimal() or int(text) < 1):
-        raise Codec2EqError(f"channel {text!r}: expected 'mix' or a number from 1")
+    if text != "mix" and not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
     return text
 
 

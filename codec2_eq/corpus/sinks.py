@@ -279,11 +279,11 @@ class _WriterSink(_TreeSink):
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
         with self._telling():
             self._writer.write(vectors, frames)
+        self.n_frames += len(vectors)
 
     def commit(self, entry: Entry, facts: Facts) -> Written:
         with self._telling():
             self._open.close()
-            self.n_frames = self._writer.n_frames
             digest = new_digest()
             with open(self._draft, "rb", buffering=0) as file:
                 n_bytes = os.fstat(file.fileno()).st_size

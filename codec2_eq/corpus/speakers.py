@@ -14,6 +14,8 @@ import hashlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -128,7 +130,7 @@ def first_passes(store: Store, tasks: Iterable[Task]) -> tuple[list[tuple[str, l
         if known is None:
             to_hear.append((speaker, entries))
         else:
-            late += len(entries) - len({entry.name for entry in entries} & set(known["names"]))
+            late += len(entries) - len({entry.name for entry in entries} & known["names"])
     return to_hear, late
 
 
@@ -235,8 +237,8 @@ def _known(path: str, data: bytes) -> dict[str, Any] | None:
         fields = json.loads(data)
         state = {name: _from_json(value) for name, value in fields["state"].items()}
         curve = None if fields["curve"] is None else _from_json(fields["curve"])
-        return {"names": list(fields["names"]), "learnt": Knowledge(state, curve)}
-    except (ValueError, TypeError, KeyError, AttributeError):  # cut: heard again
+        return {"names": frozenset(fields["names"]), "learnt": Knowledge(state, curve)}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut: heard again
         return None
 
 
@@ -271,14 +273,17 @@ def _load_kept(path: str, changed_ns: int) -> dict[str, tuple[Any, ...]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in (*_ARRAYS, "freqs_hz")}
             index = json.loads(str(file["index"]))
-    except (OSError, ValueError, KeyError, EOFError):  # they are analysed again
+        start = 0
+        for name, size, mtime_ns, n_samples, warnings, n_frames in index:
+            rows = {key: arrays[key][start : start + n_frames] for key in _ARRAYS}
+            heard = Heard(n_samples, warnings)
+            found[name] = (Stamp(size, mtime_ns), heard, rows, arrays["freqs_hz"])
+            start += n_frames
+    except (
+        *(OSError, ValueError, KeyError, EOFError, TypeError, RecursionError),
+        *(zipfile.BadZipFile, zlib.error),
+    ):  # they are analysed again
         return {}
-    start = 0
-    for name, size, mtime_ns, n_samples, warnings, n_frames in index:
-        rows = {key: arrays[key][start : start + n_frames] for key in _ARRAYS}
-        heard = Heard(n_samples, warnings)
-        found[name] = (Stamp(size, mtime_ns), heard, rows, arrays["freqs_hz"])
-        start += n_frames
     return found
 
 

@@ -24,11 +24,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from codec2_eq.codec2 import K
+from codec2_eq.codec2 import FRAME_MS_CHOICES, K
+from codec2_eq.corpus.containers import LAYOUTS
 from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
 from codec2_eq.system import BINARY, host_name, lock, replace_file, sync_path, sync_together
+from codec2_eq.vectors.record import FORMATS
 
 FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"
@@ -350,6 +352,13 @@ def options_fields(options: Options) -> dict[str, Any]:
     return {"kind": FORMAT, **asdict(options)}
 
 
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "layout": LAYOUTS,
+    "format": FORMATS,
+    "frame_ms": FRAME_MS_CHOICES,
+}
+
+
 def parse_options(fields: Any) -> Options:
     """Return options from JSON; raise ValueError for anything else."""
     if not isinstance(fields, dict) or fields.get("kind") != FORMAT:
@@ -358,7 +367,9 @@ def parse_options(fields: Any) -> Options:
     kinds = Options.__annotations__
     for name, value in own.items():
         if name not in kinds or type(value).__name__ != kinds[name]:
-            raise ValueError(f"{name} {value!r}")
+            raise ValueError(f"{name} {str(value)[:40]!r}")
+        if value not in _CHOICES.get(name, (value,)):
+            raise ValueError(f"{name} {str(value)[:40]!r}")
     try:
         return Options(**own)
     except TypeError as error:
@@ -382,6 +393,8 @@ def _parse_records(data: bytes) -> list[Record]:
     for row in rows:
         if type(row) is not list or tuple(map(type, row)) not in _RECORD_KINDS:
             raise ValueError("no record")
+        if min(row[1], row[3], row[4], row[8]) < 0:
+            raise ValueError("a record of less than nothing")
     return list(map(Record._make, rows))
 
 

@@ -17,8 +17,8 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
 from codec2_eq.vectors import npy
 
-MOST_BYTES = 1 << 28
-"""Largest file, and largest content when unpacked: a network of 64 million weights."""
+MOST_BYTES = 1 << 27
+"""Largest file, and largest content when unpacked: a network of 32 million weights."""
 
 
 class NoArchive(ValueError):
@@ -39,7 +39,7 @@ def read_archive(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-            _require_small(name, max(len(content), sum(member.file_size for member in members)))
+            require_small(name, max(len(content), sum(member.file_size for member in members)))
             arrays = {
                 member.filename.removesuffix(".npy"): _read_array(archive, member)
                 for member in members
@@ -56,7 +56,8 @@ def read_archive(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]
     return meta, arrays
 
 
-def _require_small(name: str, n_bytes: int) -> None:
+def require_small(name: str, n_bytes: int) -> None:
+    """Raise Codec2EqError for a file that is larger than any network."""
     if n_bytes > MOST_BYTES:
         raise Codec2EqError(
             name, f"{n_bytes:,} bytes of arrays, at most {MOST_BYTES:,}", "is it another file?"

@@ -62,6 +62,7 @@ class RecursiveEstimator(Layer):
         kernels = (self.kernel1, self.kernel2, self.kernel3)
         require(
             all(v.shape == (bands,) for v in (self.reference, self.start, self.start_weight))
+            and self.bias1.ndim == self.bias2.ndim == 1
             and self.bias3.shape == (3 * bands + 1,)
             and [k.shape for k in kernels] == list(itertools.pairwise(widths)),
             f"recursive_estimator: kernels {[k.shape for k in kernels]} do not fit {bands} bands",

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from codec2_eq.codec2 import K
+from codec2_eq.equalisers.archive import MOST_BYTES, require_small
 from codec2_eq.equalisers.keras_layers import MODELS, SUPPORTED, Wiring, as_array, require_supported
 from codec2_eq.equalisers.network import Network, load_network
 from codec2_eq.errors import Codec2EqError, missing_extra
@@ -38,6 +39,7 @@ TENSORFLOW_VARIABLES = {
 }
 """Environment that TensorFlow finds while it starts, unless the user has set it."""
 
+_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 HDF5_MAGIC = b"\x89HDF"
 CELL = ("RecursiveEstimatorCell", "codec2_eq>RecursiveEstimatorCell")
 """Class and registered name of the one cell that `RNN` may run."""
@@ -210,7 +212,8 @@ def _read(path: Path) -> bytes:
             "save the Keras model that it came from with model.save('NAME.keras')",
         )
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as handle:
+            content = handle.read(MOST_BYTES + 1)
     except OSError as error:
         raise read_error(str(path), error) from error
     if content.startswith(HDF5_MAGIC):
@@ -231,9 +234,13 @@ def _parts(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
     """Return a ``.keras`` file's description and its weights, an HDF5 file."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            sizes = [each.file_size for each in archive.infolist() if each.filename in _MEMBERS]
+            require_small(str(path), max(len(content), sum(sizes)))
             description = json.loads(archive.read("config.json"))
-            description["config"]  # noqa: B018  # a KeyError is told below
+            _without(description["config"], "")  # what is too deep is told below
             return description, archive.read("model.weights.h5")
+    except Codec2EqError:
+        raise
     except (
         EOFError,
         KeyError,
@@ -264,7 +271,7 @@ def _convert(path: Path, content: bytes, digest: str) -> Network:
             checked = Path(folder) / "checked.keras"  # what was checked, whatever becomes of path
             _write_float32(content, description, checked)
             model = keras.saving.load_model(checked, compile=False)
-    except (OSError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Codec2EqError(path, f"Keras cannot read it: {reason}") from error
     try:

@@ -33,6 +33,9 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 
 FORMAT = "codec2_eq network"
+MOST_FRAME_MS = 1000
+"""No network was trained on frames further apart."""
+
 FORMAT_VERSION = 2  # what is in a row is written as version 1
 
 
@@ -274,7 +277,7 @@ def _from_archive(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Networ
         "install a newer codec2_eq",
     )
     frame_ms = _value(meta, "frame_ms", int)
-    if frame_ms < 1:
+    if not 1 <= frame_ms <= MOST_FRAME_MS:
         raise NoArchive(f"frame_ms {frame_ms}")
     settings = _value(meta, "layers", list)
     layers = [_layer(i, own, arrays) for i, own in enumerate(settings)]

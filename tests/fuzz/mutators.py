@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tarfile
 import zipfile
 from typing import Any
 
@@ -133,8 +134,31 @@ def spoil_archive(data: bytes, rng: Rng) -> bytes:
     return out.getvalue()
 
 
+def spoil_keras(data: bytes, rng: Rng) -> bytes:
+    """Spoil the description in a Keras model, or any member."""
+    files = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as source:
+        files = {name: source.read(name) for name in source.namelist()}
+    name = sorted(files)[int(rng.integers(0, len(files)))]
+    if name.endswith(".json"):
+        files[name] = spoil_json(files[name], rng)
+    elif rng.random() < 0.3:
+        del files[name]
+    else:
+        files[name] = bytes(80 << 20) if rng.random() < 0.02 else spoil_bytes(files[name], rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            target.writestr(info, content)
+    return out.getvalue()
+
+
 def _spoil_member(content: bytes, rng: Rng) -> bytes:
-    match int(rng.integers(0, 5)):
+    match int(rng.integers(0, 6)):
+        case 5 if b"<U" not in content[:128]:
+            return _reshape(content, rng)
         case 0:
             return b""
         case 1:
@@ -144,6 +168,52 @@ def _spoil_member(content: bytes, rng: Rng) -> bytes:
         case 3 if rng.random() < 0.02:
             return content[:128] + bytes(80 << 20)
     return spoil_npy(content, rng)
+
+
+def _reshape(content: bytes, rng: Rng) -> bytes:
+    """Give an array another shape of as many numbers, or fewer or no numbers."""
+    array = np.atleast_1d(np.load(io.BytesIO(content)))
+    shapes = [(-1,), (1, -1), (-1, 1), (*array.shape, 1), array.shape[::-1]]
+    changed = array.reshape(shapes[int(rng.integers(0, len(shapes)))])
+    changed = [changed, changed[:0], changed[:-1], changed.astype("<f8")][int(rng.integers(0, 4))]
+    out = io.BytesIO()
+    np.save(out, changed)
+    return out.getvalue()
+
+
+def spoil_folder(data: bytes, rng: Rng) -> bytes:
+    """Spoil one file of a folder that is packed as a tar, or remove it."""
+    files = unpack(data)
+    names = sorted(files)
+    state = [name for name in names if ".codec2-eq" in name or name.endswith((".json", ".jsonl"))]
+    name = str(rng.choice(state if rng.random() < 0.7 else names))
+    if rng.random() < 0.05:
+        del files[name]
+    elif rng.random() < 0.1:
+        files[name] = bytes(len(files[name]) // int(rng.integers(1, 3)))
+    elif rng.random() < 0.5 and name.endswith((".json", ".jsonl")) and files[name]:
+        files[name] = spoil_json(files[name], rng)
+    else:
+        files[name] = spoil_bytes(files[name], rng)
+    return pack(files)
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """Return files, by their paths in a folder, as a tar."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, bytes]:
+    """Return the files of a tar by their paths."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = archive.getmembers()
+        return {each.name: archive.extractfile(each).read() for each in members}  # type: ignore[union-attr]
 
 
 def _respell(content: bytes, rng: Rng) -> bytes:

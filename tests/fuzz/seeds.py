@@ -12,11 +12,15 @@ import numpy as np
 import soundfile
 
 from codec2_eq.audio.wav import WavWriter
-from codec2_eq.equalisers.equaliser import models_dir
+from codec2_eq.audiofilter.equaliser import AudioEqualiser
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
+from codec2_eq.equalisers.state_file import save_state
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c.codec import encode
 from codec2_eq.stream700c.frames import HEADER
 from codec2_eq.vectors import VectorWriter
+from codec2_eq.vectors.mlfeat import RECORD_FLOATS, SHORT_FLOATS
+from fuzz.corpora import make_corpora
 
 FORMATS = (
     *(("WAV", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ULAW")),
@@ -66,7 +70,30 @@ def write_seeds(folder: Path) -> dict[str, list[bytes]]:
     seeds["list"] = [b"a.wav\nb/c.flac\r\n", "\ufeffa.wav\nh\u00f6r.wav\n".encode("utf-16")]
     seeds["scp"] = [b"utt1 a.wav\nutt2 b.flac\nutt3 sox a.wav -t wav - |\n"]
     seeds["manifest"] = [_nemo(), _lhotse()]
+    seeds["speakers"] = [b"s0/a.wav anna\ns1/b.flac bert\nc bert\n"]
+    seeds["shapes"] = [b"boom\nmic17 # a comment\nresponse.wav\n"]
+    seeds["response"] = [_audio(folder, "WAV", "FLOAT"), _audio(folder, "AIFF", "PCM_16")]
+    (folder / "response.wav").write_bytes(seeds["response"][0])
+    seeds["keras"] = [path.read_bytes() for path in sorted(models_dir().glob("*.keras"))]
+    seeds["state"] = _states(folder, frames.vectors, speech)
+    seeds["mlfeat"] = [
+        np.random.default_rng(1).normal(0, 9, (10, n_floats)).astype("<f4").tobytes()
+        for n_floats in (SHORT_FLOATS, RECORD_FLOATS)
+    ]
+    seeds |= make_corpora(speech, folder)
     return seeds
+
+
+def _states(folder: Path, vectors: np.ndarray, speech: np.ndarray) -> list[bytes]:
+    """What an equaliser and an audio filter have learnt."""
+    path = folder / "good.state"
+    equaliser = load_equaliser("channel_eq")
+    found = []
+    for learner in (equaliser.stream(), AudioEqualiser("channel_eq", 8000)):
+        learner.process(speech if isinstance(learner, AudioEqualiser) else vectors)
+        save_state(path, equaliser, learner, force=True)
+        found.append(path.read_bytes())
+    return found
 
 
 def _audio(folder: Path, kind: str, subtype: str) -> bytes:
