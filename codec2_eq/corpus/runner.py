@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -261,7 +260,7 @@ def _check_format(layout: str, format: str) -> str:
 
 def _check_channel(channel: int | str) -> str:
     text = str(channel)
-    if text != "mix" and not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+    if text != "mix" and not (text.isascii() and text.isdecimal() and int(text[:9])):
         raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
     return text
 
