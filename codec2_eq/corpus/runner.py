@@ -260,7 +260,7 @@ def _check_format(layout: str, format: str) -> str:
 
 def _check_channel(channel: int | str) -> str:
     text = str(channel)
-    if text != "mix" and not (text.isascii() and text.isdecimal() and int(text[:9])):
+    if text != "mix" and not (text.isdecimal() and len(text) < 10 and int(text)):
         raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
     return text
 
