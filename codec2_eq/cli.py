@@ -56,6 +56,9 @@ ENVIRONMENT = {
 NO_BLAS = {"extract", "equalise", "run", "batch", "filter", "encode", "decode", "models", "info"}
 """Commands without large matrix products; they skip the 60 ms of CPU to start BLAS threads."""
 
+_GARBAGE_AFTER = 50_000
+"""Objects after which garbage is searched for: importing makes many and drops none."""
+
 EXIT_ERROR = 1
 
 
@@ -82,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if NO_BLAS.intersection(words[:1]):
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         messages.show_on_stderr("codec2-eq: warning: ", verbosity=args.verbosity)
+        gc.set_threshold(_GARBAGE_AFTER)
         atexit.register(_end_without_search_for_garbage)
         _end_cleanly_on_signals()
         started_s = time.monotonic()

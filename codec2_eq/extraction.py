@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SPAN = 16 * 40_960
 """Samples that one worker analyses at a time [82 s]: whole blocks of the analysis."""
+
+SPANS_ALONE = 15
+"""Spans at the start, 20 min, that are not shared out: threads would cost more than they save."""
 
 WARM_UP = 100 * HOP
 """Samples before a span after which its worker's memory is, almost always, the true one."""
@@ -258,8 +262,9 @@ def extract_blocks(
 ) -> Iterator[RateK]:
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
-    With one job each block is analysed as it comes. With more, spans of 82 s are shared out to
-    threads; one span more than there are jobs is in memory. The numbers are the same for any jobs.
+    With one job each block is analysed as it comes. With more, what follows on the first 20 minutes
+    is shared out to threads in spans of 82 s, of which one more than there are jobs is in memory.
+    The numbers are the same for any jobs.
     """
     check_knots(knots, frame_ms)
     if jobs < 1:
@@ -316,11 +321,10 @@ def _analyse_blocks(
         return
     analyser = Analyser(step, harmonics=harmonics)
     spans = regroup(blocks, SPAN)
-    first = next(spans, np.empty(0, np.float32))
-    if len(first) < SPAN:  # all of it in one span: a thread would only cost time
-        yield _record(analyser.process(first), frame_ms)
-        return
-    yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
+    for span in itertools.islice(spans, SPANS_ALONE):
+        yield _record(analyser.process(span), frame_ms)
+    if (first := next(spans, None)) is not None:
+        yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
 
 
 _idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)

@@ -7,12 +7,9 @@ Tables are read out of the library that the package pycodec2 carries, so none is
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import functools
-import importlib.metadata
 import importlib.util
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -129,6 +126,8 @@ def oracle_mlfeat(
     codebooks : two (512, 20) arrays in place of its own, as ``c2enc --loadcb``
     Raises Codec2EqError if pycodec2 is missing.
     """
+    import tempfile
+
     samples = np.ascontiguousarray(samples, dtype=np.int16)
     if samples.ndim != 1:
         raise Codec2EqError(f"samples of shape {samples.shape}: expected one channel")
@@ -303,10 +302,13 @@ def _candidates() -> Iterator[str]:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         found = [p for p in Path(folder).glob("pycodec2*") if p.suffix in (".so", ".pyd")]
         yield from sorted(map(str, found))
+    from ctypes.util import find_library  # these two are slow to import, and rarely needed
+    from importlib import metadata
+
     try:
-        files = importlib.metadata.files("pycodec2") or []
-    except importlib.metadata.PackageNotFoundError:
+        files = metadata.files("pycodec2") or []
+    except metadata.PackageNotFoundError:
         files = []
     yield from (str(f.locate()) for f in files if f.name.startswith("libcodec2"))
-    if system := ctypes.util.find_library("codec2"):
+    if system := find_library("codec2"):
         yield system

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define GROUP 32                /* entries whose sums are kept in registers */
+#define GROUP 64                /* entries whose sums are kept in registers */
 #define MAX_ERROR 1e32f         /* an entry must be better than this; codec2 mbest_create */
 
 /* One stage. grouped: entries in groups of GROUP, within a group band by band, GROUP values each;
@@ -31,7 +31,8 @@ struct survivor {
     int32_t parent;
 };
 
-/* Same source, two machine codes. AVX2 alone has no fused multiply-add: both give the same bits. */
+/* Same source, three machine codes; without contraction to fused multiply-adds all give the same
+ * bits. */
 #define LANES 4
 #define NAME(name) name##_baseline
 #include "search_lanes.h"
@@ -48,6 +49,14 @@ struct survivor {
 #undef LANES
 #undef NAME
 #pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,prefer-vector-width=512")
+#define LANES 16
+#define NAME(name) name##_avx512
+#include "search_lanes.h"
+#undef LANES
+#undef NAME
+#pragma GCC pop_options
 #endif
 
 /* Search all stages for n vectors of k bands; indexes: (n, n_stages).
@@ -58,6 +67,11 @@ static void codec2_eq_mbest(const float *x, int64_t n, int k, const struct stage
                             struct survivor *list, int32_t *paths, int wide)
 {
 #ifdef HAVE_AVX2
+    if (wide && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512bw")) {
+        mbest_avx512(x, n, k, stages, n_stages, survivors, indexes, work, list, paths);
+        return;
+    }
     if (wide && __builtin_cpu_supports("avx2")) {
         mbest_avx2(x, n, k, stages, n_stages, survivors, indexes, work, list, paths);
         return;
