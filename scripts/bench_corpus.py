@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Measure batch: what a corpus of short recordings costs more than one long one, and how it scales.
 

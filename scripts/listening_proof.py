@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
 

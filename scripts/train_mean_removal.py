@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Train models/mean_removal: the same as ``codec2-eq train mean_removal``, from a source tree."""
 

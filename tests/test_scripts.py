@@ -2,8 +2,11 @@
 """Scripts that make what is looked at and listened to."""
 
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +156,34 @@ def test_comparison_of_installs_counts_what_differs(wav, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "0.40.mean.f32: differs" in told
     assert ".c2" not in told
+
+
+def test_scripts_find_their_environment_or_say_what_to_do(tmp_path):
+    shebang = (SCRIPTS / "check_parity.py").read_text().splitlines()[0]
+    programs = [p for p in SCRIPTS.glob("*.py") if os.access(p, os.X_OK)]
+    alone = [p.name for p in programs if p.read_text().splitlines()[0] != shebang]
+    assert alone == ["compare_installs.py"]  # runs the environments that it is given
+
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(SCRIPTS / "python", tmp_path / "scripts")
+    script = tmp_path / "scripts" / "hello.py"
+    broken, own = tmp_path / "bin" / "python3", tmp_path / ".venv" / "bin" / "python"
+    script.write_text(f"{shebang}\nimport sys\nprint('hello', *sys.argv[1:])\n")
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    script.chmod(0o755)
+    broken.chmod(0o755)
+
+    def run():
+        environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        return subprocess.run(
+            [script, "a b"], env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
+
+    done = run()
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{script}: no Python with codec2_eq; run make demo here")
+    own.parent.mkdir(parents=True)
+    own.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    own.chmod(0o755)
+    assert run().stdout == "hello a b\n"
