@@ -189,7 +189,7 @@ def test_impulses_come_out_in_time(tmp_path):
     heard = np.frombuffer(bytes(got[44:]), "<i2")
     assert len(heard) == len(samples)
     for i in clicks:
-        assert np.argmax(np.abs(heard[i * block : (i + 1) * block])) == 100
+        assert 0 <= np.argmax(np.abs(heard[i * block : (i + 1) * block])) - 100 < 48  # 1 ms
 
 
 @pytest.mark.slow

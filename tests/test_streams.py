@@ -6,6 +6,7 @@ from operator import add
 import numpy as np
 import pytest
 
+from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench import streams
 from codec2_eq.bench.heard import Heard, heard_error
 from codec2_eq.bench.noise import Noise
@@ -148,3 +149,32 @@ def test_fields_of_a_recording_without_shaping():
     found = HeardScores({("one", "none", "a"): Passages(Heard(1, 2, 3), Heard(1, 2, 3))})
     assert found.shapings() == ["none"]
     assert np.isfinite(found.as_json()["one"]["filters"]["heard"])
+
+
+def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
+    """As `filter` on the segment and c2enc on that; at 48 kHz in stereo nearly the same."""
+    name, at_48_khz = "cmn:filter", "cmn:filter:48000"
+    found = streams.run([recording], [], streams.load_encoders([name, at_48_khz]))
+    plain, parts = as_pcm(recording.samples), []
+    for start in range(0, len(plain) - 6 * 8000, 12 * 8000):
+        part = plain[start : start + 12 * 8000]
+        filtering = AudioEqualiser("cmn")
+        filtered = np.concatenate([filtering.process(part), filtering.flush()])
+        bits = libcodec2.oracle_mlfeat(filtered).bits
+        parts.append(heard_error(bits, extract(part, 8000, frame_ms=10).vectors))
+    heard = reduce(add, parts)
+    assert found.of(name, ["none"]).all == heard
+    assert found.of(at_48_khz, ["none"]).all.total == pytest.approx(heard.total, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cmn:filter:fast", "'fast' is no rate"),
+        ("cmn:filter:96000", "at most 48000"),
+        ("none:filter", "takes no curve off"),
+    ],
+)
+def test_a_filter_that_cannot_be_measured_is_refused(name, message):
+    with pytest.raises(Codec2EqError, match=message):
+        streams.load_encoders([name])

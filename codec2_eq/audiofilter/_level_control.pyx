@@ -14,8 +14,10 @@ cdef double FRAME_S = FRAME_MS / 1000.0
 cdef double VOICED_RUN_MS = 40  # from first to last: a single frame is often noise
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
-cdef int SECOND = 25  # frames
+cdef int VOICE = 18  # frames of speech (0.7 s) by which a new voice is told
+cdef double VOICE_SPAN_DB = 6  # from its softest to its loudest: a tone has less
 cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
+cdef double AFRESH = 5  # frames of evidence that are left of a level that is far too loud
 cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double WEIGHT_DB = 20  # by which the weight of a frame rises tenfold
@@ -39,8 +41,8 @@ cdef class LevelControl:
     rise_db_per_s : fastest rise of the gain, once settled
     enough : frames of speech at the present level, before which nothing moves
     tolerance_db : speech that is this near to `target_db` stays as it is
-    new_voice_db : a second of speech that is nowhere nearer to the level than this is a new voice,
-        to which the gain settles afresh
+    new_voice_db : 0.7 s of speech that is nowhere nearer to the level than this is a new voice, to
+        which the gain settles afresh; so is a voice that is this much too loud at any time
     above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
     far_above_noise_db : what stands out so far is the first speech, be it voiced or not
     step : frames in 40 ms
@@ -50,9 +52,9 @@ cdef class LevelControl:
 
     cdef readonly double gain_db
     cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
-    cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db
+    cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db, softest_db
     cdef double above_noise_db, far_above_noise_db, guessed_db
-    cdef int voiced_run, frames_in_span, frames_in_second, step, n_unfilled
+    cdef int voiced_run, frames_in_span, frames_of_voice, step, n_unfilled
     cdef bint started, guess
 
     def __init__(self, double target_db, *, double memory_s=15, double rise_db_per_s=2,
@@ -63,7 +65,7 @@ cdef class LevelControl:
         self.step, self.n_unfilled = step, step - 1
         self.guess, self.guessed_db = guess, -INFINITY
         self.new_voice_db = new_voice_db
-        self.loudest_db = -INFINITY
+        self.loudest_db, self.softest_db = -INFINITY, INFINITY
         self.enough, self.tolerance_db = enough, tolerance_db
         self.target_db = target_db
         self.forget = exp(-FRAME_S / memory_s)
@@ -126,11 +128,13 @@ cdef class LevelControl:
 
     cdef void hear(self, double energy_db) noexcept:
         self.loudest_db = max(self.loudest_db, energy_db)
-        self.frames_in_second += 1
-        if self.frames_in_second == SECOND:
-            if self.weights * (self.loudest_db + self.new_voice_db) < self.weighted_db:
+        self.softest_db = min(self.softest_db, energy_db)
+        self.frames_of_voice += 1
+        if self.frames_of_voice == VOICE:
+            if (self.weights * (self.loudest_db + self.new_voice_db) < self.weighted_db
+                    and self.loudest_db > self.softest_db + VOICE_SPAN_DB):
                 self.weights = self.weighted_db = 0
-            self.loudest_db, self.frames_in_second = -INFINITY, 0
+            self.loudest_db, self.softest_db, self.frames_of_voice = -INFINITY, INFINITY, 0
         cdef double weight = 10 ** (energy_db / WEIGHT_DB)
         self.weights = self.weights * self.forget + weight
         self.weighted_db = self.weighted_db * self.forget + weight * energy_db
@@ -141,6 +145,10 @@ cdef class LevelControl:
         cdef double wanted_db = min(max(self.target_db - level_db, -MOST_GAIN_DB), MOST_GAIN_DB)
         cdef double step_db = wanted_db - self.gain_db
         step_db -= min(max(step_db, -self.tolerance_db), self.tolerance_db)
+        if step_db < -self.new_voice_db and evidence > AFRESH:
+            self.weights *= AFRESH / evidence
+            self.weighted_db *= AFRESH / evidence
+            evidence = AFRESH
         cdef double limit_db = SETTLING_STEP_DB * (SETTLED / evidence) ** 2
         if self.started:
             step_db *= max(min(1.0, FOLLOW / evidence), FRAME_S / SETTLED_S)

@@ -10,20 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audiofilter.decimator import Decimator
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
-from codec2_eq.codec2 import FRAME_MS, RATE_HZ
+from codec2_eq.codec2 import FRAME_MS, HOP_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.records import RateK
 from codec2_eq.extraction import Extractor
 
 MOST_RATE_HZ = 48_000
 """Highest sample rate that is filtered."""
 
+MOST_AT_ONCE_S = 1.0
+"""More samples are filtered piece by piece: each fits into the processor's memory [s]."""
+
 RESAMPLER_FRAMES = 2
-"""Frames (80 ms) within which the resampler to 8 kHz hands on a sample, see `Resampler`."""
+"""Frames (80 ms) within which `Resampler` hands on a sample; `Decimator` never waits."""
 
 Floats = NDArray[np.float32]
 
@@ -81,7 +86,9 @@ class AudioEqualiser:
             model = load_equaliser(model, frame_ms=FRAME_MS)
         if not 0 < full_scale < np.inf:
             raise Codec2EqError(f"full scale {full_scale}", "", "expected a positive number")
-        self._extractor = Extractor(rate, frame_ms=FRAME_MS, full_scale=FULL_SCALE)
+        factor = int(rate / RATE_HZ) if rate % RATE_HZ == 0 else 1
+        self._decimator = Decimator(factor) if factor > 1 else None
+        self._extractor = Extractor(rate / factor, frame_ms=HOP_MS, full_scale=FULL_SCALE)
         if rate > MOST_RATE_HZ:
             raise Codec2EqError(
                 f"sample rate {rate:g} Hz",
@@ -94,11 +101,13 @@ class AudioEqualiser:
         self._full_scale = full_scale
         self._follower = CurveFollower(model, level)
         # frames of 40 ms from the end of one that is heard to the fade that begins with its gain
-        self._behind = 1 if rate == RATE_HZ else 1 + RESAMPLER_FRAMES
+        self._behind = 1 if rate % RATE_HZ == 0 else 1 + RESAMPLER_FRAMES
         self._limit = limit
         self._blocks_per_fade = blocks_per_fade
         self._pending = np.zeros((channels, 0), np.float32)
-        self._n_fades = 0
+        self._unheard: list[Floats] = []
+        self._begun = False
+        self._n_fades = 1
         self._flat, self._integer = channels == 1, False  # form of the samples
         self._start()
 
@@ -120,6 +129,7 @@ class AudioEqualiser:
     @property
     def curve_db(self) -> Floats:
         """The curve being removed: float32 of shape (20,), dB at the bands, of mean 0."""
+        self._follow()
         return self._follower.curve_db.copy()
 
     def process(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -140,9 +150,17 @@ class AudioEqualiser:
         Codec2EqError
             For another shape or type, and samples that are not finite.
         """
-        lines = self._lines(samples)
-        self._remember(self._follow(lines))
-        self._pending = np.concatenate([self._pending, lines], axis=1)
+        array = np.asarray(samples)
+        if array.size > (most := int(self.rate * MOST_AT_ONCE_S)) * self.channels:
+            parts = np.split(array, range(most, len(array), most))
+            return np.concatenate([self.process(part) for part in parts])
+        lines = self._lines(array)
+        self._begun = True
+        self._unheard.append(lines)
+        if not self._integer and not np.abs(lines).max(initial=0) <= FULL_SCALE:
+            self._follow()  # which refuses what is no sample
+        held = self._pending.shape[1]
+        self._pending = np.concatenate([self._pending, lines], axis=1) if held else lines
         return self._as_given(self._filtered(self._pending.shape[1] // self._filter.block))
 
     def hear(self, samples: NDArray[Any]) -> None:
@@ -153,11 +171,13 @@ class AudioEqualiser:
         samples : ndarray
             As for `process`.
         """
-        self._follow(self._lines(samples))
+        self._unheard.append(self._lines(np.asarray(samples)))
+        self._follow()
 
     def flush(self) -> NDArray[Any]:
         """Return the samples that are held at the end of the recording, as `process` does."""
-        self._remember(self._follower.process(self._extractor.flush()))
+        self._follow()
+        self._remember(self._extractor.flush())
         n_held = self._pending.shape[1]
         n_blocks = -(-n_held // self._filter.block)
         padding = n_blocks * self._filter.block - n_held
@@ -168,6 +188,7 @@ class AudioEqualiser:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what is known of the station: arrays by name, for ``np.savez`` and `restore`."""
+        self._follow()
         return self._follower.state()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -183,14 +204,13 @@ class AudioEqualiser:
         Codec2EqError
             If the state is of another equaliser, damaged, or comes too late.
         """
-        if self._n_fades:
+        if self._begun:
             raise Codec2EqError("state", "comes after the first samples", "restore it before them")
         self._follower.restore(state)
         self._start()
 
-    def _lines(self, samples: NDArray[Any]) -> Floats:
+    def _lines(self, array: NDArray[Any]) -> Floats:
         """Return samples as (channels, n) float32 in the scale of int16; note their form."""
-        array = np.asarray(samples)
         self._flat = array.ndim == 1 and self.channels == 1
         self._integer = array.dtype == np.int16
         if array.ndim != 2 - self._flat or array.size != len(array) * self.channels:
@@ -206,30 +226,40 @@ class AudioEqualiser:
         """Return lines in the form that the samples had."""
         samples = lines[0] if self._flat else np.ascontiguousarray(lines.T)
         if self._integer:
-            return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+            whole = np.rint(samples)
+            return (whole if self._limit else np.clip(whole, -32768, 32767)).astype(np.int16)
         return samples * np.float32(self._full_scale / FULL_SCALE)
 
-    def _follow(self, lines: Floats) -> Floats:
-        mono = lines.sum(axis=0) / np.float32(self.channels)
-        return self._follower.process(self._extractor.process(mono))
+    def _follow(self) -> None:
+        """Learn from what came in since: a few blocks at a time take less than each alone."""
+        if self._unheard:
+            lines = np.concatenate(self._unheard, axis=1)
+            self._unheard.clear()
+            mono = lines[0] if len(lines) == 1 else lines.sum(axis=0) / np.float32(len(lines))
+            at_8khz = mono if self._decimator is None else self._decimator.process(mono)
+            self._remember(self._extractor.process(at_8khz))
 
-    def _remember(self, gains: Floats) -> None:
-        self._gains = np.concatenate([self._gains, gains])
+    def _remember(self, frames: RateK) -> None:
+        self._gains = np.concatenate([self._gains, self._follower.process(frames)])
 
     def _filtered(self, n_blocks: int, *, at_end: bool = False) -> Floats:
         """Filter the next blocks that are pending, as far as the gains are known."""
         n_fades = self._filter.fades_begun_by(n_blocks)
-        fades = self._n_fades + np.arange(n_fades)
-        heard = (fades * self._filter.fade * 1000 / (FRAME_MS * self.rate)).astype(np.intp)
-        rows = np.maximum(heard - self._behind - self._first, 0)
-        if at_end:
-            rows = np.minimum(rows, len(self._gains) - 1)
-        elif n_fades and rows[-1] >= len(self._gains):
-            return self._filtered(n_blocks - 1)
-        done, self._pending = np.split(self._pending, [n_blocks * self._filter.block], axis=1)
-        out = self._filter.process(done, self._gains[rows])
-        self._n_fades += n_fades
-        if n_fades:  # later fades need none before this
-            self._gains = self._gains[rows[-1] :]
+        gains = self._gains[:0]
+        if n_fades:
+            self._follow()
+            fades = self._n_fades + np.arange(n_fades)
+            heard = (fades * self._filter.fade * 1000 / (FRAME_MS * self.rate)).astype(np.intp)
+            rows = np.maximum(heard - self._behind - self._first, 0)
+            if at_end:
+                rows = np.minimum(rows, len(self._gains) - 1)
+            elif rows[-1] >= len(self._gains):
+                return self._filtered(n_blocks - 1)
+            gains = self._gains[rows]
+            self._gains = self._gains[rows[-1] :]  # later fades need none before this
             self._first += int(rows[-1])
+            self._n_fades += n_fades
+        n_done = n_blocks * self._filter.block
+        done, self._pending = self._pending[:, :n_done], self._pending[:, n_done:].copy()
+        out = self._filter.process(done, gains)
         return self._limiter.process(out) if self._limit else out

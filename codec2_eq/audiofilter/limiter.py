@@ -37,8 +37,9 @@ class Limiter:
         """Take the next samples (channels, n); return those whose gain is known."""
         line = np.concatenate([self._held, samples], axis=1)
         n_blocks = line.shape[1] // self.block
-        done, self._held = np.split(line, [max(n_blocks - 1, 0) * self.block], axis=1)
-        return self._limit(done, line[:, : n_blocks * self.block])
+        n_done = max(n_blocks - 1, 0) * self.block
+        self._held = line[:, n_done:].copy()
+        return self._limit(line[:, :n_done], line[:, : n_blocks * self.block])
 
     def flush(self) -> Floats:
         """Return what is held."""
@@ -52,9 +53,9 @@ class Limiter:
         """Limit whole blocks; `known` is one block longer."""
         if not samples.size:
             return samples
-        peaks = np.abs(known).reshape(len(known), -1, self.block).max(axis=(0, 2))
-        if self._gain >= 1 and peaks.max() <= CEILING:
+        if self._gain >= 1 and max(known.max(), -known.min()) <= CEILING:
             return samples
+        peaks = np.abs(known).reshape(len(known), -1, self.block).max(axis=(0, 2))
         needed = np.minimum(1, CEILING / np.maximum(peaks, 1))
         gains = [min(self._gain, needed[0])]  # less only for the first of all blocks
         for border in np.minimum(needed[:-1], needed[1:]).tolist():

@@ -48,7 +48,7 @@ class MovingFilter:
         self._gain_db = gain_db
         self._response = self._design.spectra(self._gain_db[None])[0]
         self._old = self._response  # what it fades from
-        self._n_blocks = 0
+        self._n_blocks = 1  # a fade begins with the last block of a frame, which then is known
         ramp = np.arange(self.fade, dtype=np.float32) / np.float32(self.fade)
         self._ramps = ramp.reshape(self._blocks_per_fade, self.block)
 
@@ -66,46 +66,58 @@ class MovingFilter:
         n_blocks = samples.shape[1] // self.block
         if not n_blocks:
             return samples
+        spectra = self._spectra(samples)
         begun = self._n_blocks % self._blocks_per_fade
-        responses = self._take(gains_db, begun=begun > 0)
+        if not len(gains_db) and self._old is self._response:  # at rest
+            self._n_blocks += n_blocks
+            return self._convolved(spectra, self._response).reshape(samples.shape)
+        responses, which = self._take(gains_db, begun=begun > 0)
         turns = begun + np.arange(n_blocks)
         self._n_blocks += n_blocks
         fades = turns // self._blocks_per_fade
-        old, new = responses[fades], responses[fades + 1]
-        spectra = self._spectra(samples)
-        out = self._convolved(spectra, new)
-        moving = np.flatnonzero((old != new).any(axis=1))
+        old, new = which[fades], which[fades + 1]
+        out = self._convolved(spectra, responses[new])
+        moving = np.flatnonzero(old != new)
         if len(moving):
-            faded_out = self._convolved(spectra[:, moving], old[moving])
+            faded_out = self._convolved(spectra[:, moving], responses[old[moving]])
             ramps = self._ramps[turns[moving] % self._blocks_per_fade]
             out[:, moving] = faded_out + ramps * (out[:, moving] - faded_out)
         return out.reshape(samples.shape)
 
-    def _take(self, gains_db: NDArray[Any], *, begun: bool) -> NDArray[np.complex64]:
-        """Return the response before the first fade, and that at the end of each."""
-        which = np.zeros(len(gains_db), np.intp)
+    def _take(
+        self, gains_db: NDArray[Any], *, begun: bool
+    ) -> tuple[NDArray[np.complex64], NDArray[np.intp]]:
+        """Return responses, and which is the one before the first fade, and at the end of each."""
+        known = [self._response]
+        which = [0] * (1 + begun)
+        if begun and self._old is not self._response:
+            known, which = [self._old, self._response], [0, 1]
         moved = []
-        for i, gain_db in enumerate(gains_db):
+        for gain_db in gains_db:
             if np.abs(gain_db - self._gain_db).max() >= STEP_DB:
                 self._gain_db = gain_db
                 moved.append(gain_db)
-            which[i] = len(moved)
-        fresh = [self._response[None]]
-        if moved:
-            fresh.append(self._design.spectra(np.array(moved)))
-        known = [self._old[None]] if begun else []
-        responses = np.concatenate([*known, self._response[None], np.concatenate(fresh)[which]])
-        self._old, self._response = responses[-2:]
-        return responses
+            which.append(len(known) - 1 + len(moved))
+        fresh = [self._design.spectra(np.array(moved))] if moved else []
+        responses = np.concatenate([np.array(known), *fresh])
+        if len(which) > 1:
+            self._response = responses[which[-1]].copy()
+            rests = which[-1] == which[-2]
+            self._old = self._response if rests else responses[which[-2]].copy()
+        return responses, np.array(which)
 
     def _spectra(self, samples: Floats) -> NDArray[np.complex64]:
         """Return the spectra of the blocks, each with the samples before it."""
         n_before = self._before.shape[1]
         line = np.concatenate([self._before, samples], axis=1)
         self._before = line[:, -n_before:].copy()
-        windows = np.lib.stride_tricks.sliding_window_view(line, n_before + self.block, axis=1)
-        spectra = np.fft.rfft(windows[:, :: self.block], self._design.n_fft)
-        return spectra.astype(np.complex64, copy=False)
+        windows = np.ndarray(  # as sliding_window_view, which takes longer than a block's transform
+            (len(line), samples.shape[1] // self.block, n_before + self.block),
+            line.dtype,
+            line,
+            strides=(line.strides[0], self.block * line.itemsize, line.itemsize),
+        )
+        return np.fft.rfft(windows, self._design.n_fft).astype(np.complex64, copy=False)
 
     def _convolved(
         self, spectra: NDArray[np.complex64], responses: NDArray[np.complex64]

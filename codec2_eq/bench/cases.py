@@ -4,27 +4,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from codec2_eq.bench import measures
+from codec2_eq.bench.filtering import Filter
 from codec2_eq.bench.measures import Equalise, Floats, Quantise, Reference, Sums, shapes_of
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
-from codec2_eq.bench.speech import Analyse, Speech, analyse
+from codec2_eq.bench.speech import Analyse, Speech, analyse, as_pcm
+from codec2_eq.codec2 import SAMPLES_PER_FRAME
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A recording and what its filters made of it: rate-K vectors, mean included, by shaping."""
+    """A recording and what its filters made of it: rate-K vectors, mean included, by shaping.
+
+    behind : vectors of each cold segment behind an audio filter, by its name and shaping
+    """
 
     speaker: str
     name: str
     reference: Reference
     shaped: Mapping[str, Floats]
+    behind: Mapping[tuple[str, str], Sequence[Floats]] = field(default_factory=dict)
 
 
 def shape_recording(
@@ -33,12 +39,25 @@ def shape_recording(
     quantise: Quantise,
     analyse: Analyse = analyse,
     noise: Noise | None = None,
+    filters: Mapping[str, Filter] | None = None,
 ) -> Case:
-    """Analyse a recording plain and, with noise or without, through each filter."""
+    """Analyse a recording plain and, with noise or without, through each filter.
+
+    filters : audio filters by name, which hear what is shaped, each segment from a cold start
+    """
     reference = Reference.of(analyse(speech.samples), quantise)
     samples = speech.samples if noise is None else noise(speech.samples)
-    shaped = {s.name: analyse(s(samples)) for s in shapings}
-    return Case(speech.speaker, speech.name, reference, shaped)
+    vectors, behind = {}, {}
+    for shaping in shapings:
+        shaped = shaping(samples)
+        vectors[shaping.name] = analyse(shaped)
+        parts = [
+            as_pcm(shaped[part.start * SAMPLES_PER_FRAME : part.stop * SAMPLES_PER_FRAME])
+            for part in measures.cold_segments(len(vectors[shaping.name]))
+        ]
+        for name, filtered in (filters or {}).items():
+            behind[name, shaping.name] = [analyse(filtered(part)) for part in parts]
+    return Case(speech.speaker, speech.name, reference, vectors, behind)
 
 
 def run_case(
@@ -61,7 +80,9 @@ def run_case(
                 equalise = _hearing_first(heard, equalise)
             table[model, shaping] = measures.score(equalise, vectors, case.reference, quantise)
         parts = measures.cold_segments(len(vectors))
+        behind = [(n, out) for (n, f), out in case.behind.items() if f == shaping]
         for name, output in (
+            *behind,
             ("utterance mean", [_utterance_mean(case, vectors, part) for part in parts]),
             ("oracle", [case.reference.oracle(vectors)[part] for part in parts]),
         ):

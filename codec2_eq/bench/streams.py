@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.bench.filtering import BEHIND_FILTER, Filter, load_filter
 from codec2_eq.bench.heard import HEARD_MS, Heard, heard_error
 from codec2_eq.bench.measures import FRAME_S, cold_segments
 from codec2_eq.bench.noise import Noise
@@ -36,12 +37,16 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
     """Encoders by name: `c2enc`, `c2enc --eq`, then each model with picked and fitted knots.
 
     `none` and `700c` give the bytes of the first two unless something else is asked of them.
+    "NAME:filter" is c2enc behind the audio filter, see `filtering.load_filter`.
     level : "keep" or "auto" for the models; by default what `encode` does with each
     """
     encoders: dict[str, Encode] = {
         name: partial(encode, model=model) for name, model in CODEC2S_OWN.items()
     }
     for model in models:
+        if BEHIND_FILTER in model:
+            encoders[model] = _behind(load_filter(model), encoders["c2enc"])
+            continue
         equaliser = load_equaliser(model)
         for knots in KNOTS:
             if level or knots != "pick" or model not in CODEC2S_OWN.values():
@@ -49,6 +54,10 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
                     encode, model=equaliser, level=level, knots=knots
                 )
     return encoders
+
+
+def _behind(filtered: Filter, encoder: Encode) -> Encode:
+    return lambda samples: encoder(filtered(samples))
 
 
 @dataclass(frozen=True)

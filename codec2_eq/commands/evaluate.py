@@ -33,7 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         dest="models",
         help=f"equaliser, may be repeated (default: {', '.join(MODELS)}); also kalman-cmn; "
-        "NAME:2 hears each segment twice",
+        "NAME:2 hears each segment twice; NAME:filter is `filter` with it in front of c2enc, "
+        "NAME:filter:48000 the same at 48 kHz in stereo",
     )
     parser.add_argument(
         "--shapes",
@@ -150,14 +151,20 @@ def run(args: argparse.Namespace) -> None:
 def _run_table(args: argparse.Namespace) -> None:
     from codec2_eq.bench import scores, tables
     from codec2_eq.bench.cases import mean_spectra, shape_recording
+    from codec2_eq.bench.filtering import BEHIND_FILTER, load_filter
     from codec2_eq.bench.measures import quantise_700c
 
     quantise = quantise_700c()
+    filters = {name: load_filter(name) for name in args.models or () if BEHIND_FILTER in name}
+    if filters and args.change:
+        args.refuse("argument --change: not with NAME:filter")
     methods = _methods(args)
     shapings, recordings = _shapings(args), _recordings(args)
     found, spectra = {}, {}
     for title, noise in _conditions(args).items():
-        cases = [shape_recording(r, shapings, quantise, noise=noise) for r in recordings]
+        cases = [
+            shape_recording(r, shapings, quantise, noise=noise, filters=filters) for r in recordings
+        ]
         found[title] = scores.run(cases, methods, quantise, _tell, change=args.change)
         spectra[title] = mean_spectra(cases[0], list(methods.values())[-1])
         _print_tables(args, title, found[title], tables.overall_table, tables.detail_table)
@@ -252,10 +259,11 @@ def _run_classic(args: argparse.Namespace) -> None:
 
 def _methods(args: argparse.Namespace):
     """Methods by name, always with `none` as the lower end of the scale."""
+    from codec2_eq.bench.filtering import BEHIND_FILTER
     from codec2_eq.bench.methods import load_method
 
     names = dict.fromkeys(["none", *(args.models or MODELS)])
-    return {name: load_method(name) for name in names}
+    return {name: load_method(name) for name in names if BEHIND_FILTER not in name}
 
 
 def _recordings(args: argparse.Namespace):
