@@ -18,8 +18,8 @@ from codec2_eq.codec2 import FRAME_MS, HOP_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import RateK
 from codec2_eq.extraction import Extractor
+from codec2_eq.records import RateK
 
 MOST_RATE_HZ = 48_000
 """Highest sample rate that is filtered."""
