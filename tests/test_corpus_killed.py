@@ -5,7 +5,10 @@ import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -268,7 +271,11 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
     killed: list[int | None] = []
     with (
         distributed.LocalCluster(
-            2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="CRITICAL"
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs="CRITICAL",
         ) as cluster,
         distributed.Client(cluster) as client,
         client.get_executor() as executor,
@@ -284,6 +291,40 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
         batch(clips, tmp_path / "out", layout=layout, executor=executor, progress=kill_one)
     assert killed
     assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_worker_of_other_code_is_refused(clips, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    other = tmp_path / "other" / "codec2_eq"
+    shutil.copytree(Path(ce.__file__).parent, other, ignore=shutil.ignore_patterns("*.c", "*.pyx"))
+    init = other / "__init__.py"
+    init.write_text(init.read_text().replace(f'"{ce.__version__}"', '"0.0.1"'))
+    with (
+        distributed.LocalCluster(
+            n_workers=0, dashboard_address=None, silence_logs="CRITICAL", host="127.0.0.1"
+        ) as cluster,
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+            + ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", "local"],
+            env={**os.environ, "PYTHONPATH": str(other.parent)},
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as elsewhere,
+    ):
+        try:
+            with distributed.Client(cluster) as client, client.get_executor() as executor:
+                client.wait_for_workers(1, timeout=60)
+                message = (
+                    rf"runs codec2_eq 0\.0\.1 .*, the job is of {ce.__version__} .*install the"
+                )
+                with pytest.raises(Codec2EqError, match=message):
+                    batch(clips, tmp_path / "out", executor=executor)
+        finally:
+            elsewhere.kill()
+    assert not list((tmp_path / "out").rglob("*.f32"))
 
 
 def work_slowly():
