@@ -68,14 +68,15 @@ class Modem:
     def receive(self, samples: np.ndarray) -> Iterator[bytes]:
         """Codec frames of modem samples, from where the modem is in step on."""
         raw = ctypes.create_string_buffer(self._raw_bytes)
-        frames = ctypes.create_string_buffer(BYTES_PER_FRAME * self.frames_at_once)
+        size = BYTES_PER_FRAME * self.frames_at_once
+        frames = ctypes.create_string_buffer(size + 1)  # libcodec2 clears a byte behind the frames
         position = 0
         while position + (needed := self._library.freedv_nin(self._modem)) <= len(samples):
             block = np.ascontiguousarray(samples[position : position + needed], np.int16)
             position += needed
             if self._library.freedv_rawdatarx(self._modem, raw, block.ctypes.data):
                 self._library.freedv_codec_frames_from_rawdata(self._modem, frames, raw)
-                yield frames.raw
+                yield frames.raw[:size]
 
 
 _MODEM = ctypes.c_void_p
