@@ -2,10 +2,12 @@
 """Speech for the tests: clips of the repository, and real recordings that a script fetched."""
 
 import logging
+import importlib
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -52,6 +54,17 @@ def library_as_it_is_imported(monkeypatch) -> None:
     logger.propagate = True
     monkeypatch.setattr(messages, "_prefix", None)
     monkeypatch.setattr(messages, "_verbosity", 0)
+
+
+def require_package(name: str) -> ModuleType:
+    """Import an optional package; skip where it is missing, with a sentence, and fail in CI."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        message = f"{name} is not installed: what needs it is not tested here"
+    if IN_CI:
+        pytest.fail(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

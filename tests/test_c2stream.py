@@ -6,6 +6,7 @@ import wave
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -492,7 +493,7 @@ def test_vq_quantise_gives_vectors_indexes_and_the_distortion(vectors, tmp_path,
 
 
 def test_vq_train_writes_codebooks_that_load(vectors, tmp_path, capsys):
-    pytest.importorskip("faiss")
+    require_package("faiss")
     prefix = str(tmp_path / "cb")
     words = [
         "vq",
@@ -529,7 +530,7 @@ def test_vq_train_writes_codebooks_that_load(vectors, tmp_path, capsys):
     ],
 )
 def test_vq_train_errors_are_one_line(tmp_path, capsys, array, message):
-    pytest.importorskip("faiss")
+    require_package("faiss")
     np.save(tmp_path / "a.npy", array)
     words = ["vq", "train", str(tmp_path / "a.npy"), "-o", str(tmp_path / "c"), "--sizes", "16"]
     assert main(words) == 1

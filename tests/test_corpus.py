@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -760,7 +761,7 @@ def test_shards_are_mapped_and_not_read(audio, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_vq_train_takes_a_corpus(audio, tmp_path, small_tasks, layout):
-    pytest.importorskip("faiss")
+    require_package("faiss")
     batch(audio, tmp_path / "out", layout=layout)
     ce.open_corpus(tmp_path / "out").all().tofile(tmp_path / "all.f32")
     for name, vectors in (("a", tmp_path / "out"), ("b", tmp_path / "all.f32")):

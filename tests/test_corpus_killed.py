@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from conftest import require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, recording, worker
@@ -266,7 +267,7 @@ def test_threads_do_as_well(clips, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
-    distributed = pytest.importorskip("distributed")
+    distributed = require_package("distributed")
     batch(clips, tmp_path / "reference", layout=layout)
     killed: list[int | None] = []
     with (
@@ -339,10 +340,10 @@ def work_slowly():
 
 
 def test_scheduler_that_is_not_there(clips, tmp_path):
-    pytest.importorskip("distributed")
+    require_package("distributed")
     from codec2_eq.corpus.executors import dask_executor
 
-    distributed_config = pytest.importorskip("dask").config
+    distributed_config = require_package("dask").config
     with (
         distributed_config.set({"distributed.comm.timeouts.connect": "0.2s"}),
         pytest.raises(Codec2EqError, match=r"scheduler tcp://127.0.0.1:9: cannot be reached"),

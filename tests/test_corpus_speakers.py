@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, speakers
@@ -165,7 +166,7 @@ KILLS, DASK_KILLS = 20, 5
 @pytest.fixture
 def scheduler(tmp_path):
     """Address of a Dask cluster in processes of its own, that this one may be forked."""
-    pytest.importorskip("distributed")
+    require_package("distributed")
     (tmp_path / "cluster.py").write_text(CLUSTER)
     with subprocess.Popen(
         [sys.executable, tmp_path / "cluster.py"],

@@ -4,12 +4,13 @@
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 
 from codec2_eq.audiofilter.denoise import KEPT, Denoiser
 from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 
-pytest.importorskip("pyrnnoise")
+require_package("pyrnnoise")
 
 
 def denoised(samples, rate, sizes=()):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import ROOT, find_tool, missing, require_tool
+from conftest import ROOT, find_tool, require_package, require_tool
 
 import codec2_eq as ce
 from codec2_eq.stream700c.frames import HEADER
@@ -81,10 +81,7 @@ def test_lxst_filter_keeps_the_shape_of_frames(rate, channels):
 
 @pytest.mark.filterwarnings("ignore:.*audioop:DeprecationWarning")  # LXST's own
 def test_lxst_filter_runs_among_the_filters_of_lxst():
-    try:
-        from LXST.Filters import BandPass
-    except ImportError:
-        missing("LXST")
+    BandPass = require_package("LXST.Filters").BandPass
     equaliser, frame = load("lxst_filter").Equaliser(), np.zeros((1920, 1), np.float32)
     for filtering in (BandPass(250, 8500), equaliser):
         frame = filtering.handle_frame(frame, 48000)

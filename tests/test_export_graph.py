@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from conftest import require_package
 from exported_network import all_layers, weights
 
 from codec2_eq.cli import main
@@ -18,7 +19,7 @@ TOL = 1e-5
 
 
 def run_onnx(path, rows):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = require_package("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     states: dict[str, np.ndarray] = {}
@@ -31,9 +32,8 @@ def run_onnx(path, rows):
 
 
 def run_litert(path, rows, network):
-    from ai_edge_litert.interpreter import Interpreter
-
-    step = Interpreter(str(path)).get_signature_runner("serve")
+    litert = require_package("ai_edge_litert.interpreter")
+    step = litert.Interpreter(str(path)).get_signature_runner("serve")
     states = {f"l{n.replace('.', '_')}": v[None] for n, v in network.initial_state().items()}
     shapes = []
     for row in rows:

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 
 import codec2_eq as ce
 from codec2_eq.audio.writer import open_audio_output
@@ -114,7 +115,7 @@ def test_two_passes_begin_with_what_the_first_has_heard(recording, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".png"])
 def test_the_curve_as_a_table_and_a_picture(suffix, recording, tmp_path):
-    pytest.importorskip("matplotlib")
+    require_package("matplotlib")
     curve = tmp_path / f"curve{suffix}"
     words = ["filter", str(recording), "-o", str(tmp_path / "out.wav"), "--curve", str(curve)]
     assert main(words) == 0

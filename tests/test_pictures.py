@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import require_package
 
 import codec2_eq as ce
 
-pyplot = pytest.importorskip("matplotlib.pyplot")
+pyplot = require_package("matplotlib.pyplot")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import soundfile
+from conftest import require_package
 
 from codec2_eq import cli
 from codec2_eq.audio.stream import read_audio
@@ -32,8 +33,8 @@ from codec2_eq.report.loudness import active_level_dbfs, at_one_level
 from codec2_eq.stream700c import codec
 from codec2_eq.vq.quantiser import Quantiser
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("jinja2")
+require_package("matplotlib")
+require_package("jinja2")
 
 ODD_NAME = "odd <&> \"name' é.wav"
 MODELS = ("none", "700c", "cmn")

@@ -8,12 +8,12 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import missing, require_package
 
 from codec2_eq.cli import main
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("jinja2")
+require_package("matplotlib")
+require_package("jinja2")
 pytestmark = pytest.mark.slow
 
 WIDTHS = (390, 768, 1280)

@@ -5,6 +5,7 @@ from operator import add
 
 import numpy as np
 import pytest
+from conftest import require_package
 
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench import streams
@@ -117,7 +118,7 @@ def test_options_that_do_not_go_together(samples_dir, capsys, words, message):
 
 def test_noise_reduction_is_heard(recording):
     """Less error in hiss, and never the same as without."""
-    pytest.importorskip("pyrnnoise")
+    require_package("pyrnnoise")
     hiss = Noise("white", 5)
     heard = [
         streams.run([recording], [], streams.load_encoders([]), noise=hiss, reduce_noise=reduced)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import require_package
 
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
@@ -245,7 +246,7 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
 
 @pytest.mark.train
 def test_steps_and_measures_are_told(recordings, cases, tmp_path):
-    pytest.importorskip("tensorboard")
+    require_package("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import require_package
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
@@ -25,7 +26,7 @@ def test_no_outputs_are_kept():
 @pytest.mark.slow
 def test_it_runs_and_the_equaliser_helps():
     for needed in ("mkdocs", "nbclient", "ipykernel", "matplotlib"):
-        pytest.importorskip(needed)
+        require_package(needed)
     spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
     assert spec is not None and spec.loader is not None
     docs_site = importlib.util.module_from_spec(spec)

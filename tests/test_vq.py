@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import require_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,7 +224,7 @@ def training() -> np.ndarray:
 
 
 def test_training_is_as_good_as_full_lloyd_from_the_same_start(training):
-    cluster = pytest.importorskip("sklearn.cluster")
+    cluster = require_package("sklearn.cluster")
     rng = np.random.default_rng([0, 1])
     start = training[np.sort(rng.choice(N_TRAIN, N_ENTRIES, replace=False))]
     lloyd = cluster.KMeans(N_ENTRIES, init=start, n_init=1, max_iter=20, tol=0, algorithm="lloyd")

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import require_package
 
 from codec2_eq.bench import words
 from codec2_eq.bench.shaping import load_shaping
@@ -11,7 +12,7 @@ from codec2_eq.bench.words import WordScores, known_sentences, read_transcripts,
 from codec2_eq.cli import main
 from codec2_eq.errors import Codec2EqError
 
-pytest.importorskip("pocketsphinx")
+require_package("pocketsphinx")
 
 
 @pytest.mark.parametrize(
