@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,8 @@ _STYLE: Any = {
 
 def save_picture(figure: Any, path: Path, *, force: bool = False) -> None:
     """Write a matplotlib figure as PNG; whole or not at all."""
-    from PIL import Image
-
-    drawn, content = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
-    # a palette is a third of the size; one that covers all colours keeps those of thin lines apart
-    picture = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-    picture.save(content, format="png", optimize=True)
     with atomic_output(path, force=force) as stream:
-        stream.write(content.getbuffer())
+        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
 
 
 def panels(title: str, count: int, **options: Any) -> tuple[Any, Sequence[Any]]:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Speech for the tests: clips of the repository, and real recordings that a script fetched."""
 
+import importlib.util
 import logging
-import importlib
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +67,29 @@ def require_package(name: str) -> ModuleType:
     if IN_CI:
         pytest.fail(message)
     pytest.skip(message, allow_module_level=True)
+
+
+def load_script(name: str) -> Any:
+    """Import a file of the repository that is in no package, by its path from the root."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def corpus_files(output: Path) -> dict[str, bytes]:
+    """All files of a corpus but the lock, also those out of sight, by relative path."""
+    found = {
+        os.path.join(folder, name): Path(folder, name).read_bytes()
+        for folder, _, names in os.walk(output)
+        for name in names
+        if name != "lock"
+    }
+    assert found
+    return {os.path.relpath(path, output): data for path, data in found.items()}
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import require_package
+from conftest import corpus_files, require_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,18 +61,6 @@ def manifest(output):
     return [json.loads(line) for line in lines]
 
 
-def contents(output):
-    """All files of a corpus but the lock, also those out of sight."""
-    found = {
-        os.path.join(folder, name): Path(folder, name).read_bytes()
-        for folder, _, names in os.walk(output)
-        for name in names
-        if name != "lock"
-    }
-    assert found
-    return {os.path.relpath(path, output): data for path, data in found.items()}
-
-
 def modified(output):
     return {path: path.stat().st_mtime_ns for path in Path(output).rglob("*") if path.is_file()}
 
@@ -103,7 +91,7 @@ def test_output_does_not_depend_on_jobs(audio, tmp_path, small_tasks, layout):
     reference = None
     for jobs in (1, 2, 3):
         batch(audio, tmp_path / f"out{jobs}", layout=layout, jobs=jobs)
-        found = contents(tmp_path / f"out{jobs}")
+        found = corpus_files(tmp_path / f"out{jobs}")
         reference = reference or found
         assert found == reference
 
@@ -527,7 +515,7 @@ def test_full_disk_ends_the_run_and_a_further_one_completes(audio, tmp_path, sma
         with pytest.raises(Codec2EqError, match="is not complete"):
             ce.open_corpus(tmp_path / layout)
         batch(audio, tmp_path / layout, layout=layout)
-        assert contents(tmp_path / layout) == contents(reference)
+        assert corpus_files(tmp_path / layout) == corpus_files(reference)
 
 
 # A further run
@@ -549,11 +537,11 @@ def test_second_run_has_nothing_to_do(audio, tmp_path, small_tasks, layout):
 def test_only_the_missing_is_made(audio, tmp_path, small_tasks, format):
     out = tmp_path / "out"
     batch(audio, out, format=format)
-    reference, before = contents(out), modified(out)
+    reference, before = corpus_files(out), modified(out)
     missing = out / "speaker1" / f"01.{format}"
     missing.unlink()
     assert batch(audio, out, format=format).run_recordings == 1
-    assert contents(out) == reference
+    assert corpus_files(out) == reference
     vectors = {path for path in before if path.suffix == f".{format}"}
     after = modified(out)
     assert {path for path in vectors if after[path] != before[path]} == {missing}
@@ -563,13 +551,13 @@ def test_only_the_missing_is_made(audio, tmp_path, small_tasks, format):
 def test_a_damaged_shard_is_made_again(audio, tmp_path, small_tasks, damage):
     out = tmp_path / "out"
     batch(audio, out, layout="shards")
-    reference = contents(out)
+    reference = corpus_files(out)
     if damage == "missing":
         (out / "part-00001.f32").unlink()
     else:
         os.truncate(out / "part-00001.f32", 800)
     assert batch(audio, out, layout="shards").run_recordings == 9
-    assert contents(out) == reference
+    assert corpus_files(out) == reference
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -580,7 +568,7 @@ def test_a_changed_recording_is_done_again(audio, tmp_path, small_tasks, speech,
     summary = batch(audio, out, layout=layout)
     assert summary.run_recordings == (1 if layout == "tree" else 9)
     batch(audio, tmp_path / "fresh", layout=layout)
-    fresh, found = contents(tmp_path / "fresh"), contents(out)
+    fresh, found = corpus_files(tmp_path / "fresh"), corpus_files(out)
     del fresh[".codec2-eq/plan.jsonl"], found[".codec2-eq/plan.jsonl"]  # tells sizes as planned
     assert found == fresh
 
@@ -615,7 +603,7 @@ def test_a_failure_that_was_of_the_moment_is_noticed(audio, tmp_path, small_task
         assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 0
     assert batch(audio, tmp_path / "out", layout="shards").run_recordings == 9
     batch(audio, tmp_path / "fresh", layout="shards")
-    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -660,12 +648,12 @@ def test_vectors_outlive_their_recordings(audio, tmp_path, small_tasks, layout):
 )
 def test_changed_options_are_refused(audio, tmp_path, change, message):
     batch(audio, tmp_path / "out")
-    reference = contents(tmp_path / "out")
+    reference = corpus_files(tmp_path / "out")
     with pytest.raises(Codec2EqError) as error:
         batch(audio, tmp_path / "out", **change)
     assert message in str(error.value)
     assert str(error.value).endswith("choose another output folder, or pass -f to make it anew")
-    assert contents(tmp_path / "out") == reference
+    assert corpus_files(tmp_path / "out") == reference
 
 
 def test_another_version_is_refused(audio, tmp_path, monkeypatch):
@@ -683,19 +671,19 @@ def test_force_makes_the_corpus_anew_and_leaves_other_files(audio, tmp_path):
     left = {path.relative_to(out).as_posix() for path in out.rglob("*.f32")}
     assert left == {"speaker1/notes.f32", "part-00000.f32"}
     batch(audio, tmp_path / "fresh", layout="shards")
-    found = contents(out)
+    found = corpus_files(out)
     assert found.pop("speaker1/notes.f32") == b"mine"
-    assert found == contents(tmp_path / "fresh")
+    assert found == corpus_files(tmp_path / "fresh")
 
 
 def test_inputs_of_before_must_be_named(audio, tmp_path):
     batch(audio, tmp_path / "out")
-    reference = contents(tmp_path / "out")
+    reference = corpus_files(tmp_path / "out")
     with pytest.raises(Codec2EqError, match="not named this time; name all inputs of before"):
         batch(audio / "speaker1", tmp_path / "out")
     with pytest.raises(Codec2EqError, match="lies outside"):
         batch([audio, tmp_path / "other.wav"], tmp_path / "out")
-    assert contents(tmp_path / "out") == reference
+    assert corpus_files(tmp_path / "out") == reference
 
 
 def test_files_of_others_are_kept(audio, tmp_path):
@@ -814,7 +802,7 @@ def test_very_many_recordings_leave_few_files(tmp_path, speech):
     for i in range(2000):
         (tmp_path / "audio" / f"{i}.wav").write_bytes(data)
     assert batch(tmp_path / "audio", tmp_path / "out", layout="shards").frames == 4000
-    assert len(contents(tmp_path / "out")) < 10
+    assert len(corpus_files(tmp_path / "out")) < 10
 
 
 @given(

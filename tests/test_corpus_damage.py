@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import corpus_files
 
 import codec2_eq as ce
 from codec2_eq import cli
@@ -40,12 +40,6 @@ def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
 
 
-def files(output):
-    found = {p: p.read_bytes() for p in Path(output).rglob("*") if p.is_file() and p.name != "lock"}
-    assert found
-    return found
-
-
 # Vectors that are not there are never made up
 
 
@@ -54,7 +48,7 @@ def files(output):
 def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    whole = files(out)
+    whole = corpus_files(out)
     cut = ce.open_corpus(out)[1].path
     os.truncate(out / cut, 80 * rows_left)
     corpus = ce.open_corpus(out)
@@ -69,7 +63,7 @@ def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left)
             read()
     assert cli.main(["vq", "train", str(out), "-o", str(tmp_path / "vq"), "--sizes", "4"]) == 1
     batch(audio, out, layout=layout)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -77,7 +71,7 @@ def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left)
 def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    whole = files(out)
+    whole = corpus_files(out)
     path = out / "manifest.jsonl"
     data = path.read_bytes()
     line = data[: data.index(b"\n") + 1]
@@ -86,18 +80,18 @@ def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep
         with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: damaged"):
             ce.open_corpus(out)
     batch(audio, out, layout=layout)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_damaged_records_are_made_again(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    whole = files(out)
+    whole = corpus_files(out)
     records = out / store.HIDDEN_FOLDER / "parts/00001.jsonl"
     records.write_bytes(records.read_bytes()[:50])
     batch(audio, out, layout=layout)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize(
@@ -145,11 +139,11 @@ def test_first_passes_that_are_damaged_are_heard_again(audio, tmp_path, names):
 def test_state_that_is_cut_is_made_again(audio, tmp_path, layout, name, keep):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    whole = files(out)
-    n_bytes = whole[out / name].index(b"\n") + 1 if keep == "a line" else keep
+    whole = corpus_files(out)
+    n_bytes = whole[name].index(b"\n") + 1 if keep == "a line" else keep
     os.truncate(out / name, n_bytes)
     batch(audio, out, layout=layout)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 # What is gone
@@ -159,13 +153,13 @@ def test_a_shard_is_not_made_again_without_what_is_gone(audio, tmp_path):
     """Its vectors are nowhere else; in a tree each recording has a file of its own."""
     out = tmp_path / "out"
     batch(audio, out, layout="shards")
-    whole = files(out)
+    whole = corpus_files(out)
     changed, gone = audio / "speaker0/0.wav", audio / "speaker0/3.wav"
     shutil.move(gone, tmp_path / "kept.wav")
     os.utime(changed, (1, 1))
     with pytest.raises(Codec2EqError, match=rf"part-00000\.f32: is to be made.*{gone} is gone"):
         batch(audio, out, layout="shards")
-    assert files(out) == whole
+    assert corpus_files(out) == whole
     shutil.move(tmp_path / "kept.wav", gone)
     batch(audio, out, layout="shards")
     assert ce.open_corpus(out).n_frames == sum(u.frames for u in ce.open_corpus(out)) > 0
@@ -194,12 +188,12 @@ def test_failures_that_are_gone_leave_the_corpus(audio, tmp_path, layout):
 def test_force_keeps_the_corpus_until_the_recordings_are_found(audio, tmp_path):
     out = tmp_path / "out"
     batch(audio, out)
-    whole = files(out)
+    whole = corpus_files(out)
     (tmp_path / "empty").mkdir()
     for inputs in ([f"@{tmp_path}/typo.txt"], [tmp_path / "empty"]):
         with pytest.raises(Codec2EqError):
             batch(inputs, out, force=True)
-        assert files(out) == whole
+        assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

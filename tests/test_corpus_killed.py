@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import require_package
+from conftest import corpus_files, require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, recording, worker
@@ -51,18 +51,6 @@ def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "frame_ms": 10, "jobs": 2, **options})
 
 
-def contents(output):
-    """All files of a corpus but the lock, also those out of sight, and folders."""
-    found = {
-        os.path.join(folder, name): Path(folder, name).read_bytes()
-        for folder, _, names in os.walk(output)
-        for name in names
-        if name != "lock"
-    }
-    assert any(path.endswith("manifest.jsonl") for path in found)
-    return {os.path.relpath(path, output): data for path, data in found.items()}
-
-
 def in_child(work):
     """Begin something in a child, which ends without what pytest does at its end."""
     child = os.fork()
@@ -92,7 +80,7 @@ def test_killed_at_random_moments(clips, tmp_path, layout):
     started = time.monotonic()
     batch(clips, tmp_path / "reference", layout=layout)
     whole_s = time.monotonic() - started
-    reference = contents(tmp_path / "reference")
+    reference = corpus_files(tmp_path / "reference")
     sizes = {name: len(data) for name, data in reference.items() if name.endswith(".f32")}
     moments = random.Random(7)
     n_unfinished = 0
@@ -107,7 +95,7 @@ def test_killed_at_random_moments(clips, tmp_path, layout):
             size = sizes.get(os.path.relpath(path, out))
             assert size in (None, path.stat().st_size), f"{path} is there and not whole"
         batch(clips, out, layout=layout)
-        assert contents(out) == reference
+        assert corpus_files(out) == reference
     assert n_unfinished  # some came before the end
 
 
@@ -122,7 +110,7 @@ def test_killed_again_and_again(clips, tmp_path, layout):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     batch(clips, out, layout=layout)
-    assert contents(out) == contents(tmp_path / "reference")
+    assert corpus_files(out) == corpus_files(tmp_path / "reference")
 
 
 def test_workers_follow_the_run_that_is_killed(clips, tmp_path, monkeypatch):
@@ -177,7 +165,7 @@ def test_interrupted_by_the_keyboard(clips, tmp_path):
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
     batch(clips, tmp_path / "out")
     batch(clips, tmp_path / "reference")
-    assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -194,7 +182,7 @@ def test_a_killed_worker_is_replaced(clips, tmp_path, layout):
     summary = batch(clips, tmp_path / "out", layout=layout, progress=kill_one)
     assert len(killed) == 3
     assert summary.utterances == N_CLIPS
-    assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -253,14 +241,14 @@ def test_a_given_executor_is_not_restarted(clips, tmp_path):
     assert "run again with a new one to go on where it was" in (tmp_path / "error").read_text()
     batch(clips, tmp_path / "out")
     batch(clips, tmp_path / "reference")
-    assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
 
 
 def test_threads_do_as_well(clips, tmp_path):
     with ThreadPoolExecutor(3) as executor:
         batch(clips, tmp_path / "out", layout="shards", executor=executor)
     batch(clips, tmp_path / "reference", layout="shards")
-    assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
 
 
 @pytest.mark.slow
@@ -291,7 +279,7 @@ def test_dask_cluster_of_which_a_worker_is_killed(clips, tmp_path, layout):
         client.run(work_slowly)
         batch(clips, tmp_path / "out", layout=layout, executor=executor, progress=kill_one)
     assert killed
-    assert contents(tmp_path / "out") == contents(tmp_path / "reference")
+    assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
 
 
 @pytest.mark.slow

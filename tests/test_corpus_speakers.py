@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import require_package
+from conftest import corpus_files, require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, speakers
@@ -41,16 +41,6 @@ def small_tasks(monkeypatch):
 
 def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, "passes": 2, **options})
-
-
-def contents(output):
-    found = {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in Path(output).rglob("*")
-        if path.is_file() and path.name != "lock"
-    }
-    assert found
-    return found
 
 
 def vectors(output):
@@ -102,7 +92,7 @@ def test_a_file_of_speakers_is_as_good_as_folders(audio, tmp_path):
 def test_jobs_and_order_make_no_difference(audio, tmp_path):
     batch(audio, tmp_path / "one", speakers="folder")
     batch(audio, tmp_path / "two", speakers="folder", jobs=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
     turned = sorted(audio.iterdir(), reverse=True)
     batch([*turned], tmp_path / "turned", speakers="folder")
     one, other = vectors(tmp_path / "one"), vectors(tmp_path / "turned")
@@ -206,7 +196,7 @@ def kill_at_random_moments(run, reference, out, kills):
         os.waitpid(child, 0)
         n_unfinished += not (out / "manifest.jsonl").exists()
         os.waitpid(in_child(lambda: run(out)), 0)
-        assert contents(out) == contents(reference)
+        assert corpus_files(out) == corpus_files(reference)
     assert n_unfinished  # some came before the end
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import corpus_files
 
 import codec2_eq as ce
 from codec2_eq.corpus import build, worker
@@ -38,16 +39,6 @@ def audio(tmp_path, speech):
 
 def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
-
-
-def files(output):
-    found = {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in Path(output).rglob("*")
-        if path.is_file() and path.name != "lock"
-    }
-    assert found
-    return found
 
 
 # Files of others
@@ -93,13 +84,13 @@ def test_a_plan_that_points_elsewhere(audio, tmp_path, force, target):
     precious = victim / "precious.f32"
     precious.write_text("precious")
     batch(audio, out)
-    whole = files(out)
+    whole = corpus_files(out)
     target = target.format(victim=victim)
     hostile_plan(out, lambda tasks: tasks[0]["recordings"][0].__setitem__(2, target))
     shutil.rmtree(out / ".codec2-eq" / "parts")
     batch(audio, out, force=force)
     assert precious.read_text() == "precious"
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize("name", ["lock", "plan.jsonl", "manifest.jsonl", "job.pickle"])
@@ -176,10 +167,10 @@ def test_a_manifest_that_points_elsewhere(audio, tmp_path, path):
 def test_state_of_wrong_types_is_made_again(audio, tmp_path, name, line):
     out = tmp_path / "out"
     batch(audio, out)
-    whole = files(out)
+    whole = corpus_files(out)
     (out / ".codec2-eq" / name).write_text(line + "\n")
     batch(audio, out)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 # Damage
@@ -197,12 +188,12 @@ def damages(data):
 def test_damaged_outputs_are_found_and_made_again(audio, tmp_path, made, damage):
     out = tmp_path / "out"
     batch(audio, out, **made)
-    whole = files(out)
+    whole = corpus_files(out)
     path = out / ce.open_corpus(out)[1].path
     data = path.read_bytes()
     path.write_bytes({**damages(data), "long": data + b"\0" * 80}[damage])
     batch(audio, out, **made)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
     times = {name: (out / name).stat().st_mtime_ns for name in whole}
     assert batch(audio, out, **made).run_recordings == 0
     changed = {n for n, t in times.items() if (out / n).stat().st_mtime_ns != t}
@@ -238,14 +229,14 @@ def test_same_size_and_time_but_other_content(audio, tmp_path, layout):
 def test_damage_behind_an_old_time_is_found_by_content(audio, tmp_path, monkeypatch):
     out = tmp_path / "out"
     batch(audio, out, check_content=True)
-    whole = files(out)
+    whole = corpus_files(out)
     path = out / "s0" / "0.f32"
     path.write_bytes(bytes(path.stat().st_size))
     record = out / ".codec2-eq" / "parts" / "00000.jsonl"
     record.write_bytes(record.read_bytes())  # now newer than the damage
     assert batch(audio, out).run_recordings == 0
     assert batch(audio, out, check_content=True).run_recordings == 1
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 # Workers

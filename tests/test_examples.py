@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every example runs, and does what it says."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,21 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import ROOT, find_tool, require_package, require_tool
+from conftest import ROOT, find_tool, load_script, require_package, require_tool
 
 import codec2_eq as ce
 from codec2_eq.stream700c.frames import HEADER
 
 EXAMPLES = ROOT / "examples"
 ARM = "-O2 -march=armv7-a -mthumb -mfloat-abi=hard -mfpu=vfpv3-d16 --specs=rdimon.specs"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(*words):
@@ -61,7 +52,7 @@ def test_pycodec2_equalised(tmp_path, samples_dir, mode):
 
 @pytest.mark.parametrize("rate, channels", [(8000, 1), (48000, 2)])
 def test_lxst_filter_keeps_the_shape_of_frames(rate, channels):
-    lxst_filter = load("lxst_filter")
+    lxst_filter = load_script("examples/lxst_filter.py")
     equaliser = lxst_filter.Equaliser()
     rng = np.random.default_rng(1)
     samples = 0.1 * rng.standard_normal((rate // 2, channels)).astype(np.float32)
@@ -82,7 +73,10 @@ def test_lxst_filter_keeps_the_shape_of_frames(rate, channels):
 @pytest.mark.filterwarnings("ignore:.*audioop:DeprecationWarning")  # LXST's own
 def test_lxst_filter_runs_among_the_filters_of_lxst():
     BandPass = require_package("LXST.Filters").BandPass
-    equaliser, frame = load("lxst_filter").Equaliser(), np.zeros((1920, 1), np.float32)
+    equaliser, frame = (
+        load_script("examples/lxst_filter.py").Equaliser(),
+        np.zeros((1920, 1), np.float32),
+    )
     for filtering in (BandPass(250, 8500), equaliser):
         frame = filtering.handle_frame(frame, 48000)
     assert frame.shape == (1920, 1)

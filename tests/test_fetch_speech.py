@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """scripts/fetch_speech.py: the table of packages, conversion, copies, resuming, the manifest."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,27 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import ROOT, load_script
 
 from codec2_eq.bench.speech import ManifestEntry
 
-ROOT = Path(__file__).resolve().parent.parent
 CLASSIC = (
     "hts1a hts2a cq_ref ve9qrp_10s vk5qi big_dog kristoff mmt1 forig morig g3plx cross f2400 m2400"
 ).split()
 
 
-def load_script():
-    path = ROOT / "scripts" / "fetch_speech.py"
-    spec = importlib.util.spec_from_file_location("fetch_speech", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fetch_speech"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fetch = load_script()
+fetch = load_script("scripts/fetch_speech.py")
 
 
 def source_of(package):

@@ -1,32 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """scripts/make_samples.py and the clips it made, which are in samples/."""
 
-import importlib.util
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import ROOT, load_script
 
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
 TOL_LSB = 1  # the last bit may round differently where another FFT or resampler is built in
 
 
-def load_script():
-    path = ROOT / "scripts" / "make_samples.py"
-    spec = importlib.util.spec_from_file_location("make_samples", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make_samples"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_samples = load_script()
+make_samples = load_script("scripts/make_samples.py")
 CLIP_NAMES = [clip.name for clip in make_samples.CLIPS]
 TWIN_NAMES = [(name, twin) for twin in make_samples.TWINS for name in twin.clips]
 

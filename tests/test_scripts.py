@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Scripts that make what is looked at and listened to."""
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import load_script
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -21,14 +20,6 @@ from codec2_eq.errors import Codec2EqError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 WITHIN_DB = 1.0
-
-
-def script(name) -> Any:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -40,7 +31,7 @@ def test_listening_proof_is_at_one_level_and_channel_eq_comes_nearest(
     codec2_examples, tmp_path, capsys
 ):
     (wav,) = (str(path) for path in codec2_examples if path.stem == "hts1a")
-    proof = script("listening_proof")
+    proof = load_script("scripts/listening_proof.py")
     proof.main([wav, "-o", str(tmp_path)])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert len(rows) == 8
@@ -62,7 +53,8 @@ def test_listening_proof_is_at_one_level_and_channel_eq_comes_nearest(
 def test_listening_proof_writes_into_its_folder_alone(wav, tmp_path):
     soundfile.write(tmp_path / "room.wav", np.eye(1, 50)[0], 8000, subtype="FLOAT")
     folder = tmp_path / "proof"
-    script("listening_proof").main([wav, "-o", str(folder), "--shaping", f"{tmp_path}/room.wav"])
+    proof = load_script("scripts/listening_proof.py")
+    proof.main([wav, "-o", str(folder), "--shaping", f"{tmp_path}/room.wav"])
     assert {path.name for path in tmp_path.iterdir()} == {"room.wav", "proof"}
     assert (folder / "room_channel_eq.wav").is_file()
 
@@ -72,13 +64,14 @@ def test_listening_proof_writes_into_its_folder_alone(wav, tmp_path):
 def test_what_is_no_speech_is_told_and_leaves_nothing(tmp_path, name, what):
     if what != "missing":
         soundfile.write(tmp_path / "in.wav", np.zeros(100 if what == "too short" else 16000), 8000)
+    script = load_script(f"scripts/{name}.py")
     with pytest.raises(Codec2EqError, match=r"in\.wav|of speech"):
-        script(name).main([str(tmp_path / "in.wav"), "-o", str(tmp_path / "out")])
+        script.main([str(tmp_path / "in.wav"), "-o", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
 def test_parity_counts_frames_and_goes_on_after_bad_files(wav, tmp_path, capsys, monkeypatch):
-    parity = script("check_parity")
+    parity = load_script("scripts/check_parity.py")
     soundfile.write(tmp_path / "a.flac", soundfile.read(wav)[0], 8000)
     assert parity.main([str(tmp_path), wav]) == 0
     assert re.search(r"^2 files, \d{3} frames equal, 0 unequal", capsys.readouterr().out, re.M)
@@ -101,7 +94,7 @@ def test_parity_counts_frames_and_goes_on_after_bad_files(wav, tmp_path, capsys,
 
 @pytest.mark.oracle
 def test_parity_counts_records_of_c2enc(wav, c2enc, capsys, monkeypatch):
-    parity = script("check_parity")
+    parity = load_script("scripts/check_parity.py")
     assert parity.main([wav, "--c2enc", c2enc]) == 0
     assert re.search(r"^1 files, \d+ frames equal, 0 unequal", capsys.readouterr().out, re.M)
     monkeypatch.setattr("codec2_eq.stream700c.features._FIRST_OF_WINDOW", 408)
@@ -111,7 +104,7 @@ def test_parity_counts_records_of_c2enc(wav, c2enc, capsys, monkeypatch):
 
 def test_four_microphones(wav, tmp_path, capsys):
     picture = tmp_path / "four.png"
-    script("four_microphones").main([wav, "-o", str(picture)])
+    load_script("scripts/four_microphones.py").main([wav, "-o", str(picture)])
     before, after = (float(n) for n in re.findall(r"by ([\d.]+) dB", capsys.readouterr().out))
     assert after < 0.7 * before
     colours = np.array(Image.open(picture).convert("RGB")).reshape(-1, 3)
@@ -119,7 +112,7 @@ def test_four_microphones(wav, tmp_path, capsys):
         wanted = 255 * np.array(to_rgb(line))
         assert np.abs(np.unique(colours, axis=0) - wanted).max(axis=1).min() < 20
     with pytest.raises(Codec2EqError, match="exists already"):
-        script("four_microphones").main([wav, "-o", str(picture)])
+        load_script("scripts/four_microphones.py").main([wav, "-o", str(picture)])
 
 
 def test_short_utterances_are_best_pooled(samples_dir, tmp_path, capsys):
@@ -127,7 +120,7 @@ def test_short_utterances_are_best_pooled(samples_dir, tmp_path, capsys):
     (tmp_path / "voice").mkdir()
     voice = np.tile(np.concatenate(clips), 15)[: 8000 * 60]
     soundfile.write(tmp_path / "voice" / "a.wav", voice.astype(np.int16), 8000)
-    script("short_utterances").main([str(tmp_path), "--every", "18"])
+    load_script("scripts/short_utterances.py").main([str(tmp_path), "--every", "18"])
     told = capsys.readouterr().out
     assert told.startswith("1 recordings, 1 filters")
     errors = dict(re.findall(r"^([a-z, ]+?) {2,}([\d.]+) ", told, re.M))
@@ -136,7 +129,7 @@ def test_short_utterances_are_best_pooled(samples_dir, tmp_path, capsys):
     assert abs(pooled - float(errors["one recording, two passes"])) < 1.5
     soundfile.write(tmp_path / "voice" / "a.wav", voice[:160_000].astype(np.int16), 8000)
     with pytest.raises(Codec2EqError, match="no recording has 40 s"):
-        script("short_utterances").main([str(tmp_path), "--every", "18"])
+        load_script("scripts/short_utterances.py").main([str(tmp_path), "--every", "18"])
 
 
 @pytest.mark.slow
@@ -144,7 +137,7 @@ def test_comparison_of_installs_counts_what_differs(wav, tmp_path, capsys):
     root = SCRIPTS.parent
     for folder in ("codec2_eq", "models"):
         shutil.copytree(root / folder, tmp_path / folder)
-    compare = script("compare_installs").main
+    compare = load_script("scripts/compare_installs.py").main
     assert compare([str(root), str(tmp_path), wav, "-m", "mean"]) == 0
     assert re.search(r", \d+ files, .*: 0 unequal$", capsys.readouterr().out)
     path = tmp_path / "codec2_eq" / "equalisers" / "classic.py"

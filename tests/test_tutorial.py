@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The tutorial runs from end to end, shows and sounds what it says, and is kept without outputs."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
-from conftest import require_package
+from conftest import ROOT, load_script, require_package
 
-ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 LARGEST_BYTES = 20_000
 PICTURES, SOUNDS = 6, 3
@@ -27,10 +24,7 @@ def test_no_outputs_are_kept():
 def test_it_runs_and_the_equaliser_helps():
     for needed in ("mkdocs", "nbclient", "ipykernel", "matplotlib"):
         require_package(needed)
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
-    assert spec is not None and spec.loader is not None
-    docs_site = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(docs_site)
+    docs_site = load_script("scripts/docs_site.py")
     files = docs_site.notebook_page(TUTORIAL)
     page = files.pop("tutorial.md")
     assert len(files) == PICTURES

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from typing import Any
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES
 from codec2_eq.commands import options, progress
@@ -27,10 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Equalise block by block, at the file's frame interval, or 40 ms."""
-    from codec2_eq.equalisers import passes, state_file
-    from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.errors import Codec2EqError
-    from codec2_eq.vectors import VectorReader, VectorWriter
+    from codec2_eq.vectors import VectorReader
 
     with VectorReader(args.input, format=args.format) as reader:
         if args.frame_ms and reader.frame_ms and args.frame_ms != reader.frame_ms:
@@ -40,23 +40,37 @@ def run(args: argparse.Namespace) -> None:
                 "omit --frame-ms",
             )
         frame_ms = args.frame_ms or reader.frame_ms or FRAME_MS
-        equaliser = load_equaliser(args.model, frame_ms=frame_ms)
-        state = state_file.prepare(
-            equaliser, load=args.load_state, save=args.save_state, force=args.force
-        )
-        with (
-            VectorWriter(
-                args.output,
-                format=args.format,
-                force=args.force,
-                model=equaliser.name,
-                frame_ms=frame_ms,
-                freqs_hz=reader.freqs_hz,
-            ) as writer,
-            passes.begin(equaliser, reader, passes=args.passes, state=state) as (stream, heard),
-        ):
-            for record in heard:
-                writer.write(stream.process(record.vectors), record)
+        write_equalised(args, reader, frame_ms=frame_ms, freqs_hz=reader.freqs_hz)
+
+
+def write_equalised(
+    args: argparse.Namespace, blocks: Iterable[Any], *, frame_ms: int, **options: Any
+) -> None:
+    """Equalise blocks into the output; load and save the state.
+
+    options : for `codec2_eq.vectors.writer.VectorWriter`
+    """
+    from codec2_eq.equalisers import passes, state_file
+    from codec2_eq.equalisers.equaliser import load_equaliser
+    from codec2_eq.vectors.writer import VectorWriter
+
+    equaliser = load_equaliser(args.model, frame_ms=frame_ms)
+    state = state_file.prepare(
+        equaliser, load=args.load_state, save=args.save_state, force=args.force
+    )
+    with (
+        VectorWriter(
+            args.output,
+            format=args.format,
+            force=args.force,
+            model=equaliser.name,
+            frame_ms=frame_ms,
+            **options,
+        ) as writer,
+        passes.begin(equaliser, blocks, passes=args.passes, state=state) as (stream, heard),
+    ):
+        for block in heard:
+            writer.write(stream.process(block.vectors), block)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args, writer.n_frames, frame_ms)
