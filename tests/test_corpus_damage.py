@@ -104,13 +104,13 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
 def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
     out = tmp_path / "out"
     batch(audio, out)
-    whole = files(out)
+    whole = corpus_files(out)
     path = out / store.HIDDEN_FOLDER / place
     changed, n_changed = re.subn(old, new, path.read_bytes(), count=1)
     assert n_changed
     path.write_bytes(changed)
     batch(audio, out)
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 def test_options_that_cannot_be_are_told(audio, tmp_path):
@@ -126,11 +126,11 @@ def test_options_that_cannot_be_are_told(audio, tmp_path):
 def test_first_passes_that_are_damaged_are_heard_again(audio, tmp_path, names):
     out = tmp_path / "out"
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
-    whole = files(out)
+    whole = corpus_files(out)
     for path in (out / store.HIDDEN_FOLDER / "speakers").glob("*.json"):
         path.write_text(re.sub(r'"names": \[.*?\]', f'"names": {names}', path.read_text()))
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
-    assert files(out) == whole
+    assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
