@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Build of the compiled parts, every .pyx, and the manual pages; all else is in setup.cfg."""
 
+import re
 import shutil
 import sys
 import sysconfig
@@ -70,6 +71,12 @@ def extensions() -> list[Extension]:
     return found
 
 
+def description() -> str:
+    """Return README.md for package indexes, without pictures and links that only clones have."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?:)[^)]*\)", lambda m: "" if m[1] else m[2], text)
+
+
 def man_pages() -> list[str]:
     """Write the manual pages, made from the parsers of the commands; return their paths."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -85,6 +92,7 @@ def man_pages() -> list[str]:
 
 
 setup(
+    long_description=description(),
     data_files=[("share/man/man1", man_pages())],
     cmdclass={"build_ext": BuildExact},
     ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES),

@@ -45,6 +45,10 @@ for python in "${pythons[@]}"; do
         export PATH=$user/bin:$work/programs CC=/bin/false CODEC2_EQ_SPEECH=none CI=
         pip install --quiet --only-binary :all: "$wheel[$(setting test-extras)]"
         test -e "$user/share/man/man1/codec2-eq-run.1"
+        python -c 'import importlib.metadata, re, sys
+text = importlib.metadata.metadata("codec2_eq").get_payload()
+lost = re.findall(r"\]\((?!https?:)[^)]*\)", text)
+sys.exit(lost and f"METADATA: links that lead nowhere outside a clone: {lost}")'
         mkdir "$work/$tag/tests"
         for source in $(setting test-sources); do cp -r "$source" "$work/$tag/tests/"; done
         cd "$work/$tag/tests"
