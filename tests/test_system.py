@@ -59,9 +59,17 @@ def elsewhere(tmp_path):
 def test_commands_work_without_the_names(elsewhere, samples_dir, tmp_path):
     wav = samples_dir / "espeak_male_1.wav"
     assert elsewhere("--help").returncode == 0
-    for command, out in (("run", "a.npz"), ("encode", "a.c2"), ("run", "a.f32")):
+    for command, out in (
+        ("run", "a.npz"),
+        ("encode", "a.c2"),
+        ("filter", "a.wav"),
+        ("run", "a.f32"),
+    ):
         done = elsewhere(command, wav, "-o", tmp_path / out)
         assert done.returncode == 0, done.stderr
+    for words in (("decode", tmp_path / "a.c2"), ("check", wav), ("info", tmp_path / "a.npz")):
+        done = elsewhere(*words)
+        assert done.returncode in (0, 3) and done.stdout, done.stderr  # 3: check finds a fault
     piped = elsewhere("run", "-", "-", input=wav.read_bytes())
     assert piped.stdout == (tmp_path / "a.f32").read_bytes()
     again = elsewhere("run", wav, "-o", tmp_path / "a.f32", "-f")
