@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
@@ -20,7 +21,9 @@ SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 _SHARES = {
     "noisy": "in the noise of a car, babble or white noise, 8 to 24 dB below the speech",
     "fitted": "of fitted vectors (--knots fit)",
+    "sounds": "tones, chords or digital silence, of what comes before the speech in some draws",
 }
+RETRAIN_RATE = 0.4  # of the learning rate of a training from the start
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +99,12 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
             help=f"share of the draws that are {what}, 0 to 1 (default: %(default)s)",
         )
     parser.add_argument(
+        "--start",
+        metavar="FILE",
+        help="go on from the weights of a channel_eq.keras, "
+        f"with {RETRAIN_RATE:g} of the learning rate",
+    )
+    parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
     )
     parser.set_defaults(train=_train_channel_eq)
@@ -108,8 +117,14 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
 
     folder = _folder(args)
     command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {args.epochs}"]
-    draws = Draws(noisy=args.noisy, fitted=args.fitted)
-    command += [f"--{n} {share:g}" for n in _SHARES if (share := getattr(args, n))]
+    shares = {name: getattr(args, name) for name in _SHARES}
+    # noise comes before speech as often as without sounds
+    draws = Draws(**shares, prelude=Draws.prelude * (1 + args.sounds))
+    settings = Settings(epochs=args.epochs, draws=draws)
+    command += [f"--{name} {share:g}" for name, share in shares.items() if share]
+    if args.start:
+        settings = replace(settings, learning_rate=RETRAIN_RATE * settings.learning_rate)
+        command.append(f"--start {args.start}")
     if args.speech != SPEECH:
         command.append(f"--speech {args.speech}")
     with StepBar() as bar:
@@ -118,7 +133,8 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
             Path(args.speech),
             Path(args.cache),
             seed=args.seed,
-            settings=Settings(epochs=args.epochs, draws=draws),
+            settings=settings,
+            start=Path(args.start) if args.start else None,
             command=" ".join(command),
             watch=channel_eq.Watch(
                 bar.tell, bar.step, Path(args.tensorboard) if args.tensorboard else None

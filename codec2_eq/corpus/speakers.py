@@ -196,7 +196,8 @@ def _share(frames: RateK, share_s: float) -> tuple[int, float]:
     if not len(frames):
         return 0, 0.0
     level = frames.mean_db
-    active = np.cumsum(level > np.percentile(level, 95) - ACTIVE_DB) * frames.frame_ms / 1000
+    loud = np.sort(level)[int(0.95 * (len(level) - 1))]  # np.percentile takes ten times as long
+    active = np.cumsum(level > loud - ACTIVE_DB) * frames.frame_ms / 1000
     n_frames = int(np.searchsorted(active, share_s)) + 1
     return min(n_frames, len(frames)), float(active[min(n_frames, len(frames)) - 1])
 

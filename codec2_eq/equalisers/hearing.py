@@ -3,7 +3,7 @@
 
 Two things carry over: the memory that a stream ends with when it has heard all of it twice, and,
 for equalisers that aim at the quantiser's codebook, a constant curve on top. That curve is the
-fixed point of c += 1.5 mean(e - VQ(e)), e what a stream with that memory puts out less c: with it
+fixed point of c += 1.8 mean(e - VQ(e)), e what a stream with that memory puts out less c: with it
 the errors of the quantiser average to zero over the active frames.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from codec2_eq.equalisers.classic import CMN_ACTIVE_DB, CMN_SILENCE_DB
 from codec2_eq.equalisers.stream import EqualiserStream, Floats, State
 from codec2_eq.records import remove_mean
 
-STEP = np.float32(1.5)  # over-relaxed: the cells of a quantiser move with the curve
-STEPS = 8  # chosen on training speakers, as are the two hearings; more gain nothing
+if TYPE_CHECKING:
+    from codec2_eq.vq.quantiser import Quantiser
+
+STEP = np.float32(1.8)  # over-relaxed: the cells of a quantiser move with the curve
+STEPS = 5  # chosen on training speakers, as are the two hearings; more gain next to nothing
 HEARINGS = 2  # what the start was judged by is better known when it is heard again
 MOST_FRAMES = 500
 """Active frames that the curve is found from at most [20 s at 40 ms]: every so many-th of more."""
@@ -91,16 +94,21 @@ class Hearing:
     def _curve(self) -> Floats | None:
         if not self._kept:
             return None
-        from codec2_eq.codec2.library import codebook_700c
-        from codec2_eq.vq.quantiser import Quantiser
-
-        quantiser = Quantiser(codebook_700c())
+        quantiser = _quantiser()
         shapes = np.array(self._kept)
         curve = np.zeros(shapes.shape[1], np.float32)
         for _ in range(STEPS):
             left = shapes - curve
             curve += STEP * (left - quantiser.quantise(left)[0]).mean(axis=0)
         return curve - curve.mean()
+
+
+@functools.cache
+def _quantiser() -> Quantiser:
+    from codec2_eq.codec2.library import codebook_700c
+    from codec2_eq.vq.quantiser import Quantiser
+
+    return Quantiser(codebook_700c())
 
 
 def _level_index(vectors: NDArray[Any]) -> NDArray[np.int64]:
