@@ -268,7 +268,7 @@ def extract_blocks(
     """
     check_knots(knots, frame_ms)
     if jobs < 1:
-        raise Codec2EqError(f"jobs {jobs}: at least one")
+        raise Codec2EqError(f"jobs {jobs}", "at least one")
     if knots == "pick":
         yield from _analyse_blocks(blocks, frame_ms, jobs, harmonics)
         return
@@ -387,7 +387,7 @@ def _analyse_span(
 
 def _check_frame_ms(frame_ms: int) -> int:
     if frame_ms not in FRAME_MS_CHOICES:
-        raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
+        raise Codec2EqError(f"frame interval {frame_ms} ms", "", "choose 10, 20 or 40")
     return frame_ms
 
 

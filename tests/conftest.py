@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
@@ -25,6 +26,10 @@ IN_CI = bool(os.environ.get("CI"))
 collect_ignore = (
     [] if (ROOT / "setup.py").is_file() else ["test_architecture.py", "test_contributing.py"]
 )
+
+# Tests hold however slow the machine is, or what watches over them.
+settings.register_profile("without a clock", deadline=None)
+settings.load_profile("without a clock")
 
 # A shell lets what it starts with & ignore Ctrl-C, and that is inherited; tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

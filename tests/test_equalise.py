@@ -258,7 +258,7 @@ def test_other_frame_intervals_are_refused():
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        (np.zeros(K), r"vectors of shape \(20,\), expected \(frames, 20\)"),
+        (np.zeros(K), r"vectors of shape \(20,\): expected \(frames, 20\)"),
         (np.zeros((2, 19)), r"vectors of shape \(2, 19\)"),
         (np.zeros((2, K), complex), "vectors of type complex128"),
         (np.array([[0.0] * K, [np.nan] * K]), "vector 1: is not finite; vectors are decibels"),

@@ -30,8 +30,9 @@ def load_variant(name: str) -> ModuleType:
     """
     if name not in available_variants():
         raise Codec2EqError(
-            f"CODEC2_EQ_ISA={name}: not an instruction set of this machine; "
-            f"choose from {', '.join(available_variants())}, or unset it"
+            f"CODEC2_EQ_ISA={name}",
+            "not an instruction set of this machine",
+            f"choose from {', '.join(available_variants())}, or unset it",
         )
     return importlib.import_module(f"codec2_eq.analysis.{name}")
 

@@ -34,7 +34,7 @@ class ArrayReader:
 
     def __init__(self, *, channel: int | str = "mix", full_scale: float = 1.0) -> None:
         if not 0 < full_scale < np.inf:
-            raise Codec2EqError(f"full scale {full_scale}: expected a positive number")
+            raise Codec2EqError(f"full scale {full_scale}", "expected a positive number")
         number = None if channel == "mix" else str(channel)
         if number is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", number):
             raise Codec2EqError(f"channel {number[:40]}", "expected 'mix' or a number from 1")
@@ -58,8 +58,8 @@ class ArrayReader:
         if self._channel is not None:
             if self._channel > frames.shape[1]:
                 raise Codec2EqError(
-                    f"samples of shape {array.shape}: no channel {self._channel} among "
-                    f"{frames.shape[1]}"
+                    f"samples of shape {array.shape}",
+                    f"no channel {self._channel} among {frames.shape[1]}",
                 )
             frames = frames[:, self._channel - 1 : self._channel]
         if frames.dtype.kind == "f" and frames.size:
@@ -96,7 +96,7 @@ class ArrayReader:
         if array.ndim == 1:
             return array[:, None]
         if array.ndim != 2:
-            raise Codec2EqError(f"samples of shape {array.shape}: expected (n,) or (n, channels)")
+            raise Codec2EqError(f"samples of shape {array.shape}", "expected (n,) or (n, channels)")
         if self._layout is None:
             self._layout = _find_layout(array.shape)
         axis, n_channels = self._layout
@@ -113,9 +113,10 @@ class ArrayReader:
             sane = (np.abs(frames) <= MOST_FULL_SCALES * self._full_scale).all(axis=1)
             first = int(np.argmin(sane))
             what = f"over {MOST_FULL_SCALES:,} times full scale"
+            finite = np.isfinite(frames[first]).all()
             raise Codec2EqError(
-                f"sample {self._n_frames + first} is "
-                f"{what if np.isfinite(frames[first]).all() else 'NaN or infinite'}"
+                f"sample {self._n_frames + first} is {what if finite else 'NaN or infinite'}",
+                remedy="only finite samples in their scale can be processed",
             )
         if peak > LOUD_FULL_SCALES and not self._warned:
             self._warned = True

@@ -258,7 +258,7 @@ def _channel_index(name: str, channel: int | str | None, channels: int) -> int |
         return None
     text = str(channel)
     if not (text.isascii() and text.lstrip("-").isdecimal() and len(text) < 9):
-        raise Codec2EqError(f"channel {text[:40]!r}: expected 'mix' or a number from 1")
+        raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
     number = int(text)
     if not 1 <= number <= channels:
         plural = "channel" if channels == 1 else "channels"

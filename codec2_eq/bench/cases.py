@@ -130,7 +130,7 @@ def distance(vectors: Floats, others: Floats) -> float:
     """
     active = measures.speech_activity(vectors.mean(axis=1))
     if not active.any():
-        raise Codec2EqError("no active speech to compare; give speech")
+        raise Codec2EqError("", "no active speech to compare", "give speech")
     difference = shapes_of(others)[active] - shapes_of(vectors)[active]
     return float(np.sqrt(np.square(difference).mean()))
 

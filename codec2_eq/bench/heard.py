@@ -68,8 +68,9 @@ def heard_error(bits: bytes, reference_10ms: Floats, *, from_s: float = 0.0) -> 
     reference = np.asarray(reference_10ms)
     if not 0 <= len(reference) - FIRST_KNOT - len(lines) < 2 * STEPS:
         raise Codec2EqError(
-            f"stream that ends at {(FIRST_KNOT + len(lines)) * HEARD_MS} ms: its reference has "
-            f"{len(reference) * HEARD_MS} ms; give the passage that was encoded"
+            f"stream that ends at {(FIRST_KNOT + len(lines)) * HEARD_MS} ms",
+            f"its reference has {len(reference) * HEARD_MS} ms",
+            "give the passage that was encoded",
         )
     active = speech_activity(reference.mean(axis=1))
     return spectral_error(
@@ -115,7 +116,7 @@ def spectral_error(
     measured = np.flatnonzero(active)[round(from_s * 1000 / HEARD_MS) :]
     if not len(measured):
         raise Codec2EqError(
-            f"no active speech after the first {from_s:g} s of it; give a longer passage"
+            "", f"no active speech after the first {from_s:g} s of it", "give a longer passage"
         )
     error = np.asarray(heard, np.float64)[measured] - reference[measured]
     error -= error.mean(axis=0)

@@ -93,7 +93,7 @@ def canonical_offset(shapes: Floats, quantise: Quantise) -> Floats:
     Raises Codec2EqError if there are none.
     """
     if not len(shapes):
-        raise Codec2EqError("no active speech, so no canonical reference; give speech")
+        raise Codec2EqError("", "no active speech, so no canonical reference", "give speech")
     offset = shapes.mean(axis=0) - CODEBOOK_MEAN_DB.astype(np.float32)
     for _ in range(OFFSET_STEPS):
         canonical = shapes - offset
@@ -171,7 +171,7 @@ class Sums:
     def measures(self) -> Measures:
         """The measures of all frames summed; raises Codec2EqError if there are none."""
         if not self.count:
-            raise Codec2EqError("no active speech to measure; give speech")
+            raise Codec2EqError("", "no active speech to measure", "give speech")
         with np.errstate(invalid="ignore"):
             residual = self.residual / self.residual_count
         return Measures(

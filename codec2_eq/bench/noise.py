@@ -47,7 +47,7 @@ class Noise:
         hop = round(FRAME_S * RATE_HZ)
         active = np.repeat(speech_activity(analyse(samples).mean(axis=1)), hop)
         if not active.any():
-            raise Codec2EqError("no active speech to add noise to; give speech")
+            raise Codec2EqError("", "no active speech to add noise to", "give speech")
         speech_power = np.square(samples[: len(active)][active], dtype=np.float64).mean()
         gain = np.sqrt(speech_power / np.square(noise).mean()) * 10 ** (-self.snr_db / 20)
         return (samples + gain * noise).astype(np.float32)

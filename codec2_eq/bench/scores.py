@@ -133,7 +133,7 @@ def run(
         before = _other_speaker(cases, index) if change else None
         scores.add(case, run_case(case, models, quantise, before))
     if not scores.sums:
-        raise Codec2EqError("nothing to measure; give recordings")
+        raise Codec2EqError("", "nothing to measure", "give recordings")
     return scores
 
 
@@ -142,7 +142,9 @@ def _other_speaker(cases: Sequence[Case], index: int) -> Case:
     for case in [*cases[index + 1 :], *cases[:index]]:
         if case.speaker != cases[index].speaker:
             return case
-    raise Codec2EqError("one speaker only, and a change needs two; give recordings of another")
+    raise Codec2EqError(
+        "", "one speaker only, and a change needs two", "give recordings of another"
+    )
 
 
 def classic_scores(

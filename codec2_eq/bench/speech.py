@@ -212,5 +212,7 @@ def load_speech(
             report(f"{name}: left out, has under {SHORTEST_S:g} s of speech; give more recordings")
         speech += recordings
     if not speech:
-        raise Codec2EqError(f"no speaker has {SHORTEST_S:g} s of speech; give more recordings")
+        raise Codec2EqError(
+            "", f"no speaker has {SHORTEST_S:g} s of speech", "give more recordings"
+        )
     return speech

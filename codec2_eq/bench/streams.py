@@ -168,7 +168,7 @@ def run(
                 before = scores.heard.get(key)
                 scores.heard[key] = passages if before is None else before + passages
     if not scores.heard:
-        raise Codec2EqError("nothing to measure; give recordings")
+        raise Codec2EqError("", "nothing to measure", "give recordings")
     return scores
 
 

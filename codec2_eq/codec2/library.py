@@ -45,8 +45,9 @@ _MODEL_RECORD = np.dtype(
 )
 
 _MISSING = (
-    "libcodec2: not found in pycodec2 nor on this system, needed for its codebooks and "
-    "its decoder; pip install pycodec2"
+    "libcodec2",
+    "not found in pycodec2 nor on this system, needed for its codebooks and its decoder",
+    "pip install pycodec2",
 )
 
 # The codebooks are globals of the library: while one thread has its own loaded, none may read.
@@ -130,7 +131,7 @@ def oracle_mlfeat(
 
     samples = np.ascontiguousarray(samples, dtype=np.int16)
     if samples.ndim != 1:
-        raise Codec2EqError(f"samples of shape {samples.shape}: expected one channel")
+        raise Codec2EqError(f"samples of shape {samples.shape}", "expected one channel")
     n_frames = len(samples) // SAMPLES_PER_FRAME
     frames = samples[: n_frames * SAMPLES_PER_FRAME].reshape(n_frames, SAMPLES_PER_FRAME)
     with tempfile.TemporaryDirectory() as folder, _tables_lock, _loaded(codebooks):
@@ -191,7 +192,7 @@ def _open_codec() -> Any:
     try:
         import pycodec2
     except ImportError as exc:
-        raise Codec2EqError(_MISSING) from exc
+        raise Codec2EqError(*_MISSING) from exc
     return pycodec2.Codec2(MODE_700C)
 
 
@@ -236,7 +237,7 @@ def _loaded(codebooks: Sequence[np.ndarray] | None) -> Iterator[None]:
     arrays = [np.ascontiguousarray(c, dtype=np.float32) for c in codebooks]
     shapes = [a.shape for a in arrays]
     if shapes != [o.shape for o in originals]:
-        raise Codec2EqError(f"codebooks of shapes {shapes}: a 700C stream needs two of (512, 20)")
+        raise Codec2EqError(f"codebooks of shapes {shapes}", "a 700C stream needs two of (512, 20)")
     try:
         _write_tables(arrays)
         yield
@@ -294,7 +295,7 @@ def library() -> ctypes.CDLL:
         except (OSError, ValueError):
             continue
         return opened
-    raise Codec2EqError(_MISSING)
+    raise Codec2EqError(*_MISSING)
 
 
 def _candidates() -> Iterator[str]:

@@ -214,7 +214,9 @@ def dask_executor(address: str) -> Iterator[Executor]:
         client = Client(address)
     except (OSError, ValueError) as error:
         raise Codec2EqError(
-            f"scheduler {address}: cannot be reached ({error}); start one with `dask scheduler`"
+            f"scheduler {address}",
+            f"cannot be reached ({error})",
+            "start one with `dask scheduler`",
         ) from error
     with client, client.get_executor() as executor:
         yield executor

@@ -154,7 +154,7 @@ def _utterance(item: Item, name: str, taken: Mapping[str, Origin]) -> tuple[str,
 def _expand(inputs: Iterable[str]) -> Iterator[str]:
     for given in inputs:
         if not given:
-            raise Codec2EqError("an input has an empty name; is a variable not set?")
+            raise Codec2EqError("", "an input has an empty name", "is a variable not set?")
         if given.startswith("@"):
             yield from read_list(given[1:])
         else:

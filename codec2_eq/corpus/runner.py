@@ -177,7 +177,7 @@ def batch(
         records=_check_records(layout, records),
     )
     if jobs is not None and jobs < 1:
-        raise Codec2EqError(f"jobs {jobs}: at least one is needed")
+        raise Codec2EqError(f"jobs {jobs}", "at least one is needed")
     store.create()
     try:
         with store.locked():
@@ -250,11 +250,11 @@ def _check_records(layout: str, records: bool) -> bool:
 
 def _check_format(layout: str, format: str) -> str:
     if layout not in LAYOUTS:
-        raise Codec2EqError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+        raise Codec2EqError(f"layout {layout!r}", f"expected one of {', '.join(LAYOUTS)}")
     if format not in FORMATS:
-        raise Codec2EqError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+        raise Codec2EqError(f"format {format!r}", f"expected one of {', '.join(FORMATS)}")
     if layout != "tree" and format != "f32":
-        raise Codec2EqError(f"format {format}: {layout} are .f32; choose layout tree for {format}")
+        raise Codec2EqError(f"format {format}", f"{layout} are .f32", "choose layout tree for it")
     return format
 
 

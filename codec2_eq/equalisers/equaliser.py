@@ -206,7 +206,7 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equ
     codec2_eq.errors.Codec2EqError: ...
     """
     if frame_ms not in FRAME_MS_CHOICES:
-        raise Codec2EqError(f"frame interval {frame_ms} ms; choose 10, 20 or 40")
+        raise Codec2EqError(f"frame interval {frame_ms} ms", "", "choose 10, 20 or 40")
     name = str(name_or_path)
     if name in CLASSIC:
         return Equaliser(name, "", frame_ms, functools.partial(start_classic, name, frame_ms))
@@ -254,8 +254,9 @@ def load_trained(name_or_path: str | Path) -> Network:
 
         raise old_format(name)
     raise Codec2EqError(
-        f"no equaliser {name!r}; there are {', '.join(model_names())}, "
-        "or give the path of a .keras or .npz file"
+        "",
+        f"no equaliser {name!r}",
+        f"there are {', '.join(model_names())}, or give the path of a .keras or .npz file",
     )
 
 

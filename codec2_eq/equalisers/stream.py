@@ -53,9 +53,9 @@ class EqualiserStream:
         """
         rows = np.asarray(block)
         if rows.ndim != 2 or rows.shape[1] != K:
-            raise Codec2EqError(f"vectors of shape {rows.shape}, expected (frames, {K})")
+            raise Codec2EqError(f"vectors of shape {rows.shape}", f"expected (frames, {K})")
         if rows.dtype.kind not in "fiu":
-            raise Codec2EqError(f"vectors of type {rows.dtype}, expected float32")
+            raise Codec2EqError(f"vectors of type {rows.dtype}", "expected float32")
         if rows.dtype != np.float32:
             with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
                 rows = rows.astype(np.float32)
@@ -92,7 +92,9 @@ class EqualiserStream:
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:
             held, wanted = (", ".join(names) or "nothing" for names in (state, own))
             raise Codec2EqError(
-                f"state of {held}, expected {wanted}; save it from a stream of the same equaliser"
+                "",
+                f"state of {held}, expected {wanted}",
+                "save it from a stream of the same equaliser",
             )
         if not all(np.isfinite(value).all() for value in state.values()):
             raise Codec2EqError("state", "holds values that are not finite", "start afresh")

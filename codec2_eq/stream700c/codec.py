@@ -381,7 +381,8 @@ def _check_codebooks(codebooks: Sequence[np.ndarray] | None) -> Sequence[np.ndar
     shapes = [np.shape(c) for c in codebooks]
     if shapes != [STAGE_SHAPE] * 2:
         raise Codec2EqError(
-            f"codebooks of shapes {shapes}: 700C has bits for two stages of "
-            "(512, 20); train them with --sizes 512,512"
+            f"codebooks of shapes {shapes}",
+            "700C has bits for two stages of (512, 20)",
+            "train them with --sizes 512,512",
         )
     return codebooks

@@ -148,7 +148,7 @@ class LevelGains:
 
     def __init__(self, mode: str, step: int, look_ahead: int) -> None:
         if mode not in LEVEL_MODES:
-            raise Codec2EqError(f"level {mode!r}: choose one of {', '.join(LEVEL_MODES)}")
+            raise Codec2EqError(f"level {mode!r}", f"choose one of {', '.join(LEVEL_MODES)}")
         self._control = level_control(step) if mode == "auto" else None
         self._look_ahead = look_ahead
         self._gains_db = np.zeros(1)  # after the frames from the next to be settled on

@@ -75,8 +75,9 @@ class KeepBest(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         if not np.isfinite(logs["loss"]):
             raise Codec2EqError(
-                f"training diverged in epoch {epoch + 1} (loss {logs['loss']}); try "
-                "another seed, or a smaller learning_rate in the Settings"
+                "",
+                f"training diverged in epoch {epoch + 1} (loss {logs['loss']})",
+                "try another seed, or a smaller learning_rate in the Settings",
             )
         now = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)

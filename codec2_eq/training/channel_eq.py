@@ -65,8 +65,9 @@ def train(
     ]
     if not usable or not cases:
         raise Codec2EqError(
-            f"{len(usable)} recordings to train on and {len(cases)} to validate on; fetch more "
-            "speech with scripts/fetch_speech.py"
+            "",
+            f"{len(usable)} recordings to train on and {len(cases)} to validate on",
+            "fetch more speech with scripts/fetch_speech.py",
         )
     checkpoint = folder / f"{NAME}_seed{seed}.checkpoint"
     trained = fit(usable, cases, seed, settings, checkpoint, watch, start)

@@ -47,7 +47,7 @@ def vector_format(path: PathLike, format: str | None = None) -> str:
     Raises Codec2EqError on an unknown format or suffix.
     """
     if format not in (None, *READ_FORMATS):
-        raise Codec2EqError(f"format {format!r}: expected one of {', '.join(READ_FORMATS)}")
+        raise Codec2EqError(f"format {format!r}", f"expected one of {', '.join(READ_FORMATS)}")
     if format == "mlfeat":
         return format
     suffix = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")

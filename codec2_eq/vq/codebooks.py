@@ -64,8 +64,9 @@ def load_codebooks(
     names = [os.fspath(path) for path in spec]
     if not all(names):
         raise Codec2EqError(
-            f"codebook {','.join(names)!r}: a stage has no name; give 700c, or "
-            "one file for each stage, joined by commas"
+            f"codebook {','.join(names)!r}",
+            "a stage has no name",
+            "give 700c, or one file for each stage, joined by commas",
         )
     return tuple(load_codebook(name, n_bands=n_bands) for name in names)
 

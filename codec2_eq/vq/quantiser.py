@@ -67,22 +67,24 @@ class Quantiser:
         end: int | None = None,
     ):
         if len(codebooks) == 0:
-            raise Codec2EqError("no codebook given; name at least one stage")
+            raise Codec2EqError("", "no codebook given", "name at least one stage")
         self.codebooks = tuple(
             check_codebook(c, f"codebook {i + 1}") for i, c in enumerate(codebooks)
         )
         self.n_bands = self.codebooks[0].shape[1]
         widths = [c.shape[1] for c in self.codebooks]
         if widths != [self.n_bands] * len(widths):
-            raise Codec2EqError(f"codebooks of {widths} bands: all stages need the same number")
+            raise Codec2EqError(f"codebooks of {widths} bands", "all stages need the same number")
         if not 1 <= survivors <= MOST_SURVIVORS:
-            raise Codec2EqError(f"survivors {survivors}: from 1 to {MOST_SURVIVORS} are possible")
+            raise Codec2EqError(
+                f"survivors {survivors}", f"from 1 to {MOST_SURVIVORS} are possible"
+            )
         self.survivors = survivors
         self.start, self.end = start, self.n_bands if end is None else end
         if not 0 <= self.start < self.end <= self.n_bands:
             raise Codec2EqError(
-                f"bands {self.start} to {self.end - 1}: expected a range within "
-                f"0 to {self.n_bands - 1}, both included"
+                f"bands {self.start} to {self.end - 1}",
+                f"expected a range within 0 to {self.n_bands - 1}, both included",
             )
         # Before the last stage there are no more sums than entries to add.
         self._kept = min(survivors, math.prod(len(c) for c in self.codebooks[:-1]))
@@ -181,17 +183,19 @@ def _check_vectors(vectors: np.ndarray, n_bands: int) -> Floats:
     vectors = np.asarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != n_bands:
         raise Codec2EqError(
-            f"vectors of shape {vectors.shape}: the codebooks have {n_bands} "
-            f"bands, so (n, {n_bands}) is needed"
+            f"vectors of shape {vectors.shape}",
+            f"the codebooks have {n_bands} bands, so (n, {n_bands}) is needed",
         )
     bad = first_beyond(vectors, SEARCHABLE_DB)
     if bad is not None:
         if not np.isfinite(vectors[bad]).all():
             raise Codec2EqError(
-                f"vector {bad} holds NaN or infinity; only finite vectors can be quantised"
+                "", f"vector {bad} holds NaN or infinity", "only finite vectors can be quantised"
             )
         raise Codec2EqError(
+            "",
             f"vector {bad} reaches {peak(vectors[bad]):.3g} dB, at most "
-            f"{SEARCHABLE_DB:g} can be searched; is it in dB?"
+            f"{SEARCHABLE_DB:g} can be searched",
+            "is it in dB?",
         )
     return vectors

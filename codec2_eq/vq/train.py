@@ -279,17 +279,18 @@ def _check_options(
 ) -> None:
     shapes = [part.shape for part in parts]
     if not shapes or any(len(s) != 2 or s[1:] != shapes[0][1:] or s[1] == 0 for s in shapes):
-        raise Codec2EqError(f"vectors of shapes {shapes}: expected (n, bands), all alike")
+        raise Codec2EqError(f"vectors of shapes {shapes}", "expected (n, bands), all alike")
     if not sizes or min(sizes) < 1:
-        raise Codec2EqError(f"sizes {list(sizes)}: each stage needs at least one entry")
+        raise Codec2EqError(f"sizes {list(sizes)}", "each stage needs at least one entry")
     if iterations < 1 or survivors < 1:
-        raise Codec2EqError(f"iterations {iterations}, survivors {survivors}: at least 1 each")
+        raise Codec2EqError(f"iterations {iterations}, survivors {survivors}", "at least 1 each")
     n = sum(map(len, parts))
     n = n if sample is None else min(sample, n)
     if n < max(sizes):
         raise Codec2EqError(
-            f"{n} vectors, fewer than the {max(sizes)} entries wanted; give more "
-            "vectors or smaller sizes"
+            "",
+            f"{n} vectors, fewer than the {max(sizes)} entries wanted",
+            "give more vectors or smaller sizes",
         )
 
 
