@@ -26,6 +26,7 @@ from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import load_equaliser, model_names
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract, extract_file
+from codec2_eq.inspection import faults, measurements
 from codec2_eq.records import remove_mean
 from codec2_eq.report import examine, pictures
 from codec2_eq.report import page as report_page
@@ -162,9 +163,10 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 
 def test_pictures_are_told_in_words(page, inputs):
     images = page.all("img")
-    assert len(images) == 2 * len(inputs)
-    for image, path in zip(images, np.repeat(inputs, 2), strict=True):
-        assert path in image["@alt"] and "700c" in image["@alt"] and "cmn" in image["@alt"]
+    assert len(images) == 3 * len(inputs)
+    for i, (image, path) in enumerate(zip(images, np.repeat(inputs, 3), strict=True)):
+        words = ("bass", "treble") if i % 3 == 2 else ("700c", "cmn")
+        assert all(word in image["@alt"] for word in (path, *words))
 
 
 def test_names_are_escaped(page, html, inputs):
@@ -290,6 +292,26 @@ def test_spectra_are_those_of_the_speech(long_wav, monkeypatch):
         np.testing.assert_allclose(error.lines[index].get_ydata(), rms, atol=1e-3)
         away = np.sqrt(np.square(shapes.mean(axis=0) - CODEBOOK_MEAN_DB).mean())
         assert f"{name} {away:.1f} dB" in words
+
+
+def test_the_microphone_is_what_check_finds(long_wav, monkeypatch):
+    recording = examine.examine(long_wav, {"none": load_equaliser("none")}, seconds=3)
+    axes, words = drawn(pictures.microphone, recording, monkeypatch)
+    samples = read_audio(long_wav)[: 3 * 8000, None]
+    measured = measurements.examine([samples], name="x", rate=8000)
+    as_recorded, equalised = axes["mean shape of active speech"].lines
+    np.testing.assert_allclose(as_recorded.get_ydata(), measured.mean_curve_db, atol=1e-4)
+    np.testing.assert_allclose(equalised.get_ydata(), measured.equalised_curve_db, atol=1e-4)
+    assert f"the speech at {measured.active_dbfs:.0f} dB" in words
+    assert [f.name for f in recording.faults] == [f.name for f in faults.find_faults(measured)]
+
+
+def test_faults_are_on_the_page_with_their_advice(long_wav, tmp_path):
+    quiet = (0.003 * read_audio(long_wav)[: 3 * 8000]).astype(np.int16)
+    (tmp_path / "quiet.raw").write_bytes(quiet.tobytes())
+    report_page.write_report([tmp_path / "quiet.raw"], tmp_path / "r.html", models=["none"])
+    html = (tmp_path / "r.html").read_text()
+    assert "<strong>quiet</strong>: " in html and 'aria-label="Microphone"' in html
 
 
 def _sampled(image, shape):
@@ -437,7 +459,7 @@ def test_a_page_has_only_so_much_sound(tmp_path, long_wav, monkeypatch, capsys):
     words = ["report", str(long_wav), str(long_wav), "-o", str(out), "-m", "mean"]
     assert cli.main([*words, "--seconds", "1"]) == 0
     page = Page(out.read_text())
-    assert len(page.all("audio")) == 2 and len(page.all("img")) == 4
+    assert len(page.all("audio")) == 2 and len(page.all("img")) == 6
     assert "1 have no sound" in capsys.readouterr().err
     assert [p for p in page.all("p") if p["text"].startswith("Left out: this page")]
 

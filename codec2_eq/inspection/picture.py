@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ LOWEST_HZ = 30.0
 
 def draw(measured: Measurements) -> Any:
     """Return a matplotlib figure of three panels; needs the extra `report`."""
-    figure, (curve, levels, spectrum) = panels(measured.name, 3)
-    _curve(curve, measured)
-    _levels(levels, measured)
-    _spectrum(spectrum, measured)
+    figure, axes = panels(measured.name, 3)
+    draw_into(axes, measured)
     return figure
+
+
+def draw_into(axes: Sequence[Any], measured: Measurements) -> None:
+    """Draw the curve, the levels and the spectrum into three matplotlib axes."""
+    for axis, drawn in zip(axes, (_curve, _levels, _spectrum), strict=True):
+        drawn(axis, measured)
 
 
 def _curve(axis: Any, f: Measurements) -> None:
@@ -34,17 +39,20 @@ def _curve(axis: Any, f: Measurements) -> None:
 def _levels(axis: Any, f: Measurements) -> None:
     share = 100 * f.level_counts / max(1, f.level_counts.sum())
     axis.stairs(share, LEVEL_EDGES_DBFS, fill=True, color=COLOURS[0], alpha=0.6)
-    for level, word in ((f.active_dbfs, "speech"), (f.noise_dbfs, "noise"), (f.peak_dbfs, "peak")):
+    lines = ((f.active_dbfs, "speech"), (f.noise_dbfs, "noise"), (f.peak_dbfs, "peak"))
+    for row, (level, word) in enumerate(lines, 1):  # of words, which would lie on each other
         axis.axvline(max(level, LOWEST_DBFS), color=COLOURS[1], linewidth=1)
         axis.annotate(
             word,
             (max(level, LOWEST_DBFS), 1),
-            (2, -10),
+            (2, -12 * row),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
         )
     axis.set(title="levels of 20 ms", xlabel="dBFS", ylabel="% of the time")
     axis.set_xlim(LOWEST_DBFS, 3)
+    shown = share[LEVEL_EDGES_DBFS[:-1] >= LOWEST_DBFS]  # digital silence would dwarf the rest
+    axis.set_ylim(0, max(1.0, 1.3 * shown.max(initial=0)))
 
 
 def _spectrum(axis: Any, f: Measurements) -> None:

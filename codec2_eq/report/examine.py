@@ -21,6 +21,9 @@ from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.files import PathLike
+from codec2_eq.inspection.faults import Fault, find_faults
+from codec2_eq.inspection.measurements import Measurements
+from codec2_eq.inspection.measurements import examine as measure
 from codec2_eq.records import RateK
 from codec2_eq.report.loudness import at_one_level
 from codec2_eq.stream700c.codec import decode, encode
@@ -71,6 +74,7 @@ class Recording:
     frames : its rate-K vectors at 40 ms
     active : (n,) bool, frames that hold speech, at least one
     before : (n, K) shapes, mean removed, dB
+    measured, faults : what `check` finds in what is shown, at 8 kHz
     """
 
     name: str
@@ -85,6 +89,8 @@ class Recording:
     active: NDArray[np.bool_]
     before: Floats
     outcomes: tuple[Outcome, ...]
+    measured: Measurements
+    faults: tuple[Fault, ...]
 
     @property
     def shown_s(self) -> float:
@@ -146,6 +152,7 @@ def examine(
             )
         passage = _Passage(audio[:limit], frames, active)
         outcomes = tuple(_outcome(*item, passage) for item in equalisers.items())
+        measured = measure([audio[:limit, None]], name=stream.name, rate=RATE_HZ)
         return Recording(
             name=printable(stream.name),
             rate_hz=stream.rate,
@@ -159,6 +166,8 @@ def examine(
             active=active,
             before=zero_mean(frames.vectors),
             outcomes=outcomes,
+            measured=measured,
+            faults=tuple(find_faults(measured)),
         )
 
 

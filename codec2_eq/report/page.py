@@ -150,6 +150,7 @@ class _Section:
     recording: Recording
     heat_maps: Any
     spectra: Any
+    microphone: Any
     players: list[_Player]
 
 
@@ -179,7 +180,7 @@ def _render(
 
 
 def _sections(recordings: Sequence[Recording]) -> list[_Section]:
-    from codec2_eq.report.pictures import heat_maps, spectra
+    from codec2_eq.report.pictures import heat_maps, microphone, spectra
 
     sections = []
     n_left = SOUND_BYTES_LIMIT
@@ -188,7 +189,11 @@ def _sections(recordings: Sequence[Recording]) -> list[_Section]:
         n_left -= sum(len(sound.uri) for sound in sounds)
         sections.append(
             _Section(
-                recording, heat_maps(recording), spectra(recording), sounds if n_left >= 0 else []
+                recording,
+                heat_maps(recording),
+                spectra(recording),
+                microphone(recording),
+                sounds if n_left >= 0 else [],
             )
         )
     return sections

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
+from codec2_eq.inspection.picture import draw_into
 
 if TYPE_CHECKING:
     from codec2_eq.report.examine import Outcome, Recording
@@ -114,6 +115,15 @@ def spectra(recording: Recording) -> Picture:
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
         uri = _svg_uri(figure)
     return Picture(uri, _tell_spectra(recording))
+
+
+def microphone(recording: Recording) -> Picture:
+    """Draw what `check` draws: the curve before and after channel_eq, levels, the spectrum."""
+    with _style():
+        figure = _figure(3.6)
+        draw_into(figure.subplots(1, 3), recording.measured)
+        uri = _svg_uri(figure)
+    return Picture(uri, _tell_microphone(recording))
 
 
 # ------------------------------------------------------------------------------ drawing
@@ -240,4 +250,16 @@ def _tell_spectra(recording: Recording) -> str:
     return (
         f"Mean spectra of the speech of {recording.name}. Distance from the mean of the codebook: "
         f"{', '.join(told)}. Beside them the error of the quantiser in each band."
+    )
+
+
+def _tell_microphone(recording: Recording) -> str:
+    f = recording.measured
+    bass, mid, treble = f.tone_db
+    return (
+        f"Mean shape of the speech of {recording.name}, as recorded and equalised; how often each "
+        f"level occurs, with the speech at {f.active_dbfs:.0f} dB, the noise at "
+        f"{f.noise_dbfs:.0f} dB and the peak at {f.peak_dbfs:.0f} dB of full scale; spectra of "
+        f"speech and pauses. Microphone and voice: bass {bass:+.0f}, mid {mid:+.0f}, "
+        f"treble {treble:+.0f} dB."
     )
