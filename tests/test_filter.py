@@ -16,6 +16,7 @@ from conftest import require_package
 import codec2_eq as ce
 from codec2_eq.audio.writer import open_audio_output
 from codec2_eq.cli import main
+from codec2_eq.commands import filter as command
 
 COMMAND = [sys.executable, "-m", "codec2_eq", "filter"]
 
@@ -91,6 +92,15 @@ def test_a_pipe_gives_the_bytes_of_the_file(recording, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout[44:] == out.read_bytes()[44:]
         assert done.stdout[40:44] == b"\xff\xff\xff\xff"  # a length that is not known
+
+
+def test_a_long_pipe_waits_for_its_second_pass_in_a_file(monkeypatch):
+    monkeypatch.setattr(command, "MOST_KEPT_BYTES", 1000)
+    rng = np.random.default_rng(8)
+    blocks = [rng.normal(0, 1000, (n, 2)).astype(np.float32) for n in (300, 0, 17)]
+    filtering = ce.AudioEqualiser("cmn", channels=2, full_scale=32768)
+    again = list(command._hear_and_keep(filtering, iter(blocks)))
+    assert all(np.array_equal(*pair) for pair in zip(again, blocks, strict=True))
 
 
 def test_two_passes_begin_with_what_the_first_has_heard(recording, tmp_path):
