@@ -245,11 +245,14 @@ def stream_file(
     channel: int | str = "mix",
     raw: bool = False,
     jobs: int = 1,
+    harmonics: bool = False,
 ) -> Iterator[RateK]:
     """Analyse a file or pipe block by block; from a pipe each frame as soon as it is complete."""
     jobs = 1 if is_pipe(path) else jobs
     with stream_audio(path, channel=channel, raw=raw) as blocks:
-        yield from extract_blocks(blocks, frame_ms=frame_ms, knots=knots, jobs=jobs)
+        yield from extract_blocks(
+            blocks, frame_ms=frame_ms, knots=knots, jobs=jobs, harmonics=harmonics
+        )
 
 
 def extract_blocks(
@@ -263,8 +266,7 @@ def extract_blocks(
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
     With one job each block is analysed as it comes. With more, what follows on the first 20 minutes
-    is shared out to threads in spans of 82 s, of which one more than there are jobs is in memory.
-    The numbers are the same for any jobs.
+    is shared out to threads, in spans of 82 s; the numbers are the same for any jobs.
     """
     check_knots(knots, frame_ms)
     if jobs < 1:

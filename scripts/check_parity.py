@@ -4,10 +4,14 @@
 
 Prints for each file and in all how many 40 ms frames are bit-equal in mean, the 20 shape values,
 Wo, number of harmonics and voicing. Exits with 1 if any frame differs, or a file cannot be read.
-With --c2enc it is the 201 floats of c2enc's feature files that are compared, byte for byte.
+With --c2enc it is the 201 floats of c2enc's feature files that are compared, byte for byte; with
+--streams the bytes of 700C streams: `encode -m none` and `-m 700c` against libcodec2's own encoder
+without and with its equaliser. With --c2dec that program also has to play what `encode` makes of
+each file by default, to the last frame.
 
     python scripts/check_parity.py .speech/audio/codec2-examples samples/*.wav
     python scripts/check_parity.py --c2enc .speech/tools/bin/c2enc .speech/audio/codec2-examples
+    python scripts/check_parity.py -q --streams --c2dec .speech/tools/bin/c2dec .speech/audio
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
 from codec2_eq.audio.stream import read_audio
-from codec2_eq.codec2.library import oracle_mlfeat
+from codec2_eq.codec2 import SAMPLES_PER_FRAME
+from codec2_eq.codec2.library import BYTES_PER_FRAME, oracle_mlfeat
 from codec2_eq.corpus.listing import list_recordings
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.records import remove_mean
+from codec2_eq.stream700c.codec import encode
 from codec2_eq.stream700c.features import RECORD_FLOATS, FeatureStream
 
 
@@ -62,6 +68,30 @@ def unequal_records(samples: NDArray[np.int16], *, c2enc: str) -> NDArray[np.boo
     return (ours != theirs).any(axis=1)
 
 
+def unequal_streams(samples: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Return for each 40 ms frame whether a stream has other bytes than libcodec2's: (n,) bool."""
+    unequal = np.zeros(len(samples) // SAMPLES_PER_FRAME, bool)
+    for model, eq in (("none", False), ("700c", True)):
+        ours, theirs = encode(samples, model=model), oracle_mlfeat(samples, eq=eq).bits
+        if len(ours) != len(theirs):
+            raise Codec2EqError(f"{len(ours)} bytes, but libcodec2 has {len(theirs)}")
+        unequal |= np.frombuffer(ours, "<u4") != np.frombuffer(theirs, "<u4")
+    return unequal
+
+
+def play(samples: NDArray[np.int16], *, c2dec: str) -> None:
+    """Decode what `encode` makes by default; raise Codec2EqError if not all frames come out."""
+    bits = encode(samples)
+    with tempfile.TemporaryDirectory() as folder:
+        stream, speech = Path(folder, "s.bit"), Path(folder, "s.raw")
+        stream.write_bytes(bits)
+        subprocess.run([c2dec, "700C", stream, speech], check=True, capture_output=True)
+        n_played = speech.stat().st_size // 2
+    n_frames = len(samples) // SAMPLES_PER_FRAME
+    if (len(bits), n_played) != (BYTES_PER_FRAME * n_frames, SAMPLES_PER_FRAME * n_frames):
+        raise Codec2EqError(f"{n_frames} frames: {len(bits)} bytes, {n_played} samples played")
+
+
 def read_int16(path: Path) -> NDArray[np.int16]:
     """Read a file as what libcodec2 would be given: mono 8 kHz, rounded to 16 bits."""
     return np.clip(np.rint(read_audio(path)), -32768, 32767).astype(np.int16)
@@ -73,6 +103,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR")
     parser.add_argument("--jobs", type=int, default=1, help="threads that share one file")
     parser.add_argument("--c2enc", metavar="PROGRAM", help="compare its feature files instead")
+    parser.add_argument("--streams", action="store_true", help="compare 700C streams instead")
+    parser.add_argument("--c2dec", metavar="PROGRAM", help="have it play the default streams, too")
     parser.add_argument("-q", "--quiet", action="store_true", help="only files that differ")
     args = parser.parse_args(words)
     n_files = n_failed = n_equal = n_unequal = 0
@@ -80,12 +112,17 @@ def main(words: Sequence[str] | None = None) -> int:
     for path in (Path(listing.base, name) for name in listing.stamps):
         try:
             samples = read_int16(path)
-            if args.c2enc:
+            if args.c2dec:
+                play(samples, c2dec=args.c2dec)
+            if args.streams:
+                unequal = unequal_streams(samples)
+            elif args.c2enc:
                 unequal = unequal_records(samples, c2enc=args.c2enc)
             else:
                 unequal = unequal_frames(samples, jobs=args.jobs)
         except Codec2EqError as error:
-            print(f"check_parity: {error}", file=sys.stderr)
+            named = str(path) in str(error)
+            print(f"check_parity: {error if named else f'{path}: {error}'}", file=sys.stderr)
             n_failed += 1
             continue
         n_files += 1

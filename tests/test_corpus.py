@@ -188,6 +188,7 @@ def test_wrong_options_are_refused_at_once(audio, tmp_path):
         ({"channel": "9" * 5000}, "channel '9+': expected 'mix' or a number from 1"),
         ({"frame_ms": 30}, "frame interval 30 ms"),
         ({"knots": "fit", "frame_ms": 10}, "knots 'fit': no frames lie between"),
+        ({"knots": "fit", "before_floor": True}, "before_floor: cannot be with knots 'fit'"),
         ({"model": "unknown"}, "no equaliser 'unknown'"),
     ):
         with pytest.raises(Codec2EqError, match=message):
@@ -203,6 +204,19 @@ def test_knots_are_fitted_by_the_workers(audio, tmp_path, layout):
         frames = ce.extract_file(line["audio_filepath"], knots="fit")
         expected = ce.load_equaliser("cmn")(frames.vectors)
         np.testing.assert_array_equal(corpus.vectors(index), expected)
+
+
+def test_workers_equalise_before_the_floor_as_run_does(audio, tmp_path):
+    from codec2_eq.cli import main
+
+    batch(audio, tmp_path / "out", model="channel_eq", before_floor=True)
+    line, *_ = manifest(tmp_path / "out")
+    words = ["run", line["audio_filepath"], "-m", "channel_eq", "-o", str(tmp_path / "one.f32")]
+    assert main([*words, "--before-floor"]) == 0
+    vectors = ce.read_vectors(tmp_path / "one.f32")
+    np.testing.assert_array_equal(ce.open_corpus(tmp_path / "out").vectors(0), vectors)
+    assert main([*words, "-f"]) == 0
+    assert (ce.read_vectors(tmp_path / "one.f32") != vectors).any()
 
 
 def test_warnings_are_kept_with_the_recording(tmp_path, speech):
@@ -644,6 +658,7 @@ def test_vectors_outlive_their_recordings(audio, tmp_path, small_tasks, layout):
         ({"format": "npz"}, "format 'f32', now 'npz'"),
         ({"channel": 1}, "channel 'mix', now '1'"),
         ({"raw": True}, "raw False, now True"),
+        ({"before_floor": True}, "before_floor False, now True"),
     ],
 )
 def test_changed_options_are_refused(audio, tmp_path, change, message):

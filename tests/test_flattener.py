@@ -6,7 +6,7 @@ from codec2_eq.analysis import rate_k_less_curves
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.extraction import Extractor, extract
-from codec2_eq.stream700c.flattener import flatten
+from codec2_eq.stream700c.flattener import equalise_before_floor, flatten
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,20 @@ def test_frames_without_harmonics_are_equalised_as_vectors(speech):
         flat.vectors - flat.mean_db[:, None], equaliser(picked.vectors), atol=1e-4
     )
     np.testing.assert_allclose(flat.mean_db, picked.mean_db, atol=1e-4)
+
+
+def test_shapes_before_the_floor_come_nearer_to_those_of_the_plain_microphone(speech):
+    equaliser = load_equaliser("channel_eq")
+    plain, boomy = (
+        Extractor(harmonics=True, full_scale=32768).process(samples)
+        for samples in (speech.astype(np.float32), load_shaping("boom")(speech))
+    )
+
+    def distance(one, other):
+        difference = (one - other)[plain.mean_db > 20]
+        return np.square(difference - difference.mean(axis=0)).mean()
+
+    before = [equalise_before_floor(frames, equaliser.stream()) for frames in (plain, boomy)]
+    after = [equaliser(frames.vectors) for frames in (plain, boomy)]
+    assert distance(*before) < 0.9 * distance(*after)
+    assert np.abs(before[1].mean(axis=1)).max() < 1e-4

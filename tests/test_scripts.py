@@ -102,6 +102,26 @@ def test_parity_counts_records_of_c2enc(wav, c2enc, capsys, monkeypatch):
     assert " 0 frames equal" in capsys.readouterr().out
 
 
+@pytest.mark.oracle
+def test_parity_counts_frames_of_streams(wav, c2dec, tmp_path, capsys, monkeypatch):
+    parity = load_script("scripts/check_parity.py")
+    words = [wav, "--streams", "--c2dec", c2dec]
+    assert parity.main(words) == 0
+    assert re.search(r"^1 files, \d+ frames equal, 0 unequal", capsys.readouterr().out, re.M)
+    encode = parity.encode
+
+    def off(samples, model="channel_eq"):
+        bits = encode(samples, model=model)
+        return bits[:8] + b"\0\0\0\0" + bits[12:] if model == "700c" else bits[:-4]
+
+    monkeypatch.setattr(parity, "encode", off)
+    assert parity.main(words) == 1
+    assert "frames: " in capsys.readouterr().err
+    monkeypatch.setattr(parity, "encode", lambda samples, model: off(samples, "700c"))
+    assert parity.main([wav, "--streams", "-q"]) == 1
+    assert " 0 frames equal" not in capsys.readouterr().out
+
+
 def test_four_microphones(wav, tmp_path, capsys):
     picture = tmp_path / "four.png"
     load_script("scripts/four_microphones.py").main([wav, "-o", str(picture)])

@@ -56,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_frame_ms(parser)
     options.add_knots(parser)
     options.add_audio(parser)
+    options.add_before_floor(parser)
     options.add_passes(parser)
     parser.add_argument(
         "--speakers",
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     from codec2_eq.files import require_writable
 
     options.check_knots(args)
+    options.check_before_floor(args)
     if not (args.inputs or args.scp or args.manifest):
         args.refuse("no recordings: name files, folders or lists")
     if args.speakers is not None and args.passes == 1:
@@ -128,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
             layout=args.layout,
             format=args.format,
             records=args.extras == "records",
+            before_floor=args.before_floor,
             channel=args.channel,
             raw=args.raw,
             jobs=args.jobs,

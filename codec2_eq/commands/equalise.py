@@ -44,16 +44,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def write_equalised(
-    args: argparse.Namespace, blocks: Iterable[Any], *, frame_ms: int, **options: Any
+    args: argparse.Namespace,
+    blocks: Iterable[Any],
+    *,
+    frame_ms: int,
+    before_floor: bool = False,
+    **options: Any,
 ) -> None:
     """Equalise blocks into the output; load and save the state.
 
+    before_floor : whether blocks have harmonics, which are equalised before their floor
     options : for `codec2_eq.vectors.writer.VectorWriter`
     """
     from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
     from codec2_eq.vectors.writer import VectorWriter
 
+    if before_floor:
+        from codec2_eq.stream700c.flattener import equalise_before_floor as shape
     equaliser = load_equaliser(args.model, frame_ms=frame_ms)
     state = state_file.prepare(
         equaliser, load=args.load_state, save=args.save_state, force=args.force
@@ -70,7 +78,8 @@ def write_equalised(
         passes.begin(equaliser, blocks, passes=args.passes, state=state) as (stream, heard),
     ):
         for block in heard:
-            writer.write(stream.process(block.vectors), block)
+            shapes = shape(block, stream) if before_floor else stream.process(block.vectors)
+            writer.write(shapes, block)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)
     progress.tell_written(args, writer.n_frames, frame_ms)

@@ -103,7 +103,7 @@ def check_knots(args: argparse.Namespace) -> None:
         args.refuse("--knots fit: needs --frame-ms 20 or 40")
 
 
-def stream(args: argparse.Namespace) -> Iterator[RateK]:
+def stream(args: argparse.Namespace, *, harmonics: bool = False) -> Iterator[RateK]:
     """Extract the input as the options of `extract` say, block by block."""
     from codec2_eq.extraction import stream_file
 
@@ -114,6 +114,7 @@ def stream(args: argparse.Namespace) -> Iterator[RateK]:
         channel=args.channel,
         raw=args.raw,
         jobs=args.jobs,
+        harmonics=harmonics,
     )
 
 
@@ -127,6 +128,22 @@ def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> 
         help="equaliser: a name from `codec2-eq models`, or a .keras or .npz file "
         "(default: %(default)s)",
     )
+
+
+def add_before_floor(parser: argparse.ArgumentParser) -> None:
+    """--before-floor: where the curve is taken off."""
+    parser.add_argument(
+        "--before-floor",
+        action="store_true",
+        help="equalise the harmonics before the analysis raises them to its floor of 50 dB below "
+        "the loudest, as encode does; for picked frames",
+    )
+
+
+def check_before_floor(args: argparse.Namespace) -> None:
+    """End with a usage error if the frames have no harmonics."""
+    if args.before_floor and args.knots == "fit":
+        args.refuse("--before-floor: needs --knots pick")
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options: those of extract, and the equaliser."""
     extract.configure(parser)
     options.add_model(parser)
+    options.add_before_floor(parser)
     options.add_passes(parser)
     options.add_state(parser)
 
@@ -19,5 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Extract and equalise block by block."""
     options.check_knots(args)
-    shown = progress.with_bar(options.stream(args), args.input, raw=args.raw)
-    equalise.write_equalised(args, shown, frame_ms=args.frame_ms)
+    options.check_before_floor(args)
+    before_floor = args.before_floor and args.model != "none"
+    shown = progress.with_bar(
+        options.stream(args, harmonics=before_floor), args.input, raw=args.raw
+    )
+    equalise.write_equalised(args, shown, frame_ms=args.frame_ms, before_floor=before_floor)

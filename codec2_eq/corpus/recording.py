@@ -22,6 +22,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract_blocks
 from codec2_eq.files import read_error
 from codec2_eq.records import RateK
+from codec2_eq.stream700c.flattener import equalise_before_floor
 from codec2_eq.system import BINARY
 
 SHORT_BYTES = 1 << 20
@@ -54,19 +55,27 @@ def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
     if entry.origin.path:
         samples = _cut(samples, entry.origin)
     samples = _counted(samples, heard)
-    return extract_blocks(samples, frame_ms=options.frame_ms, knots=options.knots)
+    return extract_blocks(
+        samples,
+        frame_ms=options.frame_ms,
+        knots=options.knots,
+        harmonics=options.before_floor and options.model != "none",
+    )
 
 
 def equalised(
     equaliser: Equaliser, blocks: Iterable[RateK], *, passes: int
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
-    """Yield blocks of an utterance with their equalised vectors.
+    """Yield blocks of an utterance with their equalised vectors; with harmonics before the floor.
 
     passes : 2 to hear all of it first
     """
     with begin(equaliser, blocks, passes=passes) as (stream, heard):
         for block in heard:
-            yield block, stream.process(block.vectors)
+            if block.harmonics_db is None:
+                yield block, stream.process(block.vectors)
+            else:
+                yield block, equalise_before_floor(block, stream)
 
 
 def status_of(path: str) -> os.stat_result:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from codec2_eq import __version__
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.corpus import speakers as first_pass
-from codec2_eq.corpus.containers import LAYOUTS
+from codec2_eq.corpus.choices import check_before_floor, check_channel, check_format, check_records
 from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
 from codec2_eq.corpus.listing import Listing, list_recordings
 from codec2_eq.corpus.lists import read_manifest, read_scp
@@ -56,7 +56,6 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import check_knots
 from codec2_eq.files import PathLike, write_error
 from codec2_eq.system import core_count
-from codec2_eq.vectors.record import FORMATS
 
 Paths = PathLike | Iterable[PathLike]
 
@@ -97,6 +96,7 @@ def batch(
     layout: str = "tree",
     format: str = "f32",
     records: bool = False,
+    before_floor: bool = False,
     channel: int | str = "mix",
     raw: bool = False,
     jobs: int | None = None,
@@ -127,6 +127,8 @@ def batch(
         A vector file for each recording; few large ``.f32`` files; archives; tars.
     format, records : {"f32", "npy", "npz"}, bool
         Of files in layout tree; keep level, pitch and voicing too in layout shards.
+    before_floor : bool
+        Equalise picked frames before the floor of rate K, as encoders do; not with speakers.
     jobs : int, optional
         Local processes, by default one for each core.
     executor : concurrent.futures.Executor, optional
@@ -167,15 +169,17 @@ def batch(
         model_sha256=equaliser.sha256,
         frame_ms=frame_ms,
         layout=layout,
-        format=_check_format(layout, format),
-        channel=_check_channel(channel),
+        format=check_format(layout, format),
+        channel=check_channel(channel),
         raw=raw,
         version=__version__,
         knots=check_knots(knots, frame_ms),
         passes=check_passes(passes),
         speakers="" if not speakers else first_pass.kind_of(source.speakers),
-        records=_check_records(layout, records),
+        records=check_records(layout, records),
+        before_floor=before_floor,
     )
+    check_before_floor(options)
     if jobs is not None and jobs < 1:
         raise Codec2EqError(f"jobs {jobs}", "at least one is needed")
     store.create()
@@ -238,31 +242,6 @@ def _prepare(job: Job, source: Source, *, force: bool) -> tuple[Job, Plan, Listi
     if before is not None and not store.has_options(job.options):  # it was cut
         store.write_options(job.options)
     return job, plan, listing, unused
-
-
-def _check_records(layout: str, records: bool) -> bool:
-    if records and layout != "shards":
-        raise Codec2EqError(
-            f"records in layout {layout}", "are kept beside shards", "in a tree, choose format npz"
-        )
-    return records
-
-
-def _check_format(layout: str, format: str) -> str:
-    if layout not in LAYOUTS:
-        raise Codec2EqError(f"layout {layout!r}", f"expected one of {', '.join(LAYOUTS)}")
-    if format not in FORMATS:
-        raise Codec2EqError(f"format {format!r}", f"expected one of {', '.join(FORMATS)}")
-    if layout != "tree" and format != "f32":
-        raise Codec2EqError(f"format {format}", f"{layout} are .f32", "choose layout tree for it")
-    return format
-
-
-def _check_channel(channel: int | str) -> str:
-    text = str(channel)
-    if text != "mix" and not (text.isdecimal() and len(text) < 10 and int(text)):
-        raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
-    return text
 
 
 def _n_jobs(wanted: int | None, plan: Plan) -> int:

@@ -66,6 +66,7 @@ class Options:
     passes: int = 1
     speakers: str = ""
     records: bool = False
+    before_floor: bool = False
 
     @property
     def is_tree(self) -> bool:

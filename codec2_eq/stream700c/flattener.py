@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codec2_eq.analysis import rate_k_less_curves
 from codec2_eq.equalisers.stream import EqualiserStream
@@ -36,3 +37,8 @@ def flatten(frames: RateK, stream: EqualiserStream, step: int) -> RateK:
             frames.harmonics_db, frames.wo, frames.n_harm, curves_db
         )
     return replace(frames, vectors=vectors, mean_db=mean_db, harmonics_db=None)
+
+
+def equalise_before_floor(frames: RateK, stream: EqualiserStream) -> NDArray[np.float32]:
+    """Return the shapes (n, K) of frames with `harmonics_db`, dB, equalised before their floor."""
+    return remove_mean(flatten(frames, stream, 1).vectors)[1]
