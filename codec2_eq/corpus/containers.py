@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands before and behind an utterance's rows in the files of a corpus of few large files.
+"""The bytes around an utterance's rows in layouts of few large files.
 
-Rows are float32 in all of them. A shard of layout `shards` holds nothing else. An archive of Kaldi
-has the key and the size of the matrix before each; a tar of WebDataset has headers, and a member of
-JSON behind it that tells of the utterance.
+Rows are float32 in all of them. A shard of layout `shards` holds nothing else. A Kaldi archive has
+the key and the size of the matrix before each utterance. A WebDataset tar has headers before it
+and a JSON member after it that describes the utterance.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ CONTAINERS = {
     "kaldi": Container(".ark", _kaldi_head, _nothing),
     "webdataset": Container(".tar", _tar_head, _tar_tail, b"\0" * (2 * TAR_BLOCK_BYTES)),
 }
-"""By layout. Layout `tree` has none: each utterance has a file of its own."""
+"""By layout. Layout `tree` has none, since each utterance has its own file."""
 
 LAYOUTS = ("tree", *CONTAINERS)
 

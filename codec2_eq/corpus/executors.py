@@ -110,7 +110,7 @@ class Pool:
                 call.done(result)
 
     def _submit(self, call: Call) -> bool:
-        """Hand a call over; False if the executor is broken, as its calls are about to tell."""
+        """Hand a call over; False if the executor is broken; its calls will fail, too."""
         try:
             if self._executor is None:
                 self._executor = self._start()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The recordings that are asked for: files, folders and lists to paths in a fixed order.
+"""Finds the recordings in files, folders and lists, in a fixed order.
 
-Folders are searched by suffix, in the order of their names, through symbolic links; a link to a
-folder that is being searched already is passed over, and so are hidden files and folders. What is
-named but cannot be read (a missing file, a folder without permission) is listed all the same: it
-fails where it would be read, and so appears among the failures. Files of other suffixes are only
-counted.
+Folders are searched by suffix, in the order of their names, through symbolic links. Hidden files
+and folders are skipped, and so is a link to a folder that is already being searched. A named file
+that is missing, or a folder without permission, is listed all the same: reading it fails later, so
+that it appears among the failures. Files of other suffixes are only counted.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ AUDIO_SUFFIXES = frozenset(
         ".voc",
     )
 )
-"""What is taken for a recording in a folder; a file that is named may have any suffix."""
+"""Suffixes of recordings in folders; a file named explicitly may have any."""
 
 
 class Stamp(NamedTuple):
-    """What tells whether a file has changed: size in bytes and time of change in ns."""
+    """Size in bytes and time of change in ns, which show whether a file has changed."""
 
     size: int
     mtime_ns: int
@@ -59,11 +58,11 @@ class Stamp(NamedTuple):
 
 
 ABSENT = Stamp(0, 0)
-"""The stamp of what cannot be looked at."""
+"""The stamp of a file whose status cannot be read."""
 
 
 class Origin(NamedTuple):
-    """What a list says of an utterance, beyond the recording's path.
+    """Facts about an utterance from a list, beyond the recording's path.
 
     path : of the recording relative to the base, empty if that is the utterance's name
     offset, duration : the part of it that the utterance is, s; without a duration to its end
@@ -77,14 +76,14 @@ class Origin(NamedTuple):
 
 
 WHOLE = Origin()
-"""Of a recording that is an utterance, of which no list says more."""
+"""The origin of a whole recording of which nothing more is known."""
 
 
 class Listing(NamedTuple):
     """Utterances by name, in order; names are paths relative to `base`.
 
-    origins : of those of which a list says more than a path
-    passed_over : how many files of each other suffix the folders hold
+    origins : of utterances for which a list holds more than a path
+    passed_over : number of files with each other suffix in the folders
     """
 
     base: str
@@ -135,7 +134,7 @@ def list_recordings(
 
 
 def _utterance(item: Item, name: str, taken: Mapping[str, Origin]) -> tuple[str, Origin]:
-    """Name an utterance of a list: a recording, or a part of one as if it had its own file."""
+    """Name an utterance of a list; a part of a recording is named like a file of its own."""
     origin = Origin("", 0.0, None, item.id, item.speaker)
     stem, suffix = os.path.splitext(name)
     if item.duration is not None or item.offset:
@@ -168,8 +167,8 @@ def _stamp(found: os.stat_result | None) -> Stamp:
 class _Search:
     """Searches for recordings.
 
-    tops : the folders that were named, and those of the files that were
-    passed_over : how many files of other suffixes there were
+    tops : the folders named, and the folders of the files named
+    passed_over : number of files with each other suffix
     """
 
     def __init__(self) -> None:
@@ -177,7 +176,7 @@ class _Search:
         self.passed_over: Counter[str] = Counter()
 
     def look_at(self, path: str) -> os.stat_result | None:
-        """Return the status of a file or folder that was named, None if there is none."""
+        """Return the status of a named file or folder; None if it has none."""
         try:
             found = os.stat(path)
         except (OSError, ValueError):
@@ -219,6 +218,6 @@ class _Search:
                     yield entry.path, Stamp.of(entry.stat())
                 else:
                     self.passed_over[suffix or "no suffix"] += 1
-            except OSError:  # a link to nothing or to itself, or gone since
+            except OSError:  # a broken or circular link, or removed since
                 if is_audio:
                     yield entry.path, ABSENT

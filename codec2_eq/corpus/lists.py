@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Lists of recordings: plain ones, Kaldi's wav.scp, and manifests of NeMo and Lhotse.
 
-What cannot be understood is refused with its line: a list never yields a path that is not in it.
+A line that cannot be understood is an error: a list never yields a path that is not in it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class Item(NamedTuple):
-    """What a list says of an utterance.
+    """An utterance in a list.
 
-    offset, duration : the part of the recording that it is, s; without a duration to its end
+    offset, duration : its part of the recording, s; without a duration up to the end
     """
 
     path: str
@@ -91,7 +91,7 @@ def read_scp(path: str) -> list[Item]:
 def read_manifest(path: str) -> list[Item]:
     """Read a manifest of JSON lines, also compressed (`.gz`): NeMo's or Lhotse's recordings.
 
-    Relative paths are looked for beside the manifest first.
+    Relative paths are first tried from the folder of the manifest.
     Raises Codec2EqError, with the line, for what is no such object.
     """
     folder = os.path.dirname(os.path.abspath(path))

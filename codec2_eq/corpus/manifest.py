@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The manifest in the making, and the sums over it."""
+"""Writes the manifest and sums it up."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from codec2_eq.system import replace_file, sync_path
 
 @dataclass
 class Summary:
-    """What a corpus holds, and how the run went that has completed it.
+    """What a corpus holds, and how the run went that completed it.
 
-    utterances, frames and hours are those with vectors; the names that begin with ``run_`` are of
-    this run alone. empty : recordings without a frame; passed_over : files in the folders that are
-    no recordings, by suffix; late : recordings of speakers that were heard without them
+    utterances, frames and hours count recordings with vectors; names that begin with ``run_`` count
+    this run only. empty : recordings without a frame; passed_over : other files in the folders, by
+    suffix; late : recordings added to speakers whose first pass was made without them
     """
 
     output: str
@@ -50,7 +50,7 @@ class Summary:
 
 
 class _Growing:
-    """A text file in the making; one that is there already and tells the same is left."""
+    """A text file that is written part by part; an existing file with the same content is kept."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._target = store.path(name)
@@ -67,7 +67,7 @@ class _Growing:
             self._file.flush()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # of a disk that is full, told before
+        with contextlib.suppress(OSError):  # a full disk has been reported already
             self._file.close()
 
     def finish(self) -> None:
@@ -90,7 +90,7 @@ class _Growing:
 
 
 class Manifest:
-    """The manifest, part after part, and in layout kaldi what Kaldi's scripts read beside it."""
+    """The manifest, part after part, and in layout kaldi the files for Kaldi's scripts."""
 
     def __init__(self, store: Store, options: Options) -> None:
         self._store = store
@@ -179,7 +179,7 @@ class _Place:
         self._frames = 0
 
     def of(self, record: Record, entry: Entry) -> dict[str, Any]:
-        """Return what a manifest line tells of it."""
+        """Return its place as in the manifest."""
         if record.problem is not None:
             return {"path": None, "offset": None}
         if self._options.is_tree:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The plan of a corpus: utterances cut into tasks and parts.
 
-A task is what a worker does in one go: enough recordings to make up for handing it over. A part is
-a run of tasks: one large file, one file of records. Where they are cut depends on the recordings
-alone, and the plan is on disk before the work begins: so the same recordings give the same files,
-in the same order, whatever the number of workers and however often the work is interrupted.
+A worker does a task in one go; it holds enough recordings to be worth handing over. A part is a run
+of tasks with one large file and one file of records. The cuts depend on the recordings alone, and
+the plan is on disk before the work begins. So the same recordings give the same files in the same
+order, for any number of workers and interruptions.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def part_name(options: Options, part: int) -> str:
 
 
 def levels_name(part: int) -> str:
-    """Name of the file of level and pitch beside a shard."""
+    """Name of the file with the level and pitch of a shard."""
     return f"part-{part:05d}.records.f32"
 
 
@@ -194,7 +194,7 @@ def _parse_entry(values: Any) -> Entry:
 
 
 def discard(store: Store, options: Options | None) -> None:
-    """Remove the corpus: what its plan lists and records tell of, no other file.
+    """Remove the files of the corpus by its plan and records, and no other file.
 
     The manifest goes first: while it is there, so are the vectors.
     """
@@ -213,7 +213,7 @@ def discard(store: Store, options: Options | None) -> None:
 
 
 def clear_hidden(store: Store) -> None:
-    """Remove plan, records, pieces and first passes; what others have left there stays."""
+    """Remove plan, records, pieces and first passes; files of others stay."""
     remove(store.plan())
     for folder in ("parts", "tasks", "speakers"):
         path = os.path.join(store.hidden, folder)

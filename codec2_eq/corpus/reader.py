@@ -55,7 +55,7 @@ class Utterance:
 
 
 class Levels(NamedTuple):
-    """What the analysis told of an utterance's frames: level in dB, pitch in Hz, voicing."""
+    """Level in dB, pitch in Hz and voicing of an utterance's frames."""
 
     mean_db: NDArray[np.float32]
     f0_hz: NDArray[np.float32]

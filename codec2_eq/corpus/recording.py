@@ -33,11 +33,11 @@ Samples = NDArray[np.float32]
 
 @dataclass
 class Heard:
-    """What there was of a recording.
+    """Facts about a recording that has been read.
 
     n_samples : at 8 kHz
-    warnings : what was odd about them
-    stamp : of the file when it had been read, if that is known
+    warnings : anything odd about it
+    stamp : of the file after reading, if known
     """
 
     n_samples: int = 0
@@ -90,7 +90,7 @@ def status_of(path: str) -> os.stat_result:
 
 
 def require_file(path: str, found: os.stat_result) -> None:
-    """Raise Codec2EqError for what might be read without end, or block."""
+    """Raise Codec2EqError for pipes and devices, which might block or never end."""
     if not stat.S_ISREG(found.st_mode):
         raise Codec2EqError(
             path, "is a pipe or device, not a file", "process it with codec2-eq run"

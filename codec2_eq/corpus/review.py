@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is left to do of a corpus: what was done is compared with the recordings and files there.
+"""Finds what is left to do of a corpus, by comparing its records with the files on disk.
 
-A corpus only grows. What was planned keeps its place; recordings that are found later follow in
-parts of their own. What changed, is missing or damaged is done again. A recording that is gone
-stays in the corpus if it was done, and leaves it if it was not.
+A corpus only grows. Planned recordings keep their places; those found later follow in parts of
+their own. Anything changed, missing or damaged is done again. A recording that has been deleted
+stays in the corpus if it was done, and is dropped if it was not.
 
-An output that nobody has touched since its record was written is taken for whole; of any other the
-digest is compared.
+An output that has not changed since its record was written counts as whole; otherwise its digest is
+compared.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class _Verdict(NamedTuple):
 
 
 class _Review:
-    """Compares what was done with the recordings as they are, part by part."""
+    """Compares records with recordings and outputs, part by part."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class _Review:
         return left, False
 
     def change(self) -> None:
-        """Remove the manifest, before anything that it tells of goes."""
+        """Remove the manifest before anything that it lists."""
         if not self.changed and os.path.lexists(self.store.path(MANIFEST_FILE)):
             remove(self.store.path(MANIFEST_FILE))
             sync_path(self.store.root)
@@ -315,7 +315,7 @@ class _Review:
         return untouched or spans_hold(records, *files)
 
     def _holds(self, record: Record, entry: Entry, *, since_ns: int, joined: bool = False) -> bool:
-        """Whether a record is still true, and what it tells of still there."""
+        """Whether a record still holds and its output is still there."""
         stamp = self.stamps.get(record.name)
         if record.problem is not None:
             if stamp != record.stamp:
@@ -344,7 +344,7 @@ class _Review:
         return spans_hold([record], path)
 
     def _without_gone(self, tasks: Iterable[Task], records: Iterable[Record]) -> list[Task]:
-        """Drop recordings that are gone and of which no vectors are there."""
+        """Drop deleted recordings without vectors."""
         stays = {record.name for record in records if record.problem is None}
         return [
             task._replace(
@@ -362,6 +362,6 @@ def _size(path: str) -> int | None:
 
 
 def _changed_ns(path: str) -> int:
-    """When a file was last written or renamed."""
+    """Time at which a file was last written or renamed, ns."""
     found = os.stat(path)
     return max(found.st_mtime_ns, found.st_ctime_ns)

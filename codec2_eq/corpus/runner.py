@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A corpus from its recordings to its manifest: plan, work, join, list."""
+"""Makes a corpus: plans, works, joins and lists."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ HEARD_AT_ONCE = 64
 
 
 class Progress(NamedTuple):
-    """How far a run is, after each task; bytes and recordings are those of the whole corpus."""
+    """State of a run after each task; bytes are those of the whole corpus."""
 
     n_bytes: int
     n_bytes_done: int
@@ -74,7 +74,7 @@ class Progress(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What the recordings are asked for by: see `batch`."""
+    """Where the recordings are listed: see `batch`."""
 
     inputs: list[str]
     scp: list[str]
@@ -190,7 +190,7 @@ def batch(
             choice = given_workers(executor) if executor else local_workers(_n_jobs(jobs, plan))
             with choice as pool, _job_on_disk(job, elsewhere=executor is not None) as file:
                 summary = _Run(job, file, plan, pool, progress or (lambda _: None)).run()
-    except OSError as error:  # of the folder's own files: recordings' are told with them
+    except OSError as error:  # of the folder's own files; errors of recordings are in their records
         raise write_error(error.filename or store.root, error) from error
     summary.passed_over = dict(listing.passed_over)
     summary.unused_speaker_lines = unused
@@ -251,7 +251,7 @@ def _n_jobs(wanted: int | None, plan: Plan) -> int:
 
 
 def _refuse_changes(store: Store, before: Options, wanted: Options) -> None:
-    """Raise Codec2EqError if the corpus that is there was made otherwise."""
+    """Raise Codec2EqError if the existing corpus was made with other options."""
     if before == wanted:
         return
     changed = [
@@ -276,7 +276,7 @@ def _job_on_disk(job: Job, *, elsewhere: bool) -> Iterator[JobFile]:
 
 
 class _Run:
-    """One run: calls to workers, in what order their results are joined, and what they come to."""
+    """One run: calls workers, joins their results in order and sums them up."""
 
     def __init__(
         self,
@@ -302,7 +302,7 @@ class _Run:
         self._n_recordings = 0
 
     def run(self) -> Summary:
-        """Do all that is left; return what the corpus holds then."""
+        """Do what is left; return a summary of the corpus."""
         started = time.monotonic()
         self._tell([])
         with self._manifest:

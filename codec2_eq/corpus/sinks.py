@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where the vectors of a corpus go: files of their own, or one behind another in a large one."""
+"""Writes the vectors of a corpus: a file for each utterance, or one after another in a large one."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from codec2_eq.vectors.writer import VectorWriter
 
 
 class OutputError(Codec2EqError):
-    """The output cannot be written: the run ends, since the next recording would fare no better."""
+    """The output cannot be written, which ends the run: the next recording would fail as well."""
 
 
 _NAME_ERRORS = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ})
-"""What is wrong with one output's name, and not with the disk."""
+"""Errors of one output's name rather than of the disk."""
 
 
 class Writing:
@@ -44,8 +44,8 @@ class Writing:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
-            told = write_error(self._path, error)
-            raise told if error.errno in _NAME_ERRORS else as_output_error(told) from error
+            failure = write_error(self._path, error)
+            raise failure if error.errno in _NAME_ERRORS else as_output_error(failure) from error
 
 
 def as_output_error(error: Codec2EqError) -> OutputError:
@@ -57,16 +57,16 @@ Facts = Callable[[], dict[str, Any]]
 
 
 class Written(NamedTuple):
-    """What lies in the output of one utterance."""
+    """Size and digest of the output of one utterance."""
 
     n_bytes: int
     digest: str
 
 
 class Sink(Protocol):
-    """Takes the vectors of one utterance after another; after an abort all is as before.
+    """Takes the vectors of one utterance after another; an abort leaves no trace.
 
-    What is committed appears when the drafts are renamed to their targets.
+    Committed utterances appear when the drafts are renamed to their targets.
     """
 
     n_frames: int
@@ -76,10 +76,10 @@ class Sink(Protocol):
         """Expect an utterance."""
 
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
-        """Take its next vectors, and what the analysis told of them."""
+        """Take its next vectors and their frames."""
 
     def commit(self, entry: Entry, facts: Facts) -> Written:
-        """Keep the utterance; facts returns what its manifest line tells."""
+        """Keep the utterance; facts returns its manifest line."""
 
     def abort(self) -> None:
         """Drop the utterance."""
@@ -195,7 +195,7 @@ class _TreeSink:
         self._draft = self._store.draft(self._suffix)
 
     def _keep(self, output: str) -> None:
-        """Have the draft appear under its name at the end, which is to be possible."""
+        """Note that the draft is to get its name at the end; raise OSError if that cannot be."""
         folder = os.path.dirname(output)
         if folder not in self._folders:
             try:
@@ -219,7 +219,7 @@ class _TreeSink:
 
 
 class _PlainSink(_TreeSink):
-    """Files of layout tree in .f32, of which there are many: no detour."""
+    """Files of layout tree in .f32, written directly, since there may be many."""
 
     _descriptor = -1
 
@@ -273,16 +273,16 @@ class _WriterSink(_TreeSink):
             frame_ms=options.frame_ms,
             durable=False,
         )
-        with self._telling():
+        with self._reporting():
             self._open.enter_context(self._writer)
 
     def write(self, frames: RateK, vectors: NDArray[np.float32]) -> None:
-        with self._telling():
+        with self._reporting():
             self._writer.write(vectors, frames)
         self.n_frames += len(vectors)
 
     def commit(self, entry: Entry, facts: Facts) -> Written:
-        with self._telling():
+        with self._reporting():
             self._open.close()
             digest = new_digest()
             with open(self._draft, "rb", buffering=0) as file:
@@ -298,7 +298,7 @@ class _WriterSink(_TreeSink):
         super().abort()
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             with self._writing:
                 yield

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """First passes by speaker: what an equaliser learns from all recordings of one voice.
 
-Which recordings teach it, and how much of each, depends on their names alone. What was learnt is
-kept beside the plan, and is not learnt anew: recordings that are added to a speaker later start
-from it. The frames of recordings that were heard in full are kept until the run ends, so that the
-second pass need not analyse them again.
+Which recordings are heard, and how much of each, depends on their names alone. The result is kept
+next to the plan and not learnt again: recordings added to a speaker later start from it. The frames
+of recordings heard in full are kept until the run ends, so that the second pass need not analyse
+them again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import RateK
 
 FOLDER = "folder"
-"""What is asked for in place of a file if each folder is a speaker."""
+"""Given in place of a file if each folder is a speaker."""
 
 POOL_S = 60.0
 """Active speech that a first pass hears of a speaker [s]; more teaches next to nothing."""
@@ -59,7 +59,7 @@ _ARRAYS = ("vectors", "mean_db", "f0_hz", "voiced", "wo", "n_harm")
 
 
 def kind_of(source: str) -> str:
-    """Return by what speakers are told apart: the file's name may change as a corpus grows."""
+    """Return the kind of source: the file's name may change as a corpus grows."""
     return FOLDER if source == FOLDER else "file"
 
 
@@ -159,7 +159,7 @@ def hear(
             require_file(path, found)
             stamp = Stamp.of(found)
             frames = _hear_one(options, entry, heard, stamp.size <= WHOLE_BYTES)
-        except Exception:  # decoders may raise anything; the second pass tells of it
+        except Exception:  # decoders may raise anything; the second pass reports it
             continue
         if frames is None:
             continue

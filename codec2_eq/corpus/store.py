@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The output folder of a corpus on disk.
 
-For the user: the vectors, ``corpus.json`` (how they were made) and ``manifest.jsonl`` (what they
-are, one object an utterance). The manifest is there if and only if the corpus is complete.
+For the user: the vectors, ``corpus.json`` (how they were made) and ``manifest.jsonl`` (one object
+per utterance). The manifest exists if and only if the corpus is complete.
 
 For the next run, in the folder ``.codec2-eq``: ``plan.jsonl``, a line for each task; ``tasks/``,
-the pieces that finished tasks have left; ``parts/``, the records of parts whose tasks are all done
-and whose pieces are joined; ``speakers/``, what first passes have learnt; ``new/``, files in the
-making, of no use to anyone else; ``lock``. What else lies there is not ours and is left alone.
+the pieces of finished tasks; ``parts/``, the records of parts whose tasks are all done and whose
+pieces are joined; ``speakers/``, what first passes have learnt; ``new/``, unfinished files;
+``lock``. Anything else there is not ours and is left alone.
 
 All files appear by renaming, once their data are on the disk. A piece's records appear after its
-vectors, a part's records after its shard: records tell that all is there.
+vectors and a part's records after its shard, so that records prove that their data are there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MANIFEST_FILE = "manifest.jsonl"
 ROW_BYTES = 4 * K
 
 LOCK_PATIENCE_S = 2.0
-"""How long the workers of a run that was killed may take to follow it."""
+"""How long the workers of a killed run may take to end."""
 
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -51,7 +51,7 @@ _PIECE_NAME = re.compile(r"(\d{8})\.\w+")
 
 @dataclass(frozen=True)
 class Options:
-    """All that the numbers and names in a corpus depend on, besides the recordings."""
+    """Everything that the contents of a corpus depend on besides the recordings."""
 
     base: str
     model: str
@@ -89,7 +89,7 @@ class Entry(NamedTuple):
 
 
 class TaskLine(NamedTuple):
-    """Where a task stands in the plan; `position` is where its line begins."""
+    """Where a task is in the plan; `position` is the byte at which its line begins."""
 
     number: int
     part: int
@@ -97,10 +97,10 @@ class TaskLine(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What has become of an utterance, and the stamp that the recording had.
+    """Outcome of an utterance, with the stamp of its recording.
 
-    n_bytes, digest : of what lies in its file, or in its part's
-    content : digest of the recording, if it was asked for
+    n_bytes, digest : of its file, or of its span in the part's file
+    content : digest of the recording, if requested
     """
 
     name: str
@@ -122,7 +122,7 @@ class Record(NamedTuple):
 
     @property
     def error(self) -> str:
-        """What went wrong, as the manifest tells it."""
+        """What went wrong, as in the manifest."""
         return f"{self.problem}; {self.remedy}" if self.remedy else self.problem or ""
 
 
@@ -161,7 +161,7 @@ class Store:
         return os.path.join(self.hidden, "plan.jsonl")
 
     def piece(self, task: int, suffix: str) -> str:
-        """Path of what a finished task has left: ``.jsonl`` records, and in parts its vectors."""
+        """Path of a file of a finished task: ``.jsonl`` records, or its vectors in parts."""
         return os.path.join(self.hidden, "tasks", f"{task:08d}{suffix}")
 
     def pieces(self) -> list[tuple[int, str]]:
@@ -225,7 +225,7 @@ class Store:
         )
 
     def clear_drafts(self) -> None:
-        """Remove what those who were killed had in the making."""
+        """Remove unfinished files of killed runs."""
         for name in os.listdir(self.new):
             path = os.path.join(self.new, name)
             if _DRAFT_NAME.fullmatch(name) and (os.path.islink(path) or not os.path.isdir(path)):
@@ -286,7 +286,7 @@ class Store:
     # Options
 
     def read_options(self) -> Options | None:
-        """Read how the corpus was made; None if there is none, or what tells of it is cut.
+        """Read how the corpus was made; None if there is no corpus, or its options are cut.
 
         Raises Codec2EqError if the folder holds a corpus of another kind.
         """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a worker does: recordings of a task to vectors and records, pieces of a part to one file.
+"""The work of a worker: turns a task's recordings into vectors, and joins the pieces of a part.
 
-A worker is told a few numbers and reads the plan where it writes its results, so that a task costs
-the same to hand over whatever it holds, and a cluster needs nothing but a common folder.
+A worker gets a few numbers and reads the plan in the output folder. So handing over a task costs
+the same for any size, and a cluster needs nothing but a common folder.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class JobFile(NamedTuple):
 
 
 class TaskResult(NamedTuple):
-    """What a task comes to, for the progress; failures are paths and reasons."""
+    """Result of a task, for the progress; failures are paths and reasons."""
 
     n_bytes: int
     n_samples: int
@@ -70,7 +70,7 @@ class TaskResult(NamedTuple):
 
 
 def write_job(job: Job, *, elsewhere: bool) -> JobFile:
-    """Leave the job where workers find it; elsewhere if they may run other code."""
+    """Write the job where workers find it; elsewhere if they may run other code."""
     data = pickle.dumps(job)
     path = os.path.join(job.store.hidden, JOB_FILE)
     job.store.write(path, data, durable=False)
@@ -219,7 +219,7 @@ def try_recording(job: Job, entry: Entry) -> bool:
 
 
 def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
-    """Extract and equalise one utterance; return what has become of it."""
+    """Extract and equalise one utterance; return its record."""
     path = os.path.join(job.options.base, entry.path)
     stamp = ABSENT
     try:
@@ -241,7 +241,7 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
         written = sink.commit(entry, functools.partial(_facts, job, entry, heard, sink.n_frames))
     except OutputError:
         raise
-    except Exception as error:  # decoders may raise anything; it is this recording's matter
+    except Exception as error:  # decoders may raise anything; only this recording fails
         sink.abort()
         return Record(entry.name, *stamp, 0, 0, *failure(error))
     return Record(
@@ -257,7 +257,7 @@ def _do(job: Job, entry: Entry, sink: Sink, skip: tuple[str, ...]) -> Record:
 
 
 def _frames(job: Job, entry: Entry, stamp: Stamp) -> tuple[Heard, Iterable[RateK]]:
-    """Return the frames of an utterance, as a first pass has kept them or from its recording."""
+    """Return the frames of an utterance, from a first pass or from its recording."""
     kept = speakers.frames_kept(job.store, job.options, entry, stamp)
     if kept is not None:
         return kept[0], [kept[1]]
@@ -268,7 +268,7 @@ def _frames(job: Job, entry: Entry, stamp: Stamp) -> tuple[Heard, Iterable[RateK
 def _vectors(
     job: Job, entry: Entry, frames: Iterable[RateK]
 ) -> Iterator[tuple[RateK, NDArray[np.float32]]]:
-    """Yield what the analysis says of each block, and its equalised vectors."""
+    """Yield the frames of each block and their equalised vectors."""
     equaliser, passes = job.equaliser, job.options.passes
     if job.options.speakers and entry.origin.speaker is not None:
         equaliser, passes = speakers.knowing(job.store, equaliser, entry.origin.speaker), 1
@@ -286,7 +286,7 @@ def _facts(job: Job, entry: Entry, heard: Heard, n_frames: int) -> dict[str, Any
 
 
 def origin_facts(entry: Entry) -> dict[str, Any]:
-    """Return what a list has told of an utterance, as manifests have it."""
+    """Return the facts of a list about an utterance, as in manifests."""
     origin = entry.origin
     facts: dict[str, Any] = {}
     if origin is WHOLE:
@@ -307,7 +307,7 @@ _INDEX_BYTES = 8
 
 
 class Whereabouts:
-    """A few bytes on disk that tell which recording of a task is being read."""
+    """A few bytes on disk that hold which recording of a task is being read."""
 
     def __init__(self, store: Store, task: TaskLine) -> None:
         self._path = os.path.join(store.new, f"{task.number:08d}.at")
@@ -318,7 +318,7 @@ class Whereabouts:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Whereabouts]:
-        """Tell where we are until the task ends."""
+        """Create the file until the task ends."""
         with self._writing:
             self._descriptor = open_new(self._path)
         try:
