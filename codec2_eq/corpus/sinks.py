@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes the vectors of a corpus: a file for each utterance, or one after another in a large one."""
+"""Writes the vectors of a corpus: a file for each utterance, or one after another in one file."""
 
 from __future__ import annotations
 
