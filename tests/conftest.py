@@ -97,6 +97,14 @@ def corpus_files(output: Path) -> dict[str, bytes]:
     return {os.path.relpath(path, output): data for path, data in found.items()}
 
 
+def open_terminal(rows: int, columns: int) -> tuple[int, int]:
+    """Both ends of a terminal, ours and a program's; skip on systems that cannot make one."""
+    pty, termios = (pytest.importorskip(name) for name in ("pty", "termios"))
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (rows, columns))
+    return ours, theirs
+
+
 @pytest.fixture(scope="session")
 def speech_dir() -> Path:
     """Folder of the fetched recordings."""

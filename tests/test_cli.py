@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import json
 import os
-import pty
 import select
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import open_terminal
 
 import codec2_eq as ce
 from codec2_eq import cli, system
@@ -461,8 +460,7 @@ def test_no_command_prints_the_help(capsys):
 
 def on_terminal(words, stdin=subprocess.DEVNULL):
     """Run a command with stdout and stderr on a terminal; return code and what it showed."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    ours, theirs = open_terminal(24, 80)
     with subprocess.Popen([*COMMAND, *words], stdin=stdin, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""

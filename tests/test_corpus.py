@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import json
 import os
-import pty
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-import termios
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import corpus_files, require_package
+from conftest import corpus_files, open_terminal, require_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -892,8 +890,7 @@ def test_command_tells_errors_in_one_line(audio, tmp_path):
 
 
 def test_bar_on_a_terminal(audio, tmp_path):
-    main, side = pty.openpty()
-    termios.tcsetwinsize(side, (25, 120))
+    main, side = open_terminal(25, 120)
     done = subprocess.run(
         [sys.executable, "-m", "codec2_eq", "batch", audio, "-o", tmp_path / "out", "-m", "cmn"],
         stderr=side,
