@@ -241,7 +241,10 @@ def test_biases_of_an_estimator_have_one_dimension(tmp_path):
     [
         ({"model.weights.h5": bytes(200 << 20)}, "bytes of arrays, at most 134,217,728"),
         ({"config.json": b"[" * 100_000}, "not a .keras file"),
-        ({"config.json": b'{"config": ' + b'{"a":' * 900 + b"1" + b"}" * 901}, "not a .keras file"),
+        (  # as deep as Python 3.11 reads no more, but later ones do
+            {"config.json": b'{"config": ' + b'{"a":' * 900 + b"1" + b"}" * 901},
+            r"not a (\.keras file|Sequential or Functional model)",
+        ),
     ],
 )
 def test_hostile_keras_files_are_refused_before_keras_starts(tmp_path, members, message):
