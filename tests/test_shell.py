@@ -238,6 +238,20 @@ def test_commands_that_print_figures_give_them_as_numbers(capsys, samples_dir, t
     assert told["weight_bytes"] > told["state_bytes"] > 0
 
 
+def test_the_figures_of_a_report(capsys, samples_dir, tmp_path):
+    pytest.importorskip("jinja2")
+    words = ("report", samples_dir / "espeak_male_1.wav", "-o", tmp_path / "a.html", "--seconds", 1)
+    (told,) = figures_of(capsys, *words, "-m", "none")
+    assert told == {
+        "output": str(tmp_path / "a.html"),
+        "recordings": 1,
+        "models": ["none"],
+        "bytes": (tmp_path / "a.html").stat().st_size,
+        "silent": 0,
+        "failures": 0,
+    }
+
+
 DROPPED = {"dropped_bytes": 0}
 
 
