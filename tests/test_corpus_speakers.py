@@ -211,13 +211,12 @@ def test_killed_at_random_moments(audio, tmp_path, layout, jobs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["tree", "shards"])
-def test_killed_at_random_moments_on_dask(audio, tmp_path, layout, scheduler):
+def test_killed_at_random_moments_on_dask(audio, tmp_path, scheduler):
     """What its workers are still at when the run is killed does no harm either."""
     from codec2_eq.corpus.executors import dask_executor
 
     def run(output):
         with dask_executor(scheduler) as executor:
-            batch(audio, output, speakers="folder", layout=layout, executor=executor)
+            batch(audio, output, speakers="folder", executor=executor)
 
     kill_at_random_moments(run, tmp_path / "reference", tmp_path / "out", DASK_KILLS)
