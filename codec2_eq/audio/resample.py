@@ -38,39 +38,46 @@ class Resampler:
         self._stream: Any = None  # taken with the first samples, given back after the last
         self._n_in = self._n_out = 0
 
-    def process(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready."""
-        chunk = np.ascontiguousarray(samples, dtype=np.float32)
-        if chunk.ndim != 1:
-            raise ValueError(f"samples of shape {chunk.shape}: expected (n_samples,)")
+    def process(self, samples: NDArray[Any], *, last: bool = False) -> NDArray[np.float32]:
+        """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready.
+
+        last : the input ends with it: return all samples, and start afresh
+        """
+        if np.ndim(samples) != 1:
+            raise ValueError(f"samples of shape {np.shape(samples)}: expected (n_samples,)")
         if self.rate == RATE_HZ:
-            return chunk
+            return np.ascontiguousarray(samples, dtype=np.float32)
         if self._stream is None:
             self._stream = _idle_streams.take(self.rate) or _soxr_stream(self.rate)
-        return self._resample(chunk)
-
-    def _resample(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        ready = self._stream.resample_chunk(chunk)
-        self._n_in += len(chunk)
+        if last:
+            return self._end(samples)
+        ready = self._stream.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
+        self._n_in += len(samples)
         self._n_out += len(ready)
         return ready
 
     def flush(self) -> NDArray[np.float32]:
         """Return the samples still to come at the end of the input; then start afresh."""
-        if self._stream is None:
-            return np.empty(0, np.float32)
-        n_left = int(self._n_in / (self.rate / RATE_HZ) + 0.5) - self._n_out
-        tail = []
-        # soxr's own end computes two blocks of 8192 zeros, as long as 0.3 s of speech.
-        zeros = np.zeros(int(self.rate * FLUSH_S), np.float32)
-        while n_left > 0:
-            tail.append(self._resample(zeros)[:n_left])
-            n_left -= len(tail[-1])
+        nothing = np.empty(0, np.float32)
+        return nothing if self._stream is None else self._end(nothing)
+
+    def _end(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Push the last samples out with zeros.
+
+        soxr's own end computes two blocks of 8192 zeros, as long as 0.3 s of speech.
+        """
+        n_left = int((self._n_in + len(samples)) / (self.rate / RATE_HZ) + 0.5) - self._n_out
+        padded = np.zeros(len(samples) + int(self.rate * FLUSH_S), np.float32)
+        padded[: len(samples)] = samples
+        ready = self._stream.resample_chunk(padded)
+        while len(ready) < n_left:
+            more = self._stream.resample_chunk(padded[len(samples) :])
+            ready = np.concatenate([ready, more])
         self._stream.clear()
         _idle_streams.give(self.rate, self._stream)
         self._stream = None
         self._n_in = self._n_out = 0
-        return np.concatenate(tail) if tail else np.empty(0, np.float32)
+        return ready[:n_left]
 
 
 def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
@@ -78,8 +85,7 @@ def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
 
     Raises Codec2EqError if rate is below 8 kHz.
     """
-    resampler = Resampler(rate)
-    return np.concatenate([resampler.process(samples), resampler.flush()])
+    return Resampler(rate).process(samples, last=True)
 
 
 def check_rate(rate: float, name: str = "") -> None:
