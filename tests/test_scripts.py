@@ -200,3 +200,11 @@ def test_scripts_find_their_environment_or_say_what_to_do(tmp_path):
     own.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     own.chmod(0o755)
     assert run().stdout == "hello a b\n"
+
+
+def test_cost_of_syncs(tmp_path, wav, capfd):
+    load_script("scripts/sync_cost.py").main([wav, "-o", str(tmp_path / "out"), "--pairs", "1"])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["tree", "shards"]
+    assert all(re.search(r" % of time, .* % of the processor, 1 pairs", line) for line in lines)
+    assert not (tmp_path / "out").exists()

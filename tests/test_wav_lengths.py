@@ -118,6 +118,13 @@ def test_a_second_recording_of_another_kind_is_warned_of(read, second):
     assert len(warnings) == 1 and "second recording in it, of another rate" in warnings[0]
 
 
+@pytest.mark.parametrize("head", [b"fLaC\0\0\0\x22", b"OggS\0\2\0\0", b"ID3\3\0\0\0\0"])
+def test_a_file_of_another_format_behind_it_is_warned_of(read, head):
+    samples, warnings = read(riff(fmt(), data()) + head + bytes(range(200)))
+    np.testing.assert_array_equal(samples, SAMPLES)
+    assert warnings == ["a file of another format behind its samples is left out"]
+
+
 def test_a_second_recording_that_is_damaged_is_warned_of(read):
     samples, warnings = read(riff(fmt(), data()) + riff(fmt())[:20])
     np.testing.assert_array_equal(samples, SAMPLES)
@@ -173,6 +180,9 @@ def test_24_bits_in_4_bytes(read):
         samples, warnings = read(riff(fmt(bits=24, align=4), data((wide << shift).astype("<i4"))))
         np.testing.assert_array_equal(samples, SAMPLES)
         assert warnings == []
+    without_sign = (wide & 0xFFFFFF).astype("<i4")  # as some drivers leave it
+    samples, warnings = read(riff(fmt(bits=24, align=4), data(without_sign)))
+    np.testing.assert_array_equal(samples, SAMPLES)
 
 
 def test_24_bits_in_4_bytes_that_change_their_end(read):

@@ -32,7 +32,9 @@ def find_wrong_end(data: FileWindow) -> str:
         return f"has {len(data)} bytes, its header tells {told}; processed as far as it goes"
     behind = data[told : told + 4096]
     if behind.strip(b"\0") and not behind.startswith(_TITLES):
-        return f"has {len(data) - told} bytes behind the end that its header tells, left out"
+        return (
+            f"has {len(data) - told} bytes behind the end that its header tells; is it two files?"
+        )
     return ""
 
 
@@ -78,7 +80,7 @@ def _caf(data: FileWindow) -> int:
     at = 8
     while at + 12 <= len(data):
         name, size = data[at : at + 4], _number(data, at + 4, ">q")
-        if not name.isalnum():
+        if not name.isalnum() or name == b"caff":  # another file
             break
         if size < 0:
             return _UNKNOWN

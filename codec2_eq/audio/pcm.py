@@ -78,25 +78,27 @@ def _decode_s24(data: memoryview) -> NDArray[np.float32]:
 class _Int24:
     """24 bits in 4 bytes: at the low end, as ALSA writes them, unless the samples say otherwise.
 
-    A header does not tell at which end. Samples beyond 24 bits are at the high end, which is
-    decided once, by the first block that is not silent.
+    A header does not tell at which end. At the low end the fourth byte repeats the sign, or is zero
+    throughout. Samples beyond that are at the high end, which is decided once, by the first block
+    that is not silent.
     """
 
     def __init__(self) -> None:
-        self._factor: float | None = None
+        self._high: bool | None = None
 
     def __call__(self, data: memoryview) -> NDArray[np.float32]:
         samples = np.frombuffer(data, "<i4")
-        beyond = bool(len(samples)) and not -(2**23) <= samples.min() <= samples.max() < 2**23
-        if self._factor is None and (beyond or samples.any()):
-            self._factor = 2.0**-16 if beyond else 2.0**-8
-        elif beyond and self._factor == 2.0**-8:
+        low, high = (int(samples.min()), int(samples.max())) if len(samples) else (0, 0)
+        beyond = not (-(2**23) <= low and high < 2**23) and not (low >= 0 and high < 2**24)
+        if self._high is None and (low or high):
+            self._high = beyond
+        elif beyond and not self._high:
             raise Codec2EqError(
                 "",
                 "its samples of 24 bits in 4 bytes begin at the low end and go on beyond it",
                 "convert it to plain 24 or 16 bits first",
             )
-        return to_scale(samples, self._factor or 1.0)
+        return to_scale(samples if self._high else samples << 8, 2.0**-16)
 
 
 def _ulaw_table() -> NDArray[np.int16]:

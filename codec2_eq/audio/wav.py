@@ -27,6 +27,7 @@ READ_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 20  # no real header comes near it
 _UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _WRAP = 1 << 32  # where lengths of 32 bits begin again
+_OTHERS = (b"fLaC", b"OggS", b"ID3", b"FORM", b"riff", b"caff", b".snd")
 _CHUNK_TAG = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_ ]{3}")
 
 
@@ -314,6 +315,9 @@ class PcmSource:
         while True:
             head = read_bytes(self._handle, self._name, 8 + pad)
             if len(head) < 8 and size:
+                return None
+            if head.startswith(_OTHERS) or head[pad:].startswith(_OTHERS):
+                self.warnings.append("a file of another format behind its samples is left out")
                 return None
             if len(head) > pad and _is_chunk(head[pad:]):
                 head = head[pad:]
