@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What it costs that finished work outlives a power cut: batch with and without its syncs.
 
