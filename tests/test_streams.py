@@ -9,7 +9,7 @@ from conftest import require_package
 
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench import streams
-from codec2_eq.bench.heard import Heard, heard_error
+from codec2_eq.bench.heard import Heard, decoded_error, heard_error
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import as_pcm, load_speech
@@ -177,5 +177,24 @@ def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
     ],
 )
 def test_a_filter_that_cannot_be_measured_is_refused(name, message):
+    with pytest.raises(Codec2EqError, match=message):
+        streams.load_encoders([name])
+
+
+def test_another_mode_is_heard_as_it_decodes(recording):
+    """3200 is nearer to the speech than 1300, and noise is farther still."""
+    found = streams.run([recording], [], streams.load_encoders(["codec2:3200", "codec2:1300"]))
+    fine, coarse = (found.of(f"codec2:{mode}", ["none"]).all.total for mode in (3200, 1300))
+    assert 5 < fine < 0.9 * coarse
+    plain = as_pcm(recording.samples)[: 4 * 8000]
+    reference = extract(plain, 8000, frame_ms=10).vectors
+    late = np.concatenate([np.zeros(320, np.int16), plain])
+    assert decoded_error(late, reference).total == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("codec2:fast", "'fast' is no mode"), ("codec2:99", "no such mode")]
+)
+def test_a_mode_that_is_none_is_refused(name, message):
     with pytest.raises(Codec2EqError, match=message):
         streams.load_encoders([name])

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.bench.filtering import BEHIND_FILTER, Filter, load_filter
-from codec2_eq.bench.heard import HEARD_MS, Heard, heard_error
+from codec2_eq.bench.heard import HEARD_MS, Heard, decoded_error, heard_error
 from codec2_eq.bench.measures import FRAME_S, cold_segments
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Speech, as_pcm
 from codec2_eq.codec2 import RATE_HZ
+from codec2_eq.codec2.library import through_mode
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
@@ -27,23 +28,29 @@ from codec2_eq.stream700c.codec import encode
 UNSHAPED = "none"
 CODEC2S_OWN = {"c2enc": "none", "c2enc --eq": "700c"}
 KNOTS = ("pick", "fit")
+OTHER_MODE = "codec2:"
 LEARNT_S = 2.0  # of speech, after which an equaliser may be expected to know the curve
 
 Floats = NDArray[np.floating]
-Encode = Callable[[NDArray[np.int16]], bytes]
+Encode = Callable[[NDArray[np.int16]], bytes | NDArray[np.int16]]
+"""Speech to a 700C stream, or to what was decoded of another."""
 
 
 def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[str, Encode]:
     """Encoders by name: `c2enc`, `c2enc --eq`, then each model with picked and fitted knots.
 
     `none` and `700c` give the bytes of the first two unless something else is asked of them.
-    "NAME:filter" is c2enc behind the audio filter, see `filtering.load_filter`.
+    "NAME:filter" is c2enc behind the audio filter, see `filtering.load_filter`. "codec2:3200" is
+    another mode of Codec 2, measured by what it decodes to.
     level : "keep" or "auto" for the models; by default what `encode` does with each
     """
     encoders: dict[str, Encode] = {
         name: partial(encode, model=model) for name, model in CODEC2S_OWN.items()
     }
     for model in models:
+        if model.startswith(OTHER_MODE):
+            encoders[model] = _other_mode(model)
+            continue
         if BEHIND_FILTER in model:
             encoders[model] = _behind(load_filter(model), encoders["c2enc"])
             continue
@@ -54,6 +61,14 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
                     encode, model=equaliser, level=level, knots=knots
                 )
     return encoders
+
+
+def _other_mode(name: str) -> Encode:
+    mode = name.removeprefix(OTHER_MODE)
+    if not mode.isdecimal():
+        raise Codec2EqError(f"method {name!r}", f"{mode!r} is no mode", "say codec2:3200")
+    through_mode(np.zeros(0, np.int16), int(mode))  # or the reason why not
+    return partial(through_mode, mode=int(mode))
 
 
 def _behind(filtered: Filter, encoder: Encode) -> Encode:
@@ -196,9 +211,8 @@ def hear(plain: Floats, shaped: Floats, encoders: Mapping[str, Encode]) -> dict[
         samples = slice(part.start * hop, part.stop * hop)
         reference = extract(reference_pcm[samples], RATE_HZ, frame_ms=HEARD_MS).vectors
         for name, encoder in encoders.items():
-            bits = encoder(shaped_pcm[samples])
-            passages = Passages(
-                heard_error(bits, reference), heard_error(bits, reference, from_s=LEARNT_S)
-            )
+            sent = encoder(shaped_pcm[samples])
+            error: Callable[..., Heard] = heard_error if isinstance(sent, bytes) else decoded_error
+            passages = Passages(error(sent, reference), error(sent, reference, from_s=LEARNT_S))
             found[name] = found[name] + passages if name in found else passages
     return found

@@ -217,7 +217,8 @@ def run(
         shaped = [as_pcm(shaping(samples)) for samples in spoken]
         for name, encoder in {ORIGINAL: None, **encoders}.items():
             report(f"{shaping.name} {name}")
-            heard = shaped if encoder is None else [decode(encoder(pcm)) for pcm in shaped]
+            sent = shaped if encoder is None else [encoder(pcm) for pcm in shaped]
+            heard = [decode(s) if isinstance(s, bytes) else s for s in sent]
             scores.errors[name, shaping.name] = np.array(
                 [
                     word_errors(sentence.words, recognise(samples))

@@ -188,12 +188,28 @@ def decode_700c(
     return Decoder700C(codebooks).decode(frames)
 
 
-def _open_codec() -> Any:
+def through_mode(samples: NDArray[np.int16], mode: int) -> NDArray[np.int16]:
+    """Return what a listener hears of speech (n,) at 8 kHz through a mode of Codec 2, whole frames.
+
+    mode : its bits per second, as 3200
+    Raises Codec2EqError if there is no such mode.
+    """
+    try:
+        codec = _open_codec(mode)
+    except KeyError as error:
+        raise Codec2EqError(f"Codec 2 {mode}", "no such mode", "try 3200 or 1300") from error
+    size = codec.samples_per_frame()
+    starts = range(0, len(samples) - size + 1, size)
+    frames = [codec.decode(codec.encode(samples[i : i + size])) for i in starts]
+    return np.concatenate([samples[:0], *frames])
+
+
+def _open_codec(mode: int = MODE_700C) -> Any:
     try:
         import pycodec2
     except ImportError as exc:
         raise Codec2EqError(*_MISSING) from exc
-    return pycodec2.Codec2(MODE_700C)
+    return pycodec2.Codec2(mode)
 
 
 def _parse_oracle(

@@ -34,7 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="models",
         help=f"equaliser, may be repeated (default: {', '.join(MODELS)}); also kalman-cmn; "
         "NAME:2 hears each segment twice; NAME:filter is `filter` with it in front of c2enc, "
-        "NAME:filter:48000 the same at 48 kHz in stereo",
+        "NAME:filter:48000 the same at 48 kHz in stereo; with --heard and --words also any mode of "
+        "Codec 2, as codec2:3200",
     )
     parser.add_argument(
         "--shapes",
