@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 SPAN = 16 * 40_960
 """Samples that one worker analyses at a time [82 s]: whole blocks of the analysis."""
 
-SPANS_ALONE = 15
-"""Spans at the start, 20 min, that are not shared out: threads would cost more than they save."""
+SAMPLES_ALONE = 3600 * RATE_HZ
+"""Samples at the start, whole frames, that are not shared out: threads would cost more there."""
 
 WARM_UP = 100 * HOP
 """Samples before a span after which its worker's memory is, almost always, the true one."""
@@ -265,7 +266,7 @@ def extract_blocks(
 ) -> Iterator[RateK]:
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
-    With one job each block is analysed as it comes. With more, what follows on the first 20 minutes
+    With one job each block is analysed as it comes. With more, what follows on the first hour
     is shared out to threads, in spans of 82 s; the numbers are the same for any jobs.
     """
     check_knots(knots, frame_ms)
@@ -311,22 +312,20 @@ def _analyse_blocks(
     blocks: Iterable[NDArray[np.float32]], frame_ms: int, jobs: int, harmonics: bool = False
 ) -> Iterator[RateK]:
     step = frame_ms // HOP_MS
-    if jobs == 1:
-        idle = _idle_analysers.take((step, harmonics)) or _new_analyser(step, harmonics)
-        analyser, start = idle
-        try:
-            for block in blocks:
-                yield _record(analyser.process(block), frame_ms)
-        finally:
-            analyser.state = start
-            _idle_analysers.give((step, harmonics), idle)
-        return
-    analyser = Analyser(step, harmonics=harmonics)
-    spans = regroup(blocks, SPAN)
-    for span in itertools.islice(spans, SPANS_ALONE):
-        yield _record(analyser.process(span), frame_ms)
-    if (first := next(spans, None)) is not None:
-        yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
+    idle = _idle_analysers.take((step, harmonics)) or _new_analyser(step, harmonics)
+    analyser, start = idle
+    alone = sys.maxsize if jobs == 1 else SAMPLES_ALONE
+    blocks, rest = iter(blocks), np.empty(0, np.float32)
+    try:
+        while alone > 0 and (block := next(blocks, None)) is not None:
+            yield _record(analyser.process(block[:alone]), frame_ms)
+            alone, rest = alone - len(block), block[alone:]
+        spans = regroup(itertools.chain([rest], blocks), SPAN)
+        if (first := next(spans, None)) is not None:
+            yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
+    finally:
+        analyser.state = start
+        _idle_analysers.give((step, harmonics), idle)
 
 
 _idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)

@@ -138,7 +138,7 @@ def test_stream_equals_whole_file(sizes, rate, frame_ms, knots):
 
 def test_jobs_do_not_change_a_bit(monkeypatch, speech):
     monkeypatch.setattr(extraction, "SPAN", 32_000)
-    monkeypatch.setattr(extraction, "SPANS_ALONE", 1)
+    monkeypatch.setattr(extraction, "SAMPLES_ALONE", 12_000)
     samples = np.tile(speech, 6)
     assert_same(ce.extract(samples, knots="fit", jobs=3), ce.extract(samples, knots="fit"))
 
