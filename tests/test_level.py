@@ -61,7 +61,7 @@ def test_predicted_levels_are_those_of_decoded_speech():
         codes = np.full(12, rng.integers(5, 60), np.uint8)
         mean_db = libcodec2.energy_codebook()[energies]
         predicted = decoded_level_db(level.post_filter(quantised), mean_db, codes)
-        speech = libcodec2.decode_700c(pack_frames(indexes, energies, codes))[6 * 320 :]
+        speech = libcodec2.Decoder700C().decode(pack_frames(indexes, energies, codes))[6 * 320 :]
         offsets.append(10 * np.log10(np.mean(speech.astype(float) ** 2)) - predicted[-1])
     assert np.ptp(offsets) < 0.5, offsets
 

@@ -94,11 +94,11 @@ def test_own_codebooks_serve_and_libcodec2_gets_its_own_back():
     assert plain.voiced.all()
     np.testing.assert_array_equal(plain.quantised, swapped.quantised)
     assert plain.bits != swapped.bits
-    speech = libcodec2.decode_700c(plain.bits)
+    speech = libcodec2.Decoder700C().decode(plain.bits)
     assert np.abs(speech).max() > 1000
-    assert_same_speech(speech, libcodec2.decode_700c(swapped.bits, codebooks=own))
-    assert_same_speech(speech, libcodec2.decode_700c(plain.bits))
-    assert_same_speech(speech, libcodec2.decode_700c(swapped.bits), same=False)
+    assert_same_speech(speech, libcodec2.Decoder700C(own).decode(swapped.bits))
+    assert_same_speech(speech, libcodec2.Decoder700C().decode(plain.bits))
+    assert_same_speech(speech, libcodec2.Decoder700C().decode(swapped.bits), same=False)
     assert libcodec2.oracle_mlfeat(buzz(8)).bits == plain.bits
 
 
@@ -126,16 +126,16 @@ def test_decoder_gives_the_same_in_any_pieces():
     bits = libcodec2.oracle_mlfeat(buzz(6)).bits
     decoder = libcodec2.Decoder700C()
     pieces = [decoder.decode(bits[a:b]) for a, b in ((0, 4), (4, 4), (4, 20), (20, 24))]
-    whole = libcodec2.decode_700c(bits)
+    whole = libcodec2.Decoder700C().decode(bits)
     assert len(whole) == 6 * 320
     assert_same_speech(whole, np.concatenate(pieces))
 
 
 def test_errors_name_the_limit():
     with pytest.raises(Codec2EqError, match="5 bytes: 700C frames have 4 bytes"):
-        libcodec2.decode_700c(b"12345")
+        libcodec2.Decoder700C().decode(b"12345")
     with pytest.raises(Codec2EqError, match=r"needs two of \(512, 20\)"):
-        libcodec2.decode_700c(b"1234", codebooks=[np.zeros((256, 20))])
+        libcodec2.Decoder700C([np.zeros((256, 20))]).decode(b"1234")
     with pytest.raises(Codec2EqError, match="expected one channel"):
         libcodec2.oracle_mlfeat(np.zeros((2, 320), np.int16))
 

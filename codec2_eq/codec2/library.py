@@ -179,15 +179,6 @@ class Decoder700C:
             )
 
 
-def decode_700c(
-    frames: bytes,
-    *,
-    codebooks: Sequence[np.ndarray] | None = None,
-) -> NDArray[np.int16]:
-    """Decode whole 700C frames from a fresh decoder; see `Decoder700C`."""
-    return Decoder700C(codebooks).decode(frames)
-
-
 def through_mode(samples: NDArray[np.int16], mode: int) -> NDArray[np.int16]:
     """Return what a listener hears of speech (n,) at 8 kHz through a mode of Codec 2, whole frames.
 

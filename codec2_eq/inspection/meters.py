@@ -50,14 +50,13 @@ class ChannelMeter:
 
 
 class PeakMeter:
-    """How often each magnitude occurs, and how often it is held for two samples or more."""
+    """Peak of a channel, and how often each magnitude is held for two samples or more."""
 
     BINS = 4096
 
     def __init__(self) -> None:
         self.peak = 0.0
         self.n = 0
-        self._counts = np.zeros(self.BINS, np.int64)
         self._held = np.zeros(self.BINS, np.int64)
         self._scale = 1.0
         self._last = 0.0
@@ -71,7 +70,6 @@ class PeakMeter:
         while self.peak >= self._scale:  # floats may exceed full scale: halve the resolution
             self._widen()
         index = (magnitude * (self.BINS / self._scale)).astype(np.int64)
-        self._counts += np.bincount(index, minlength=self.BINS)
         held = samples == np.concatenate(([self._last], samples[:-1]))
         self._held += np.bincount(index[held], minlength=self.BINS)
         self._last = float(samples[-1])
@@ -79,21 +77,13 @@ class PeakMeter:
 
     def _widen(self) -> None:
         self._scale *= 2
-        for name in ("_counts", "_held"):
-            pairs = getattr(self, name).reshape(-1, 2).sum(axis=1)
-            setattr(self, name, np.concatenate((pairs, np.zeros(self.BINS // 2, np.int64))))
-
-    def share_near_peak(self, within: float) -> float:
-        """Share of the samples whose magnitude is within this fraction of the peak."""
-        return self._above(self._counts, within)
+        pairs = self._held.reshape(-1, 2).sum(axis=1)
+        self._held = np.concatenate((pairs, np.zeros(self.BINS // 2, np.int64)))
 
     def share_held_near_peak(self, within: float) -> float:
         """Share of the samples near the peak that repeat the one before: flat tops."""
-        return self._above(self._held, within)
-
-    def _above(self, counts: NDArray[np.int64], within: float) -> float:
         first = int(self.peak * (1 - within) * (self.BINS / self._scale))
-        return float(counts[first:].sum()) / max(1, self.n)
+        return float(self._held[first:].sum()) / max(1, self.n)
 
 
 class LevelMeter:
