@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What libsndfile does not tell of a file: further recordings behind the first, and cut ends.
+"""Finds what libsndfile does not report: further recordings after the first, and cut ends.
 
 Files of Ogg, MP3 and FLAC may be joined by cat; libsndfile stops after the first. Of many formats
 it reads a file that is cut as if it had been shorter all along.
@@ -156,7 +156,7 @@ _MPEG_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000
 
 
 def _mpeg(data: FileWindow) -> Extent:
-    """Walk over the frames: one with a table of contents begins a recording of a told length.
+    """Walk over the frames: one with a table of contents begins a recording of known length.
 
     libsndfile decodes that many frames and stops, whatever follows.
     """
@@ -215,7 +215,7 @@ def _int28(data: bytes) -> int:
 
 
 def _mpeg_frame(head: bytes) -> tuple[int, int]:
-    """Return the bytes of the frame that begins here, or 0; and where it may tell a length."""
+    """Return the bytes of the frame that begins here, or 0; and where a length may be in it."""
     if len(head) < 4 or not is_mpeg(head):
         return 0, 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -233,7 +233,7 @@ def _mpeg_frame(head: bytes) -> tuple[int, int]:
 
 
 def _told_frames(head: bytes) -> int | None:
-    """Return the number of frames that a table of contents tells, None if this is none."""
+    """Return the number of frames in a table of contents, None if this is none."""
     if head[:4] not in (b"Xing", b"Info") or len(head) < 12 or not head[7] & 1:
         return None
     return int.from_bytes(head[8:12], "big")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long a file should be, as its header tells.
+"""How long a file should be by its header.
 
 libsndfile takes most files that are cut for shorter ones, and says nothing. What the formats look
 like is in its sources and in the documents of their makers.
@@ -15,7 +15,7 @@ from codec2_eq.audio.window import FileWindow
 from codec2_eq.errors import Codec2EqError
 
 _UNKNOWN = -1
-"""Length of a file whose header tells that it was not known, or has no place for it."""
+"""Length of a file whose header marks it as unknown, or has no place for it."""
 
 _UNKNOWN_32 = 0xFFFFFFFF
 _TITLES = (b"TAG", b"ID3", b"APETAGEX")  # in the manner of MP3, behind the samples
@@ -39,7 +39,7 @@ def find_wrong_end(data: FileWindow) -> str:
 
 
 def _told_bytes(data: FileWindow) -> int | None:
-    """Return the length of the whole file, _UNKNOWN if it is not told; None for other formats."""
+    """Return the length of the whole file, _UNKNOWN if it is unknown; None for other formats."""
     head = data[0:64]
     for pattern, tell in _FORMATS:
         if pattern.match(head):
@@ -187,4 +187,4 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[FileWindow], int | None]], ..
         (rb" paf|fap |PVF1|\x64\xa3.\0|\0.\xa3\x64", lambda data: _UNKNOWN),  # PAF, PVF, IRCAM
     )
 )
-"""How files of each format begin, and what finds the length that they tell."""
+"""The first bytes of each format, and the function that finds its length in the header."""

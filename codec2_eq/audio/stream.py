@@ -103,7 +103,7 @@ def open_native(
 
 
 def audio_duration(path: PathLike, *, raw: bool = False) -> float | None:
-    """Return the length of an audio file in s as its header tells, None if it does not.
+    """Return the length of an audio file in s by its header, None if unknown.
 
     Raises Codec2EqError if the file cannot be read or is not audio.
     """
@@ -342,7 +342,7 @@ class LevelMonitor:
         )
 
     def warnings(self) -> Iterator[str]:
-        """Tell if the recording seems clipped or wrongly scaled."""
+        """Yield a warning if the recording seems clipped or wrongly scaled."""
         if self.peak > 16 * FULL_SCALE:
             yield (
                 f"float samples reach {self.peak / FULL_SCALE:.0f} times full scale; "

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """WAV: headers and the samples behind them, read and written, in files and pipes alike.
 
-Read here and not by a library, for the sake of pipes: their headers tell no true length, each
-sample is wanted as it arrives, and a recording that is cut should be noticed. Lengths in headers
-are often wrong, so what follows the samples is looked at: further samples are read, not lost.
+WAV is read here rather than by a library for the sake of pipes: their headers have no true length,
+each sample is wanted as it arrives, and a cut recording should be noticed. Lengths in headers are
+often wrong, so the bytes after the samples are examined, and further samples are read, not lost.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _header_too_long(name: str, what: str) -> Codec2EqError:
 
 @dataclass(frozen=True)
 class Wav:
-    """What a WAV header tells about its samples."""
+    """The sample format in a WAV header."""
 
     encoding: str  # "int", "float", "alaw", "ulaw" or "int24"
     channels: int
@@ -142,7 +142,7 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
 
 
 def _true_length(size: int, start: int, handle: IO[bytes], file_bytes: int | None) -> int | None:
-    """Return the length of the samples; None where a header only tells that it did not know it.
+    """Return the length of the samples; None where the header marks it as unknown.
 
     Who writes WAV to a pipe puts about 2^31 (sox, arecord) or 2^32-1 (ffmpeg); who writes more
     than 4 GiB often puts what is left of the length beyond it.
@@ -234,8 +234,8 @@ def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
 class PcmSource:
     """Samples as they lie in a WAV or headerless file or pipe; blocks (n, channels).
 
-    told_frames : length that the headers so far tell, None if they do not
-    warnings : what was odd, one line each
+    told_frames : length by the headers so far, None if unknown
+    warnings : anything odd, one line each
     """
 
     slack_frames = 0
@@ -376,7 +376,7 @@ class PcmSource:
 
 
 class WavWriter:
-    """Writes samples to a binary output as WAV, be it a file or a pipe; not closed here.
+    """Writes samples as WAV to a binary file or pipe, which is not closed here.
 
     rate : Hz;  channels : of the blocks;  sample_format : "s16", "s24" or "f32"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The equalisers that nobody trained: none, mean, Codec 2's own, and a running mean."""
+"""The equalisers without training: none, mean, Codec 2's own, and a running mean."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ CLASSIC: dict[str, tuple[Callable[[int], EqualiserStream], str]] = {
     "mean": (lambda frame_ms: _ArithmeticMean(), "subtracts each vector's arithmetic mean"),
     "700c": (_FrontEqualiser, "Codec 2's adaptive front equaliser, as libcodec2 runs it"),
     "cmn": (_RunningMean, "subtracts the running spectral mean, towards the codebook's mean"),
-    "eq1": (lambda frame_ms: Eq1(), "subtracts what the mean so far is above the codebook's mean"),
-    "eq2": (Eq2, "subtracts what the quantiser of 700C keeps leaving over"),
+    "eq1": (lambda frame_ms: Eq1(), "subtracts how far the mean so far lies above the codebook's"),
+    "eq2": (Eq2, "subtracts the running mean of 700C's quantisation error"),
 }
 """Names to what starts a stream at a frame interval [ms], and what it does in words."""
 

@@ -90,7 +90,7 @@ class ArrayReader:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def text(self, most_bytes: int = _MOST_TEXT_BYTES) -> str:
-        """Return the only value as text, be it a string or a number, of at most_bytes.
+        """Return the only value, a string or a number, as text of at most_bytes.
 
         Raises Codec2EqError if there are more, or it is no text.
         """

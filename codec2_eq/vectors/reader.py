@@ -318,7 +318,7 @@ class VectorReader:
         return npy.ArrayReader(self._files.enter_context(archive.open(info)), self.name)
 
     def _read_facts(self, members: dict[str, npy.ArrayReader]) -> None:
-        """Read what an .npz file tells once and not per frame."""
+        """Read what an .npz file holds once and not per frame."""
         again = "make the file again"
         if "freqs_hz" in members:
             array = members["freqs_hz"]
