@@ -16,7 +16,6 @@ from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 BEHIND_FILTER = ":filter"
-QUIETER_CHANNEL = 0.5  # of two, which the filter is to treat alike
 
 Pcm = NDArray[np.int16]
 Filter = Callable[[Pcm], Pcm]
@@ -26,7 +25,7 @@ def load_filter(name: str) -> Filter:
     """What filters a passage (n,) at 8 kHz from a cold start, in time with it.
 
     name : an equaliser and BEHIND_FILTER, and then, after a colon, another rate in Hz: the passage
-        is resampled to it, filtered as two channels, and the first of them resampled back
+        is resampled to it, filtered as two equal channels, and one of them resampled back
     Raises Codec2EqError for a rate or equaliser that cannot be.
     """
     model, _, rate = name.partition(BEHIND_FILTER)
@@ -45,8 +44,8 @@ def _filtered(equaliser: Equaliser, rate_hz: int, passage: Pcm) -> Pcm:
     import soxr
 
     raised = soxr.resample(passage.astype(np.float32), RATE_HZ, rate_hz)
-    both = np.stack([raised, QUIETER_CHANNEL * raised], axis=1)
-    both = np.clip(np.rint(both), -32768, 32767).astype(np.int16)
+    channel = np.clip(np.rint(raised), -32768, 32767).astype(np.int16)
+    both = np.stack([channel, channel], axis=1)
     out = _run(AudioEqualiser(equaliser, rate_hz, channels=2), both)[:, 0]
     back = np.rint(soxr.resample(out.astype(np.float32), rate_hz, RATE_HZ))[: len(passage)]
     padded = np.pad(back, (0, len(passage) - len(back)))
