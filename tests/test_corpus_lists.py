@@ -191,6 +191,15 @@ def test_a_manifest_that_is_cut(tmp_path):
         read_manifest(str(path))
 
 
+def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * (64 << 20), 9))
+    with pytest.raises(
+        Codec2EqError, match=r"unpacks to .* bytes and more, over 100 times its own"
+    ):
+        read_manifest(str(path))
+
+
 def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):
     (audio / "x.m4a").touch()
     (audio / "y.webm").touch()

@@ -183,7 +183,7 @@ def test_a_list_that_names_nothing(tmp_path):
         shaping.read_shapings(tmp_path / "list.txt")
 
 
-@pytest.mark.parametrize("content", [b"boom\n\xff\xfe", bytes(80)])
+@pytest.mark.parametrize("content", [b"boom\n\xff\xfe", bytes(80), b"#" * (2 << 20)])
 def test_a_list_that_is_no_text(tmp_path, content):
     (tmp_path / "list.f32").write_bytes(content)
     with pytest.raises(Codec2EqError, match="list.f32: no UTF-8 text"):

@@ -21,6 +21,7 @@ from codec2_eq.files import read_error
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
+MOST_LIST_BYTES = 1 << 20  # of a list of filters
 MOST_RESPONSE_S = 30.0  # longer than any hall rings
 PAD_S = 0.01  # of silence around a response, for the resampler's own to ring in
 LOWEST_HZ = 60.0  # curves are held constant below: no speech, and log2(0) is infinite
@@ -221,8 +222,9 @@ def read_shapings(path: str | Path) -> list[Shaping]:
     Raises Codec2EqError if none is named, one is named twice, or it is no text.
     """
     folder = Path(path).parent
-    text = Path(path).read_bytes().decode("utf-8", errors="replace")
-    if "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
+    with open(path, "rb") as handle:
+        text = handle.read(MOST_LIST_BYTES + 1).decode("utf-8", errors="replace")
+    if len(text) > MOST_LIST_BYTES or "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
         raise Codec2EqError(
             path, "no UTF-8 text", "list the filters in a text file, one name or file per line"
         )

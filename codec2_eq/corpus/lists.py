@@ -21,6 +21,11 @@ from codec2_eq.files import read_error
 MOST_BYTES = 1 << 32
 """No list is larger: 40 million lines of 100 bytes."""
 
+MOST_RATIO = 100
+"""Lists packed with gzip are at most so many times as large unpacked; texts pack to a tenth."""
+
+_PLAIN_BYTES = 1 << 24  # of any small file
+
 _UTF8_REMEDY = "save it as UTF-8, one path a line"
 _WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -175,13 +180,18 @@ def _unpack(name: str, data: bytes) -> bytes:
     import io
     import zlib
 
+    most = min(MOST_BYTES, max(_PLAIN_BYTES, MOST_RATIO * len(data)))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
-            text = archive.read(MOST_BYTES)
+            text = archive.read(most)
     except (OSError, EOFError, zlib.error) as error:
         raise Codec2EqError(name, f"damaged ({error})", "make or fetch it again") from error
-    if len(text) == MOST_BYTES:
-        raise Codec2EqError(name, "unpacks to gigabytes", "cut it into parts")
+    if len(text) == most:
+        raise Codec2EqError(
+            name,
+            f"unpacks to {most:,} bytes and more, over {MOST_RATIO} times its own",
+            "unpack it before, if it is a list",
+        )
     return text
 
 
