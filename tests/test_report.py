@@ -359,6 +359,7 @@ def test_clipping_is_told(tmp_path, speech):
 # -- the command
 
 
+@pytest.mark.slow
 def test_same_inputs_same_bytes(tmp_path, long_wav):
     """Whatever the hash seed, and whatever the user's own style of drawing."""
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 30\n")
@@ -452,6 +453,7 @@ def test_seconds_have_limits(tmp_path, long_wav, seconds, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_page_has_only_so_much_sound(tmp_path, long_wav, monkeypatch, capsys):
     first = 4 / 3 * 2 * (2 * 8000 + 44)  # original and decoded speech of 1 s, in base64
     monkeypatch.setattr(report_page, "SOUND_BYTES_LIMIT", int(1.5 * first))

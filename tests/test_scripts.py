@@ -122,6 +122,7 @@ def test_parity_counts_frames_of_streams(wav, c2dec, tmp_path, capsys, monkeypat
     assert " 0 frames equal" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_four_microphones(wav, tmp_path, capsys):
     picture = tmp_path / "four.png"
     load_script("scripts/four_microphones.py").main([wav, "-o", str(picture)])
