@@ -13,9 +13,28 @@ from codec2_eq.equalisers.activations import ACTIVATIONS
 from codec2_eq.equalisers.layers import Layer, State, register, require, require_activation
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Gated(Layer):
+    """A layer with a kernel for the input and one for its own last output."""
+
+    kernel: np.ndarray
+    recurrent_kernel: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def inputs(self) -> int:
+        """Length of a row it takes."""
+        return self.kernel.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """Length of a row it gives."""
+        return self.recurrent_kernel.shape[0]
+
+
 @register("gru")
 @dataclasses.dataclass(frozen=True, eq=False)
-class GRU(Layer):
+class GRU(_Gated):
     """Gated recurrent unit as Keras has it, gates in the order update, reset, candidate.
 
     kernel : (inputs, 3 units), recurrent_kernel : (units, 3 units), bias : (2, 3 units), for
@@ -24,9 +43,6 @@ class GRU(Layer):
     Source: Cho et al., 2014 (reset before); the cuDNN variant (reset after).
     """
 
-    kernel: np.ndarray
-    recurrent_kernel: np.ndarray
-    bias: np.ndarray
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
     reset_after: bool = True
@@ -43,16 +59,6 @@ class GRU(Layer):
             f"gru: kernel {self.kernel.shape}, recurrent kernel {self.recurrent_kernel.shape} "
             f"and bias {self.bias.shape} do not fit",
         )
-
-    @property
-    def inputs(self) -> int:
-        """Length of a row it takes."""
-        return self.kernel.shape[0]
-
-    @property
-    def outputs(self) -> int:
-        """Length of a row it gives."""
-        return self.recurrent_kernel.shape[0]
 
     def initial_state(self) -> State:
         """The hidden state, zero."""
@@ -105,16 +111,13 @@ class GRU(Layer):
 
 @register("lstm")
 @dataclasses.dataclass(frozen=True, eq=False)
-class LSTM(Layer):
+class LSTM(_Gated):
     """Long short-term memory as Keras has it, gates in the order input, forget, cell, output.
 
     kernel : (inputs, 4 units), recurrent_kernel : (units, 4 units), bias : (4 units,).
     State: ``h`` and ``c`` (units,), from zero. Source: Hochreiter and Schmidhuber, 1997.
     """
 
-    kernel: np.ndarray
-    recurrent_kernel: np.ndarray
-    bias: np.ndarray
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
 
@@ -128,16 +131,6 @@ class LSTM(Layer):
             f"lstm: kernel {self.kernel.shape}, recurrent kernel {self.recurrent_kernel.shape} "
             f"and bias {self.bias.shape} do not fit",
         )
-
-    @property
-    def inputs(self) -> int:
-        """Length of a row it takes."""
-        return self.kernel.shape[0]
-
-    @property
-    def outputs(self) -> int:
-        """Length of a row it gives."""
-        return self.recurrent_kernel.shape[0]
 
     def initial_state(self) -> State:
         """Output and cell, zero."""
