@@ -139,9 +139,14 @@ def test_samples_in_many_blocks_are_refused(tmp_path):
         read_audio(path)
 
 
-def test_what_only_begins_like_flac_is_refused(tmp_path):
-    path = tmp_path / "a.flac"
-    path.write_bytes(b"fLaC" + bytes(500))
+@pytest.mark.parametrize(
+    "content",
+    [b"fLaC" + bytes(500), b"\xf0\x7e\0\1\0\0\x10\0\0\0\0", b"2BIT" + bytes(20)]
+    + [b"Extended Instrument: " + bytes(275) + b"\xff\xff", b"MATLAB 5.0" + bytes(118)],
+)
+def test_what_only_begins_like_audio_is_refused(tmp_path, content):
+    path = tmp_path / "a.audio"
+    path.write_bytes(content)
     with pytest.raises(Codec2EqError, match="not audio that libsndfile reads"):
         read_audio(path)
 

@@ -137,7 +137,7 @@ def _xi(data: FileWindow) -> int:
 def _sds(data: FileWindow) -> int:
     """Count packets of 127 bytes with 40, 60 or 120 samples of 7 bits to a byte."""
     bits = _number(data, 6, "B")
-    samples = sum(byte << shift for byte, shift in zip(data[10:13], (0, 7, 14), strict=True))
+    samples = _number(data, 10, "B") | _number(data, 11, "B") << 7 | _number(data, 12, "B") << 14
     per_packet = 120 // max(2, -(-bits // 7))
     return 21 + 127 * -(-samples // per_packet)
 
