@@ -104,7 +104,7 @@ def check_knots(args: argparse.Namespace) -> None:
 
 
 def stream(args: argparse.Namespace, *, harmonics: bool = False) -> Iterator[RateK]:
-    """Extract the input as the options of `extract` say, block by block."""
+    """Extract the input block by block, by the options of `extract`."""
     from codec2_eq.extraction import stream_file
 
     return stream_file(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small .npz files with a JSON text `meta`, read without trust in what they say."""
+"""Small .npz files with a JSON text `meta`, read without trusting their contents."""
 
 from __future__ import annotations
 

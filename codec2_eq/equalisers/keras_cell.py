@@ -158,7 +158,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
 
 
 def model(hidden: tuple[int, int], *, still_db: float = 0.0, tell_trim: bool = False) -> Any:
-    """A Keras model of (batch, frames, K) dB to shapes, and trims if told; see the cell."""
+    """A Keras model of (batch, frames, K) dB to shapes, and trims on request; see the cell."""
     cell = RecursiveEstimatorCell(hidden, still_db=still_db, tell_trim=tell_trim, name="estimator")
     vectors = keras.Input((None, K), name="vectors")
     shapes = keras.layers.RNN(cell, return_sequences=True, name="channel_eq")(vectors)

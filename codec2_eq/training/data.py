@@ -67,7 +67,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Sources:
-    """Recordings to train on, and what tells them from others.
+    """Recordings to train on, and what distinguishes them from others.
 
     speakers : paths by speaker; told : where they came from, for a card; sha256 : of their
     contents and of how features are made of them, hexadecimal.

@@ -43,7 +43,7 @@ def _scores(
 def figures(
     network: Network, cases: Sequence[Case], classic: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """What the card tells: the measures, shares closed, and the classic samples' mean D."""
+    """Figures of the card: the measures, shares closed, and the classic samples' mean D."""
     quantise = quantise_700c()
     total: dict[str, Sums] = {}
     for case in cases:

@@ -11,7 +11,7 @@ MEAN_REMOVAL_EPOCHS = 240
 
 @dataclass(frozen=True)
 class Draws:
-    """How the items of a batch are drawn; probabilities unless another unit is told.
+    """How the items of a batch are drawn; probabilities unless another unit is given.
 
     canonical : flat speech that is to stay as it is. twin : from a twin, not the plain recording.
     noisy : from a twin in the noise of a car, of babble or of white noise, before the other two.
