@@ -71,7 +71,7 @@ class KeepBest(keras.callbacks.Callback):
         return n_epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Measure, keep the best weights and report; the measures join the logs for later callbacks."""
+        """Measure, keep the best weights, report; the measures join the logs."""
         logs = {} if logs is None else logs
         if not np.isfinite(logs["loss"]):
             raise Codec2EqError(
