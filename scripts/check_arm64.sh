@@ -50,8 +50,14 @@ if [ ! -e "$work/site/numpy" ]; then
     done
 fi
 
-# The package, cross-compiled
-env CC=aarch64-linux-gnu-gcc LDSHARED='aarch64-linux-gnu-gcc -shared' \
+# The package, cross-compiled by what pyproject.toml asks for, which pip has only while it builds
+if [ ! -e "$work/tools/Cython" ]; then
+    mapfile -t requires < <("$python" -c 'import tomllib
+with open("pyproject.toml", "rb") as file:
+    print(*tomllib.load(file)["build-system"]["requires"], sep="\n")')
+    again "$python" -m pip install --quiet --target "$work/tools" "${requires[@]}"
+fi
+env PYTHONPATH="$work/tools" CC=aarch64-linux-gnu-gcc LDSHARED='aarch64-linux-gnu-gcc -shared' \
     CFLAGS="-I$work/root/usr/include -I$work/root/usr/include/python$version" \
     _PYTHON_HOST_PLATFORM=linux-aarch64 \
     SETUPTOOLS_EXT_SUFFIX=".cpython-${tag#cp}-aarch64-linux-gnu.so" \

@@ -173,6 +173,35 @@ def test_state_of_wrong_types_is_made_again(audio, tmp_path, name, line):
     assert corpus_files(out) == whole
 
 
+@pytest.mark.parametrize("output", ["x", "x.npy", "first of all"])
+def test_a_plan_that_names_no_file_of_its_own_for_a_recording_is_made_again(
+    audio, tmp_path, output
+):
+    out = tmp_path / "out"
+    batch(audio, out)
+    whole = corpus_files(out)
+    plan = out / ".codec2-eq" / "plan.jsonl"
+    head, *lines = map(json.loads, plan.read_text().splitlines())
+    recordings = [recording for line in lines for recording in line["recordings"]]
+    recordings[-1][2] = recordings[0][2] if output == "first of all" else output
+    plan.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)))
+    batch(audio, out)
+    assert corpus_files(out) == whole
+
+
+@pytest.mark.parametrize("layout", ["shards", "kaldi", "webdataset"])
+def test_records_of_more_frames_than_their_bytes_hold_are_made_again(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    whole = corpus_files(out)
+    part = out / ".codec2-eq" / "parts" / "00000.jsonl"
+    records = json.loads(part.read_text())
+    records[0][4] = 1 << 40
+    part.write_text(json.dumps(records) + "\n")
+    batch(audio, out, layout=layout)
+    assert corpus_files(out) == whole
+
+
 # Damage
 
 

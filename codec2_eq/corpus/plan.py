@@ -98,7 +98,7 @@ def levels_name(part: int) -> str:
 # The plan on disk
 
 
-def read_plan(store: Store) -> list[Task] | None:
+def read_plan(store: Store, options: Options) -> list[Task] | None:
     """Read the tasks in order, none if there is no plan; None if it is damaged."""
     data = store.read(store.plan())
     if data is None:
@@ -114,7 +114,14 @@ def read_plan(store: Store) -> list[Task] | None:
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
     ordered = numbers == sorted(set(numbers)) and parts == sorted(parts)
-    return tasks if ordered else None
+    return tasks if ordered and (not options.is_tree or _name_files(tasks, options)) else None
+
+
+def _name_files(tasks: Sequence[Task], options: Options) -> bool:
+    """Whether each recording has a vector file of its own."""
+    outputs = [entry.output for task in tasks for entry in task.entries]
+    suffix = f".{options.format}"
+    return len(set(outputs)) == len(outputs) and all(name.endswith(suffix) for name in outputs)
 
 
 def read_task(store: Store, line: TaskLine) -> list[Entry]:
@@ -200,7 +207,9 @@ def discard(store: Store, options: Options | None) -> None:
     """
     remove(store.path(MANIFEST_FILE))
     sync_path(store.root)
-    tasks = (read_plan(store) or []) if options is not None else []  # a damaged one names nothing
+    tasks = (
+        (read_plan(store, options) or []) if options is not None else []
+    )  # a damaged one names nothing
     for task in tasks if options is not None and options.is_tree else ():
         for entry in task.entries:
             remove(store.confined(entry.output))

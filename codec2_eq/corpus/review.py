@@ -67,7 +67,7 @@ def make_plan(
     file would be overwritten that is not of this corpus, or if a shard would have to be made again
     without recordings that are gone; nothing is changed then.
     """
-    planned = read_plan(store)
+    planned = read_plan(store, options)
     damaged = planned is None
     if planned is None:  # its outputs are ours, wherever a plan of today has them
         planned = list(cut(new_entries(store, options, listing, [], own=True), None))

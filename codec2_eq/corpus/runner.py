@@ -320,7 +320,8 @@ class _Run:
         """Make the first passes that are missing; return how many recordings came after theirs."""
         if not self._job.options.speakers or not self._job.equaliser.stateful:
             return 0
-        to_hear, late = first_pass.first_passes(self._store, read_plan(self._store) or [])
+        plan = read_plan(self._store, self._job.options) or []
+        to_hear, late = first_pass.first_passes(self._store, plan)
         group: list[tuple[str, list[Entry]]] = []
         for speaker in to_hear:
             group.append(speaker)

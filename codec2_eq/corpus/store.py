@@ -394,8 +394,8 @@ def _parse_records(data: bytes) -> list[Record]:
     for row in rows:
         if type(row) is not list or tuple(map(type, row)) not in _RECORD_KINDS:
             raise ValueError("no record")
-        if min(row[1], row[3], row[4], row[8]) < 0:
-            raise ValueError("a record of less than nothing")
+        if min(row[1], row[3], row[4], row[8] - row[4] * ROW_BYTES) < 0:
+            raise ValueError("less than nothing, or more frames than bytes to hold them")
     return list(map(Record._make, rows))
 
 
