@@ -122,6 +122,14 @@ def test_a_saved_state_goes_on_where_it_was(name, frame_ms, speech, tmp_path):
     np.testing.assert_array_equal(later.process(speech[101:]), equaliser(speech)[101:])
 
 
+@pytest.mark.parametrize("value", ["x", b"x", np.nan, 1j])
+def test_a_state_is_of_finite_numbers(value):
+    stream = load_equaliser("channel_eq").stream()
+    state = {name: np.full(held.shape, value) for name, held in stream.state().items()}
+    with pytest.raises(Codec2EqError, match="no finite numbers"):
+        stream.restore(state)
+
+
 def test_a_stations_microphone_is_known_from_the_first_frame(channel_eq, recording, quantise):
     boom = shaping.load_shaping("boom")
     case = shape_recording(Speech("a", "a", recording[0]), [boom], quantise)
@@ -141,7 +149,7 @@ def test_a_foreign_state_is_refused(channel_eq):
         channel_eq.stream().restore(load_equaliser("cmn").stream().state())
     state = channel_eq.stream().state()
     state["0.0.curve"][3] = np.nan
-    with pytest.raises(Codec2EqError, match="not finite"):
+    with pytest.raises(Codec2EqError, match="no finite numbers"):
         channel_eq.stream().restore(state)
 
 

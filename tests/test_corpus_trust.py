@@ -159,6 +159,15 @@ def test_a_manifest_that_points_elsewhere(audio, tmp_path, path):
         ce.open_corpus(out)
 
 
+def test_levels_that_a_corpus_only_claims_to_keep(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    options = out / "corpus.json"
+    options.write_text(options.read_text().replace('"records": false', '"records": true'))
+    with pytest.raises(Codec2EqError, match=r"records\.f32"):
+        ce.open_corpus(out).levels(0)
+
+
 @pytest.mark.parametrize(
     "line",
     ["[1]", "{}", '{"frames": "x"}', "1e999", "null", '{"task": 1}', "[" * 100000, '["a", 1]'],

@@ -25,6 +25,7 @@ READ_BYTES = 1 << 20
 """Most bytes read at once."""
 
 _HEADER_BYTES = 64 << 20  # no real header comes near it
+_MOST_CHANNELS = 1024  # as in libsndfile
 _UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _WRAP = 1 << 32  # where lengths of 32 bits begin again
 _OTHERS = (b"fLaC", b"OggS", b"ID3", b"FORM", b"riff", b"caff", b".snd")
@@ -218,16 +219,16 @@ def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
     encoding = _ENCODINGS.get(tag)
     if encoding is None:
         return None
-    if encoding == "int" and bits == 24 and frame_bytes == 4 * channels > 0:
-        return "int24", channels, rate, 4
     width = 1 if encoding in ("alaw", "ulaw") else (bits + 7) // 8
-    if not channels or width not in _WIDTHS[encoding]:
+    if not 0 < channels <= _MOST_CHANNELS or width not in _WIDTHS[encoding]:
         raise Codec2EqError(
             name,
             f"its WAV header tells {channels} channels of {bits} bits in {frame_bytes} bytes, "
-            "which cannot be: damaged",
+            f"which cannot be (at most {_MOST_CHANNELS} channels): damaged",
             "fetch or record it again",
         )
+    if encoding == "int" and bits == 24 and frame_bytes == 4 * channels:
+        return "int24", channels, rate, 4
     return encoding, channels, rate, width
 
 

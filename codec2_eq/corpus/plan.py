@@ -85,6 +85,10 @@ class Plan:
     late: int = 0
 
 
+LEVELS_SUFFIX = ".records.f32"
+"""Of a file with the level and pitch of a shard, in place of the shard's own."""
+
+
 def part_name(options: Options, part: int) -> str:
     """Name of a part's file in the layouts that have one."""
     return f"part-{part:05d}{CONTAINERS[options.layout].suffix}"
@@ -92,7 +96,7 @@ def part_name(options: Options, part: int) -> str:
 
 def levels_name(part: int) -> str:
     """Name of the file with the level and pitch of a shard."""
-    return f"part-{part:05d}.records.f32"
+    return f"part-{part:05d}{LEVELS_SUFFIX}"
 
 
 # The plan on disk

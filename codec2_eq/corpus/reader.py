@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
 from codec2_eq.corpus.digests import LEVEL_ROW_BYTES
-from codec2_eq.corpus.plan import leads_elsewhere, levels_name
+from codec2_eq.corpus.plan import LEVELS_SUFFIX, leads_elsewhere
 from codec2_eq.corpus.store import MANIFEST_FILE, Options, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error
@@ -182,8 +182,7 @@ class Corpus(Sequence[Utterance]):
         found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
         full = os.path.join(self.folder, found.path)
         if self.options.records:
-            number = int(found.path.removeprefix("part-").split(".")[0])
-            full = os.path.join(self.folder, levels_name(number))
+            full = os.path.splitext(full)[0] + LEVELS_SUFFIX
             start = found.offset * LEVEL_ROW_BYTES
             try:
                 rows = np.fromfile(full, "<f4", found.frames * 3, offset=start).reshape(-1, 3)

@@ -96,8 +96,9 @@ class EqualiserStream:
                 f"state of {held}, expected {wanted}",
                 "save it from a stream of the same equaliser",
             )
-        if not all(np.isfinite(value).all() for value in state.values()):
-            raise Codec2EqError("state", "holds values that are not finite", "start afresh")
+        values = [np.asarray(value) for value in state.values()]
+        if not all(v.dtype.kind in "biuf" and np.isfinite(v).all() for v in values):
+            raise Codec2EqError("state", "holds values that are no finite numbers", "start afresh")
         self._remember({n: np.array(state[n], v.dtype) for n, v in own.items()})
 
     def _remember(self, state: dict[str, NDArray[Any]]) -> None:
