@@ -122,6 +122,7 @@ def _read_header(handle: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tup
     try:
         descr, order, shape = (match[1] for match in found.values() if match is not None)
         dtype = np.dtype(descr)
+        sizes = tuple(int(size.rstrip("L ")) for size in shape.split(",") if size.strip())
     except (TypeError, ValueError) as error:
         raise Codec2EqError(name, "its .npy header is damaged", "make it again") from error
     if dtype.hasobject:
@@ -130,7 +131,6 @@ def _read_header(handle: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tup
             "holds pickled Python objects, which may run any code and are not read",
             "save plain floats",
         )
-    sizes = tuple(int(size.rstrip("L ")) for size in shape.split(",") if size.strip())
     if len(sizes) > 32 or math.prod(size for size in sizes if size) * dtype.itemsize >= 1 << 63:
         raise Codec2EqError(name, f"its .npy header tells of the shape {sizes}", "make it again")
     return dtype, order == "True", sizes or (1,)
