@@ -2,12 +2,14 @@
 """Faults planted in clean speech are found, and clean speech is left in peace."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
 
+from codec2_eq.audio.resample import MAX_RATE_HZ
 from codec2_eq.bench.shaping import SHAPINGS, load_shaping, low_pass, minimum_phase
 from codec2_eq.cli import main
 from codec2_eq.inspection.faults import find_faults
@@ -71,6 +73,16 @@ def test_blocks_do_not_matter():
     parts = [part * np.float32(32768) for part in np.split(samples, [0, 17, 4000, 4001])]
     in_parts = examine(parts, name="test", rate=RATE_HZ).numbers()
     assert in_parts == whole
+
+
+def test_a_recording_of_the_highest_rate_and_all_levels_fits_into_memory():
+    rng = np.random.default_rng(4)
+    noise = rng.standard_normal((MAX_RATE_HZ // 10, 1)).astype(np.float32)
+    tracemalloc.start()
+    examine((gain * noise for gain in np.geomspace(0.1, 10_000, 50)), name="", rate=MAX_RATE_HZ)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 250e6
 
 
 # -- planted faults

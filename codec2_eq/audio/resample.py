@@ -16,8 +16,9 @@ from codec2_eq.audio.pool import Pool
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
 
-MAX_RATE_HZ = 10_000_000
-"""Above any audio [Hz]: a rate beyond it means a damaged header."""
+MAX_RATE_HZ = 1_000_000
+"""Above any audio [Hz], which ends at 768 kHz: a rate beyond it means a damaged header. Spectra of
+a quarter of a second at 10 MHz would take 700 MB."""
 
 FLUSH_S = 0.04
 """Zeros that push out the end of a stream at a time [s]: mostly once is enough."""
@@ -90,7 +91,7 @@ def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
 
 def check_rate(rate: float, name: str = "") -> None:
     """Raise Codec2EqError if `rate` [Hz], of the file `name`, cannot be brought to 8 kHz."""
-    what = f"sample rate {rate:g} Hz: "
+    what = f"sample rate {rate:.10g} Hz: "
     if not rate >= RATE_HZ:
         raise Codec2EqError(
             name,
