@@ -567,7 +567,11 @@ HEADER = wav_bytes(noise(10))
         ("a.wav", HEADER[:34] + b"\x28\0" + HEADER[36:], r"1 channels of 40 bits in 2 bytes"),
         ("a.wav", wav_bytes(noise(10), 6000), r"sample rate 6000 Hz: at least 8000 Hz needed"),
         ("a.wav", wav_bytes(noise(10), 0), r"sample rate 0 Hz: at least 8000 Hz needed"),
-        ("a.wav", wav_bytes(noise(10), 1_000_001), r"rate 1000001 Hz: at most 1000000 Hz; is the h"),
+        (
+            "a.wav",
+            wav_bytes(noise(10), 1_000_001),
+            r"rate 1000001 Hz: at most 1000000 Hz; is the h",
+        ),
         ("a.wav", wav_bytes(noise(10), 20_000_000), r"at most 1000000 Hz; is the header damaged"),
         ("notes.txt", b"only some words\n" * 99, r"not audio that libsndfile reads \(.*--raw"),
         ("a.wav", b"only some words\n" * 99, r"not audio that libsndfile reads \(.*--raw"),
