@@ -217,7 +217,7 @@ def _report(message: str, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"codec2-eq: error: {messages.printable(message)}", file=sys.stderr)
+    messages.print_error(message)
     return EXIT_ERROR
 
 

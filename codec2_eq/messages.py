@@ -22,9 +22,9 @@ def show_on_stderr(prefix: str, *, verbosity: int = 0) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text as one line without control characters, which names of files may hold.
+    """Return text as one line without control characters, which file names may contain.
 
-    They could command a terminal; what cannot be shown comes out as an escape of Python's.
+    They could control a terminal; what cannot be shown becomes a Python escape sequence.
     """
     if text.isprintable():
         return text
@@ -46,8 +46,13 @@ def tell_more(line: str) -> None:
         tell(line)
 
 
+def print_error(message: str) -> None:
+    """Print what ended a command, or the work on one of its inputs, as one line on stderr."""
+    print(f"codec2-eq: error: {printable(message)}", file=sys.stderr)
+
+
 def shows_progress() -> bool:
-    """Whether a person looks at stderr and has not asked for silence."""
+    """Whether stderr is a terminal, and -q was not given."""
     return _verbosity >= 0 and sys.stderr.isatty()
 
 

@@ -534,6 +534,7 @@ def test_names_cannot_command_a_terminal(samples_dir, tmp_path, monkeypatch, cap
             ["info", name],
             ["encode", name, "-o", "a.c2"],
             ["batch", name, "-m", "none", "-o", f"out{len(name)}"],
+            ["check", name, name],
         ):
             assert cli.main(words) == 1
             captured = capsys.readouterr()
@@ -545,6 +546,7 @@ def test_names_cannot_command_a_terminal(samples_dir, tmp_path, monkeypatch, cap
         assert cli.main(["run", name, "-m", "none", "-o", vectors]) == 0
         assert cli.main(["encode", name, "-m", "none", "-o", name[:-3] + "c2"]) == 0
         assert cli.main(["vq", "quantise", vectors, "-o", "q.f32", "-f"]) == 0
+        assert cli.main(["check", name]) in (0, 3)
         captured = capsys.readouterr()
         assert (captured.err + captured.out).replace("\n", "").isprintable()
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from codec2_eq import messages
 from codec2_eq.commands import options
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         except Codec2EqError as error:
             if len(args.inputs) == 1:
                 raise
-            print(f"codec2-eq: error: {error}", file=sys.stderr)
+            messages.print_error(str(error))
             code = 1
     return code
 
