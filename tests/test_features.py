@@ -142,7 +142,13 @@ def test_other_frames_are_refused(more, samples_dir, tmp_path, capsys):
                 *more,
             ]
         )
-    assert "leave out --frame-ms and --knots" in capsys.readouterr().err
+    assert "omit --frame-ms and --knots" in capsys.readouterr().err
+
+
+def test_run_writes_no_records(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "a.wav", "--format", "mlfeat"])
+    assert "invalid choice: 'mlfeat'" in capsys.readouterr().err
 
 
 # Read

@@ -76,11 +76,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--with",
         dest="extras",
         choices=("records",),
-        help="records: also save level, pitch and voicing, next to the shards",
+        help="records: also save level, pitch and voicing beside the shards",
     )
     parser.add_argument(
         "--format",
-        choices=("f32", "npy", "npz"),
+        choices=options.FORMATS,
         default="f32",
         help="format of the files in layout tree (default: %(default)s)",
     )

@@ -23,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per recording")
     parser.add_argument(
         "--picture",
-        metavar="FILE.png",
-        help="draw curve, levels and spectrum of one recording; needs the extra report",
+        metavar="FILE",
+        help="draw the curve, levels and spectrum of one recording as a PNG (extra report)",
     )
     options.add_force(parser)
     options.add_raw(parser)

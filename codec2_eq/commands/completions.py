@@ -6,7 +6,17 @@ from __future__ import annotations
 import argparse
 
 SHELLS = ("bash", "zsh", "fish")
-FILES = ("IN", "OUT", "FILE", "VECTORS", "MODEL", "A.f32,B.f32", "700c|A.f32,B.f32", "PREFIX")
+FILES = (
+    "IN",
+    "OUT",
+    "FILE",
+    "FILE|folder",
+    "VECTORS",
+    "MODEL",
+    "A.f32,B.f32",
+    "700c|A.f32,B.f32",
+    "PREFIX",
+)
 FOLDERS = ("DIR",)
 
 

@@ -13,8 +13,8 @@ from codec2_eq.commands import options, progress
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_input(parser, "vectors: .f32, .npy or .npz")
-    options.add_output(parser, "vectors: .f32, .npy or .npz")
+    options.add_input(parser, options.READ)
+    options.add_output(parser, options.WRITTEN)
     options.add_format(parser)
     options.add_model(parser)
     options.add_passes(parser)

@@ -12,12 +12,9 @@ from codec2_eq.commands import options, progress
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_input(parser, "audio file")
-    options.add_output(parser, "vectors: .f32, .npy or .npz; or .mlfeat")
-    options.add_format(parser)
-    options.add_audio(parser)
-    options.add_frame_ms(parser)
-    options.add_knots(parser)
-    options.add_jobs(parser)
+    options.add_output(parser, f"{options.WRITTEN}; or .mlfeat")
+    options.add_format(parser, mlfeat="write the records of c2enc --mlfeat")
+    options.add_analysis(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,7 +40,7 @@ def _write_features(args: argparse.Namespace) -> None:
     from codec2_eq.stream700c.features import FeatureStream
 
     if args.frame_ms != FRAME_MS or args.knots != "pick":
-        args.refuse(f"mlfeat: is of picked {FRAME_MS} ms frames; leave out --frame-ms and --knots")
+        args.refuse(f"mlfeat: holds picked {FRAME_MS} ms frames; omit --frame-ms and --knots")
     stream = FeatureStream()
     n_frames = 0
     with (

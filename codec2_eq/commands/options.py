@@ -14,6 +14,10 @@ from codec2_eq.system import core_count
 if TYPE_CHECKING:
     from codec2_eq.records import RateK
 
+FORMATS = ("f32", "npy", "npz")
+WRITTEN = "vectors: .f32, .npy or .npz"
+READ = "vectors: .f32, .npy, .npz or .mlfeat"
+
 
 def add_input(parser: argparse.ArgumentParser, what: str) -> None:
     """IN: one file, stdin by default."""
@@ -45,14 +49,28 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """--format: of vectors on a pipe."""
+def add_format(
+    parser: argparse.ArgumentParser, *, mlfeat: str | None = "read records of c2enc --mlfeat"
+) -> None:
+    """--format: of vectors on a pipe.
+
+    mlfeat : what this format means to the command; None if it neither reads nor writes it
+    """
+    meaning = "" if mlfeat is None else f"; mlfeat: {mlfeat}, whatever the suffix"
     parser.add_argument(
         "--format",
-        choices=("f32", "npy", "npz", "mlfeat"),
-        help="format of the vectors, if the suffix does not determine it (default on a pipe: f32); "
-        "mlfeat: records of c2enc --mlfeat, with any suffix; only extract writes them",
+        choices=FORMATS if mlfeat is None else (*FORMATS, "mlfeat"),
+        help="format of the vectors, if the suffix does not determine it (default on a pipe: f32)"
+        f"{meaning}",
     )
+
+
+def add_analysis(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that `stream` takes."""
+    add_audio(parser)
+    add_frame_ms(parser)
+    add_knots(parser)
+    add_jobs(parser)
 
 
 def add_audio(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +122,7 @@ def check_knots(args: argparse.Namespace) -> None:
 
 
 def stream(args: argparse.Namespace, *, harmonics: bool = False) -> Iterator[RateK]:
-    """Extract the input block by block, by the options of `extract`."""
+    """Extract the input block by block, by the options of `add_analysis`."""
     from codec2_eq.extraction import stream_file
 
     return stream_file(

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 
-from codec2_eq.commands import equalise, extract, options, progress
+from codec2_eq.commands import equalise, options, progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options: those of extract, and the equaliser."""
-    extract.configure(parser)
+    """Declare the options."""
+    options.add_input(parser, "audio file")
+    options.add_output(parser, options.WRITTEN)
+    options.add_format(parser, mlfeat=None)
+    options.add_analysis(parser)
     options.add_model(parser)
     options.add_before_floor(parser)
     options.add_passes(parser)

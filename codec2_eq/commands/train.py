@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 _SHARES = {
-    "noisy": "in the noise of a car, babble or white noise, 8 to 24 dB below the speech",
-    "fitted": "of fitted vectors (--knots fit)",
-    "sounds": "tones, chords or digital silence, of what comes before the speech in some draws",
+    "noisy": "examples with car, babble or white noise, 8 to 24 dB below the speech",
+    "fitted": "examples of fitted vectors (--knots fit)",
+    "sounds": "tones, chords or digital silence among what precedes the speech",
 }
-RETRAIN_RATE = 0.4  # of the learning rate of a training from the start
+RETRAIN_RATE = 0.4  # times the learning rate of a training from scratch
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,13 +96,13 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
             type=options.share,
             default=0.0,
             metavar="SHARE",
-            help=f"share of the draws that are {what}, 0 to 1 (default: %(default)s)",
+            help=f"share of {what}, 0 to 1 (default: %(default)s)",
         )
     parser.add_argument(
         "--start",
         metavar="FILE",
-        help="go on from the weights of a channel_eq.keras, "
-        f"with {RETRAIN_RATE:g} of the learning rate",
+        help="continue from the weights of a channel_eq.keras, "
+        f"at {RETRAIN_RATE:g} times the learning rate",
     )
     parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
@@ -118,7 +118,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
     folder = _folder(args)
     command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {args.epochs}"]
     shares = {name: getattr(args, name) for name in _SHARES}
-    # noise comes before speech as often as without sounds
+    # keeps the rate of preludes that are noise
     draws = Draws(**shares, prelude=Draws.prelude * (1 + args.sounds))
     settings = Settings(epochs=args.epochs, draws=draws)
     command += [f"--{name} {share:g}" for name, share in shares.items() if share]

@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the two tasks and their options."""
     tasks = parser.add_subparsers(metavar="TASK", required=True, dest="task")
-    _configure_train(tasks.add_parser("train", help="multi-stage codebooks from vectors"))
-    _configure_quantise(tasks.add_parser("quantise", help="vectors to quantised vectors"))
+    _configure_train(
+        tasks.add_parser(
+            "train",
+            help="multi-stage codebooks from vectors",
+            description="Train multi-stage codebooks on vectors.",
+        )
+    )
+    _configure_quantise(
+        tasks.add_parser(
+            "quantise",
+            help="vectors to quantised vectors",
+            description="Quantise vectors with a multi-stage codebook.",
+        )
+    )
 
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +43,7 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         "input",
         nargs="+",
         metavar="VECTORS",
-        help="vectors: .f32, .npy or .npz, or a folder made by batch",
+        help=f"{options.READ}, or a folder made by batch",
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32..."
@@ -76,7 +88,7 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_quantise(parser: argparse.ArgumentParser) -> None:
-    options.add_input(parser, "vectors: .f32, .npy or .npz")
+    options.add_input(parser, options.READ)
     options.add_output(parser, "quantised vectors, with means removed")
     options.add_format(parser)
     parser.add_argument(
