@@ -130,9 +130,8 @@ def test_canonical_items_ask_for_nothing(recordings):
     assert np.sqrt(np.mean(difference**2)) < 1.5
 
 
-@pytest.mark.parametrize("sounds", [0, 1])
-def test_a_prelude_is_not_scored(recordings, sounds):
-    draws = Draws(change=0, prelude=1, sounds=sounds)
+def test_a_prelude_is_not_scored(recordings):
+    draws = Draws(change=0, prelude=1)
     _, targets = Sampler(recordings, draws).batch(8, np.random.default_rng(0))
     assert not targets[:, :5, 20].any()
 
@@ -242,23 +241,6 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
     np.testing.assert_array_equal(loaded, network(vectors))
     with pytest.raises(Codec2EqError, match="exists"):
         channel_eq.train(tmp_path, recordings, cases, settings=TINY)
-
-
-@pytest.mark.train
-def test_a_training_begins_from_the_weights_of_another(recordings, cases, tmp_path):
-    start = models_dir() / "channel_eq.keras"
-    gently = channel_eq.Settings(epochs=1, steps=1, batch=1, learning_rate=1e-7)
-    trained = channel_eq.train(tmp_path / "b", recordings, cases, settings=gently, start=start)
-    (layer,), (again,) = load_network(start.with_suffix(".npz")).layers, trained.layers
-    for name in ("kernel1", "bias3", "start", "start_weight"):
-        np.testing.assert_allclose(getattr(again, name), getattr(layer, name), atol=1e-4)
-    with pytest.raises(Codec2EqError, match=r"hidden layers of \(72, 62\); expected \(6, 5\)"):
-        channel_eq.train(tmp_path / "c", recordings, cases, settings=TINY, start=start)
-    (tmp_path / "no.keras").write_text("no model")
-    with pytest.raises(Codec2EqError, match=r"no\.keras: no channel_eq .*name a channel_eq\.keras"):
-        channel_eq.train(
-            tmp_path / "c", recordings, cases, settings=TINY, start=tmp_path / "no.keras"
-        )
 
 
 @pytest.mark.train

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
@@ -21,9 +20,7 @@ SPEECH = ".speech"  # where scripts/fetch_speech.py puts it
 _SHARES = {
     "noisy": "examples with car, babble or white noise, 8 to 24 dB below the speech",
     "fitted": "examples of fitted vectors (--knots fit)",
-    "sounds": "tones, chords or digital silence among what precedes the speech",
 }
-RETRAIN_RATE = 0.4  # times the learning rate of a training from scratch
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +96,6 @@ def _configure_channel_eq(parser: argparse.ArgumentParser) -> None:
             help=f"share of {what}, 0 to 1 (default: %(default)s)",
         )
     parser.add_argument(
-        "--start",
-        metavar="FILE",
-        help="continue from the weights of a channel_eq.keras, "
-        f"at {RETRAIN_RATE:g} times the learning rate",
-    )
-    parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs of each epoch for TensorBoard"
     )
     parser.set_defaults(train=_train_channel_eq)
@@ -118,13 +109,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
     folder = _folder(args)
     command = ["codec2-eq train channel_eq", f"--seed {args.seed}", f"--epochs {args.epochs}"]
     shares = {name: getattr(args, name) for name in _SHARES}
-    # keeps the rate of preludes that are noise
-    draws = Draws(**shares, prelude=Draws.prelude * (1 + args.sounds))
-    settings = Settings(epochs=args.epochs, draws=draws)
     command += [f"--{name} {share:g}" for name, share in shares.items() if share]
-    if args.start:
-        settings = replace(settings, learning_rate=RETRAIN_RATE * settings.learning_rate)
-        command.append(f"--start {args.start}")
     if args.speech != SPEECH:
         command.append(f"--speech {args.speech}")
     with StepBar() as bar:
@@ -133,8 +118,7 @@ def _train_channel_eq(args: argparse.Namespace) -> None:
             Path(args.speech),
             Path(args.cache),
             seed=args.seed,
-            settings=settings,
-            start=Path(args.start) if args.start else None,
+            settings=Settings(epochs=args.epochs, draws=Draws(**shares)),
             command=" ".join(command),
             watch=channel_eq.Watch(
                 bar.tell, bar.step, Path(args.tensorboard) if args.tensorboard else None

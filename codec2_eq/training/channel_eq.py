@@ -41,7 +41,6 @@ def train(
     *,
     seed: int = SEED,
     settings: Settings | None = None,
-    start: Path | None = None,
     classic: Mapping[str, np.ndarray] | None = None,
     command: str = "",
     sources: str = "",
@@ -51,8 +50,7 @@ def train(
     """Train, choose the epoch that errs least on unseen speakers through real filters, and publish.
 
     folder : where ``channel_eq.*`` go; a training that was stopped goes on from the checkpoint
-    that it left there. start : a ``.keras`` file of the same sizes whose weights to begin from.
-    recordings : to train on. cases : to validate on. classic : recordings
+    that it left there. recordings : to train on. cases : to validate on. classic : recordings
     that are only measured, vectors by name. sources : where the speech came from, for the card.
     Raises Codec2EqError if an output exists and `force` is false, or TensorFlow is missing.
     """
@@ -70,7 +68,7 @@ def train(
             "fetch more speech with scripts/fetch_speech.py",
         )
     checkpoint = folder / f"{NAME}_seed{seed}.checkpoint"
-    trained = fit(usable, cases, seed, settings, checkpoint, watch, start)
+    trained = fit(usable, cases, seed, settings, checkpoint, watch)
     network = Network(NAME, [trained.layer])
     network.card.update(
         does="removes spectral shaping: estimates the microphone's curve and takes it off",

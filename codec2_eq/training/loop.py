@@ -16,7 +16,6 @@ from codec2_eq.bench.cases import Case
 from codec2_eq.codec2 import K
 from codec2_eq.equalisers.keras_import import import_keras
 from codec2_eq.equalisers.network import Network
-from codec2_eq.errors import Codec2EqError
 from codec2_eq.training.data import Recording
 from codec2_eq.training.judging import NAME, judge
 from codec2_eq.training.sampler import Sampler
@@ -51,14 +50,11 @@ def fit(
     settings: Settings,
     checkpoint: Path,
     watch: Watch,
-    start: Path | None = None,
 ) -> Trained:
     """Train; keep the epoch that errs least on the cases.
 
     checkpoint : written after each epoch, and resumed from if it is there
-    start : a ``.keras`` file of the same sizes whose weights to begin from
-    Raises Codec2EqError if the training diverges, the checkpoint is of another, or `start` is
-    no such file.
+    Raises Codec2EqError if the training diverges, or the checkpoint is of another.
     """
     keras = import_keras()
     from codec2_eq.equalisers import keras_cell
@@ -67,10 +63,7 @@ def fit(
     keras.utils.set_random_seed(seed)
     model = keras_cell.model(settings.hidden, tell_trim=True)
     cell = model.get_layer(NAME).cell
-    if start is None:
-        cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / keras_cell.UNIT_DB)
-    else:
-        model.set_weights(_trained_weights(keras, start, settings))
+    cell.start.assign(np.mean([r.offset for r in recordings], axis=0) / keras_cell.UNIT_DB)
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 20,
         settings.steps * settings.epochs,
@@ -87,7 +80,7 @@ def fit(
         epochs=settings.epochs,
         patience=settings.patience,
         checkpoint=checkpoint,
-        basis=_basis(recordings, cases, seed, settings, model.get_weights()),
+        basis=_basis(recordings, cases, seed, settings),
         report=watch.report,
     )
     batches = _batches(keras, Sampler(recordings, settings.draws), seed, settings)
@@ -110,19 +103,6 @@ def fit(
     estimator = published.get_layer(NAME).cell
     estimator.scale_trims(settings.trim_gain)
     return Trained(published, estimator.exported(), keeper.history)
-
-
-def _trained_weights(keras: Any, path: Path, settings: Settings) -> list[np.ndarray]:
-    """Weights of a trained model as they were before its trims were scaled."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-        cell = model.get_layer(NAME).cell
-    except (OSError, ValueError, AttributeError) as error:
-        raise Codec2EqError(path, f"no {NAME} ({error})", f"name a {NAME}.keras") from error
-    if tuple(cell.hidden) != settings.hidden:
-        raise Codec2EqError(path, f"hidden layers of {cell.hidden}", f"expected {settings.hidden}")
-    cell.scale_trims(1 / settings.trim_gain)
-    return model.get_weights()
 
 
 def _loss(keras: Any, settings: Settings) -> Any:
@@ -167,12 +147,9 @@ def _basis(
     cases: Sequence[Case],
     seed: int,
     settings: Settings,
-    weights: Sequence[np.ndarray],
 ) -> str:
     """The sha256 of all that a training depends on: one that is resumed must have the same."""
     digest = hashlib.sha256(json.dumps([seed, asdict(settings)]).encode())
-    for weight in weights:
-        digest.update(weight.tobytes())
     for recording in recordings:
         digest.update(recording.plain.tobytes() + recording.twins.tobytes())
     for case in cases:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from codec2_eq.bench import shaping
 from codec2_eq.bench.measures import SEGMENT_FRAMES, shapes_of
 from codec2_eq.bench.shaping import BAND_HZ, OCTAVES
-from codec2_eq.bench.speech import analyse
-from codec2_eq.codec2 import RATE_HZ, SAMPLES_PER_FRAME, K
+from codec2_eq.codec2 import K
 from codec2_eq.training.data import TWINS, Recording
 from codec2_eq.training.settings import Draws
 
@@ -79,11 +78,7 @@ class Sampler:
         elif rng.random() < self._draws.prelude:
             first = int(rng.integers(5, 120))
             speech = self._speech(n_frames - first, rng)
-            if self._draws.sounds and rng.random() < self._draws.sounds:
-                before = _sound_alone(first, _loudness(speech[0]), rng)
-            else:
-                before = _noise_alone(first, _loudness(speech[0]), rng)
-            parts = [before, speech]
+            parts = [_noise_alone(first, _loudness(speech[0]), rng), speech]
         else:
             return self._speech(n_frames, rng)
         vectors, targets = zip(*parts, strict=True)
@@ -134,25 +129,3 @@ def _noise_alone(
 ) -> tuple[Floats, Floats]:
     noise = _hiss((n_frames, K), loudness_db - rng.uniform(0, 40), rng)
     return noise.astype(np.float32), np.zeros((n_frames, K + 1), np.float32)
-
-
-def _sound_alone(
-    n_frames: int, loudness_db: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """What is no speech, from the time domain: a tone, a few chords that decay, digital silence."""
-    n = n_frames * SAMPLES_PER_FRAME
-    samples = np.zeros(n)
-    length = n if rng.random() < 0.4 else int(rng.uniform(0.15, 1) * RATE_HZ)
-    for start in range(0, n, length) if rng.random() < 0.85 else ():
-        seconds = np.arange(min(length, n - start)) / RATE_HZ
-        falls = np.exp(-rng.uniform(0, 5) * seconds)
-        for _ in range(int(rng.integers(1, 4))):
-            note_hz = 110 * 2 ** rng.uniform(0, 4.8)
-            for k in range(1, int(rng.integers(1, 9)) + 1):
-                if k * note_hz < RATE_HZ / 2:
-                    wave = np.sin(2 * np.pi * k * note_hz * seconds)
-                    samples[start : start + length] += falls * wave / k
-    vectors = analyse((4000 / max(np.abs(samples).max(), 1)) * samples)
-    if samples.any():
-        vectors = vectors + (loudness_db - _loudness(vectors) + rng.uniform(-30, 5))
-    return vectors.astype(np.float32), np.zeros((n_frames, K + 1), np.float32)

@@ -17,9 +17,8 @@ class Draws:
     noisy : from a twin in the noise of a car, of babble or of white noise, before the other two.
     fitted : of a recording's vectors fitted (`knots="fit"`), not picked.
     noise : a noise floor, added in dB. change : another speaker and channel takes over midway.
-    prelude : noise alone comes before the speech; sounds : of preludes that are tones, chords or
-    digital silence instead. smooth_db, tilt_db : largest spread of the random
-    smooth curve, and largest tilt in dB/octave, of the channels added in dB.
+    prelude : noise alone comes before the speech. smooth_db, tilt_db : largest spread of the
+    random smooth curve, and largest tilt in dB/octave, of the channels added in dB.
     """
 
     canonical: float = 0.2
@@ -31,7 +30,6 @@ class Draws:
     tilt_db: float = 11.0
     noisy: float = 0.0
     fitted: float = 0.0
-    sounds: float = 0.0
 
 
 @dataclass(frozen=True)
