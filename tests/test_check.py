@@ -230,6 +230,13 @@ def test_json_has_numbers(noisy_wav, capsys):
     assert [fault["name"] for fault in facts["faults"]] == ["noise"]
 
 
+def test_a_silent_channel_beside_two_in_antiphase_goes_into_json():
+    x = np.random.default_rng(0).normal(0, 0.1, RATE_HZ)
+    facts = json.loads(json.dumps(figures_of(np.stack([x, -x, 0 * x], axis=1)).numbers()))
+    assert facts["silent_channels"] == [3]
+    assert facts["antiphase_channels"] == [1, 2]
+
+
 def test_a_sample_is_fine(samples_dir):
     assert main(["check", str(samples_dir / "flite_male_2.wav")]) == 0
 

@@ -324,14 +324,15 @@ def compare_channels(
     power = np.diag(covariance)
     if len(power) < 2 or not power.max() > 0:
         return (), None
-    silent = power < power.max() * 10 ** (SILENT_CHANNEL_DB / 10)
-    heard = np.flatnonzero(~silent)
+    is_silent = power < power.max() * 10 ** (SILENT_CHANNEL_DB / 10)
+    silent = tuple(int(channel) + 1 for channel in np.flatnonzero(is_silent))
+    heard = np.flatnonzero(~is_silent)
     for i, first in enumerate(heard):
         for second in heard[i + 1 :]:
             likeness = covariance[first, second] / np.sqrt(power[first] * power[second])
             if likeness < ANTIPHASE:
-                return tuple(np.flatnonzero(silent) + 1), (int(first) + 1, int(second) + 1)
-    return tuple(int(c) + 1 for c in np.flatnonzero(silent)), None
+                return silent, (int(first) + 1, int(second) + 1)
+    return silent, None
 
 
 SILENT_CHANNEL_DB = -40.0
