@@ -66,7 +66,7 @@ class Hearing:
         if not self._stream.aims_at_codebook:
             return
         if self._again is None:
-            self._again = self._start_again()
+            self._again = start_knowing(self._start, Knowledge(self._stream.state(), None))
         active = self._again.process(vectors)[_level_index(vectors) > self._floor]
         first = -self._n_active % self._stride
         self._kept += list(active[first :: self._stride])
@@ -78,11 +78,6 @@ class Hearing:
     def learnt(self) -> Knowledge:
         """Return what all that was heard has taught."""
         return Knowledge(self._stream.state(), self._curve())
-
-    def _start_again(self) -> EqualiserStream:
-        stream = self._start()
-        stream.restore(self._stream.state())
-        return stream
 
     @functools.cached_property
     def _floor(self) -> int:
