@@ -162,7 +162,7 @@ def classic_scores(
         try:
             reference = Reference.of(vectors, quantise)
         except Codec2EqError as error:
-            raise Codec2EqError(name, f"{error}") from error
+            raise error.of(name) from error
         found[name] = {}
         for model, equalise in models.items():
             output = equalise(vectors)

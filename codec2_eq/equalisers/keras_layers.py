@@ -244,7 +244,7 @@ class _Graph:
             if number != 1:
                 raise Codec2EqError(
                     wiring.name,
-                    f"{what.format(number)}",
+                    what.format(number),
                     "an equaliser takes vectors and gives shapes: build a keras.Model of these two",
                 )
         self._end = ends[0]

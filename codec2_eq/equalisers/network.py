@@ -264,7 +264,7 @@ def load_network(path: str | Path) -> Network:
     except Codec2EqError as error:
         if error.subject == str(path):
             raise
-        raise Codec2EqError(path, f"{error}") from error
+        raise Codec2EqError(path, str(error)) from error
 
 
 def _from_archive(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
