@@ -21,18 +21,10 @@ done
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 tag=cp${version/./}
 
-again() {  # a mirror may be out of reach for a moment
-    for pause_s in 5 20 60; do
-        "$@" && return
-        sleep "$pause_s"
-    done
-    "$@"
-}
-
 # Debian's Python for ARM64, and the wheels of what the package needs
 mkdir -p "$work/debs" "$work/root" "$work/wheels" "$work/site"
 if [ ! -e "$work/root/usr/bin/python$version" ]; then
-    (cd "$work/debs" && again apt-get -o APT::Sandbox::User=root download -qq \
+    (cd "$work/debs" && "$here/scripts/again" apt-get -o APT::Sandbox::User=root download -qq \
         "python$version-minimal:arm64" \
         "libpython$version-minimal:arm64" "libpython$version-stdlib:arm64" \
         "libpython$version-dev:arm64" libc6:arm64 libcrypt1:arm64 libexpat1:arm64 zlib1g:arm64 \
@@ -41,7 +33,7 @@ if [ ! -e "$work/root/usr/bin/python$version" ]; then
     for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
 fi
 if [ ! -e "$work/site/numpy" ]; then
-    again "$python" -m pip download --quiet --only-binary :all: --implementation cp \
+    scripts/again "$python" -m pip download --quiet --only-binary :all: --implementation cp \
         --python-version "$version" --dest "$work/wheels" --platform manylinux2014_aarch64 \
         $(printf -- '--platform manylinux_2_%s_aarch64 ' 24 26 27 28) \
         numpy soxr soundfile pycodec2 tqdm
@@ -55,7 +47,7 @@ if [ ! -e "$work/tools/Cython" ]; then
     mapfile -t requires < <("$python" -c 'import tomllib
 with open("pyproject.toml", "rb") as file:
     print(*tomllib.load(file)["build-system"]["requires"], sep="\n")')
-    again "$python" -m pip install --quiet --target "$work/tools" "${requires[@]}"
+    scripts/again "$python" -m pip install --quiet --target "$work/tools" "${requires[@]}"
 fi
 env PYTHONPATH="$work/tools" CC=aarch64-linux-gnu-gcc LDSHARED='aarch64-linux-gnu-gcc -shared' \
     CFLAGS="-I$work/root/usr/include -I$work/root/usr/include/python$version" \
