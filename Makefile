@@ -17,13 +17,13 @@ demo: $(VENV)/ready
 	$(BIN)/codec2-eq info $(OUT)/espeak_male_1.f32
 	@echo "Equalised rate-K vectors, frames x 20 float32, are in $(OUT)/espeak_male_1.f32"
 
-test: $(VENV)/ready-for-tests speech
+test: $(VENV)/ready-for-test speech
 	CODEC2_EQ_SPEECH=$(abspath $(SPEECH)) $(BIN)/python -m pytest -q -n auto --cov=codec2_eq --cov-report=term:skip-covered --cov-fail-under=90
 
-quick: $(VENV)/ready-for-quick-tests
+quick: $(VENV)/ready-for-quick
 	CODEC2_EQ_SPEECH=none $(BIN)/python -m pytest -q -n auto -m "not oracle and not train and not slow and not network"
 
-check: $(VENV)/ready-for-tests
+check: $(VENV)/ready-for-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,19 +34,19 @@ speech: $(VENV)/ready
 	$(BIN)/python scripts/fetch_speech.py --dest $(SPEECH) --package asterisk-core-sounds-it-wav
 
 # Failing operations, kills and power cuts: make faults N=200
-faults: $(VENV)/ready-for-tests
+faults: $(VENV)/ready-for-test
 	FAULTS=$(or $(N),90) $(BIN)/python -m pytest -q tests/faults
 
-bench: $(VENV)/ready-for-tests speech
+bench: $(VENV)/ready-for-test speech
 	$(BIN)/python scripts/bench.py --speech $(SPEECH)
 
 # Damaged and hostile files for every reader: make fuzz N=200000 SEED=2.
 SEED ?= 1
-fuzz: $(VENV)/ready-for-quick-tests
+fuzz: $(VENV)/ready-for-quick
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(N),20000) --seed $(SEED)
 
 # The compiled modules under the address and undefined-behaviour sanitizers of gcc.
-sanitize: $(VENV)/ready-for-quick-tests
+sanitize: $(VENV)/ready-for-quick
 	scripts/sanitize.sh $(BIN)/python
 
 # The package on ARM64, emulated: needs Debian's gcc-aarch64-linux-gnu and qemu-user.
@@ -71,16 +71,9 @@ $(VENV)/ready: $(BIN)/python $(SOURCES)
 	@$(BIN)/python -m compileall -q codec2_eq  # what pip does for packages, so that commands start at once
 	@touch $@
 
-$(VENV)/ready-for-quick-tests: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[quick]"
-	@touch $@
-
-$(VENV)/ready-for-docs: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[docs]"
-	@touch $@
-
-$(VENV)/ready-for-tests: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[test]"
+# Also the extra of that name in setup.cfg.
+$(VENV)/ready-for-%: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[$*]"
 	@touch $@
 
 clean:
