@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from codec2_eq.audio.stream import open_native, read_audio, stream_audio
-from codec2_eq.audio.wav import HeaderReader, WavWriter, read_wav_header
+from codec2_eq.audio.wav import HeaderReader, read_wav_header
+from codec2_eq.audio.writer import WavWriter
 from codec2_eq.errors import Codec2EqError
 
 SAMPLES = np.random.default_rng(3).integers(-30000, 30000, 4000).astype("<i2")

@@ -11,7 +11,7 @@ from codec2_eq.audio.stream import (
     read_audio,
     stream_audio,
 )
-from codec2_eq.audio.wav import WavWriter
+from codec2_eq.audio.writer import WavWriter
 
 __all__ = [
     "FULL_SCALE",

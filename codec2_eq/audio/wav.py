@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""WAV: headers and the samples behind them, read and written, in files and pipes alike.
+"""WAV: headers and the samples behind them, in files and pipes alike.
 
 WAV is read here rather than by a library for the sake of pipes: their headers have no true length,
 each sample is wanted as it arrives, and a cut recording should be noticed. Lengths in headers are
@@ -24,9 +24,11 @@ from codec2_eq.files import read_bytes, read_error
 READ_BYTES = 1 << 20
 """Most bytes read at once."""
 
+UNKNOWN = 0xFFFFFFFF
+"""Length in the header of a file that is longer than its 32 bits can say, or written to a pipe."""
+
 _HEADER_BYTES = 64 << 20  # no real header comes near it
 _MOST_CHANNELS = 1024  # as in libsndfile
-_UNKNOWN = 0xFFFFFFFF  # length in a header of what is longer than it can say, or on a pipe
 _WRAP = 1 << 32  # where lengths of 32 bits begin again
 _OTHERS = (b"fLaC", b"OggS", b"ID3", b"FORM", b"riff", b"caff", b".snd")
 _CHUNK_TAG = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_ ]{3}")
@@ -135,7 +137,7 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
             "its WAV header does not tell the sample format (no 'fmt ' chunk before 'data')",
             "fetch or record it again",
         )
-    if size == _UNKNOWN and wide_bytes:
+    if size == UNKNOWN and wide_bytes:
         size = wide_bytes
     start = len(header.seen)
     n_bytes = _true_length(size, start, header.handle, file_bytes)
@@ -177,7 +179,9 @@ def _is_chunk(head: bytes) -> bool:
     )
 
 
-_PLAIN_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+PLAIN_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+"""A header of the two chunks that each WAV has, of formats that need no more."""
+
 _PLAIN_FORMAT = (16, 1, 1)  # bytes of the format chunk, integers, one channel
 
 
@@ -188,18 +192,18 @@ def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
     recordings of a corpus are plain, and opening them in any other way costs more than reading
     them.
     """
-    if len(data) < _PLAIN_HEADER.size:
+    if len(data) < PLAIN_HEADER.size:
         return None
     riff, _, wave, *form, rate, byte_rate, frame_bytes, bits, tag, n_bytes = (
-        _PLAIN_HEADER.unpack_from(data)
+        PLAIN_HEADER.unpack_from(data)
     )
-    size = len(data) - _PLAIN_HEADER.size
+    size = len(data) - PLAIN_HEADER.size
     told = (riff, wave, tuple(form), byte_rate, frame_bytes, bits, tag, n_bytes)
     if told != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, 2 * rate, 2, 16, b"data", size):
         return None
     if size == 0 or size % 2:
         return None
-    return np.frombuffer(data, "<i2", offset=_PLAIN_HEADER.size), rate
+    return np.frombuffer(data, "<i2", offset=PLAIN_HEADER.size), rate
 
 
 def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
@@ -374,47 +378,3 @@ class PcmSource:
             if not n_read:
                 return
             n_bytes -= n_read
-
-
-class WavWriter:
-    """Writes samples as WAV to a binary file or pipe, which is not closed here.
-
-    rate : Hz;  channels : of the blocks;  sample_format : "s16", "s24" or "f32"
-
-    Where the output can seek, `finish` puts the true length into the header; on a pipe, and beyond
-    4 GiB, it stays the largest number, which readers take for unknown.
-    """
-
-    def __init__(
-        self, out: IO[bytes], *, rate: int, channels: int = 1, sample_format: str = "s16"
-    ) -> None:
-        self._out = out
-        self._rate = rate
-        self._channels = channels
-        self._sample_format = sample_format
-        self._n_bytes = 0
-        out.write(self._header(_UNKNOWN))
-
-    def write(self, samples: NDArray[Any]) -> None:
-        """Write samples (n,) or (n, channels) in the scale of int16."""
-        data = pcm.encode(samples, self._sample_format)
-        self._n_bytes += len(data)
-        self._out.write(data)
-
-    def finish(self) -> None:
-        """Complete the header."""
-        if self._n_bytes % 2:
-            self._out.write(b"\0")
-        if self._out.seekable():
-            self._out.seek(0)
-            self._out.write(self._header(self._n_bytes))
-
-    def _header(self, n_bytes: int) -> bytes:
-        encoding, width = pcm.WRITTEN[self._sample_format]
-        frame_bytes = width * self._channels
-        riff_bytes = min(n_bytes + n_bytes % 2 + 36, _UNKNOWN)
-        form = (16, 1 if encoding == "int" else 3, self._channels)
-        rates = (self._rate, self._rate * frame_bytes, frame_bytes, 8 * width)
-        return _PLAIN_HEADER.pack(
-            b"RIFF", riff_bytes, b"WAVEfmt ", *form, *rates, b"data", min(n_bytes, _UNKNOWN)
-        )

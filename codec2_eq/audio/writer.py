@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.audio import pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
-from codec2_eq.audio.wav import WavWriter
+from codec2_eq.audio.wav import PLAIN_HEADER, UNKNOWN
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_output
 
@@ -71,6 +71,50 @@ def _kind(path: PathLike, raw: bool) -> str:
         display_name(path), f"audio is not written as {suffix or 'a file without suffix'}",
         f"name it .wav, .flac or {RAW_SUFFIXES[0]}",
     )  # fmt: skip
+
+
+class WavWriter:
+    """Writes samples as WAV to a binary file or pipe, which is not closed here.
+
+    rate : Hz;  channels : of the blocks;  sample_format : "s16", "s24" or "f32"
+
+    Where the output can seek, `finish` puts the true length into the header; on a pipe, and beyond
+    4 GiB, it stays the largest number, which readers take for unknown.
+    """
+
+    def __init__(
+        self, out: IO[bytes], *, rate: int, channels: int = 1, sample_format: str = "s16"
+    ) -> None:
+        self._out = out
+        self._rate = rate
+        self._channels = channels
+        self._sample_format = sample_format
+        self._n_bytes = 0
+        out.write(self._header(UNKNOWN))
+
+    def write(self, samples: NDArray[Any]) -> None:
+        """Write samples (n,) or (n, channels) in the scale of int16."""
+        data = pcm.encode(samples, self._sample_format)
+        self._n_bytes += len(data)
+        self._out.write(data)
+
+    def finish(self) -> None:
+        """Complete the header."""
+        if self._n_bytes % 2:
+            self._out.write(b"\0")
+        if self._out.seekable():
+            self._out.seek(0)
+            self._out.write(self._header(self._n_bytes))
+
+    def _header(self, n_bytes: int) -> bytes:
+        encoding, width = pcm.WRITTEN[self._sample_format]
+        frame_bytes = width * self._channels
+        riff_bytes = min(n_bytes + n_bytes % 2 + 36, UNKNOWN)
+        form = (16, 1 if encoding == "int" else 3, self._channels)
+        rates = (self._rate, self._rate * frame_bytes, frame_bytes, 8 * width)
+        return PLAIN_HEADER.pack(
+            b"RIFF", riff_bytes, b"WAVEfmt ", *form, *rates, b"data", min(n_bytes, UNKNOWN)
+        )
 
 
 class _RawWriter:

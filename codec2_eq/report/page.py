@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.wav import WavWriter
+from codec2_eq.audio.writer import WavWriter
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.equalisers.equaliser import (
     Equaliser,

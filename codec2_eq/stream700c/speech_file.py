@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.audio.pcm import encode as encode_pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
-from codec2_eq.audio.wav import WavWriter
+from codec2_eq.audio.writer import WavWriter
 from codec2_eq.codec2 import RATE_HZ, SAMPLES_PER_FRAME
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output

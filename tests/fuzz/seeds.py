@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec2_eq.audio.wav import WavWriter
+from codec2_eq.audio.writer import WavWriter
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.state_file import save_state
