@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.levels import MOST_FULL_SCALES, Mixer
 from codec2_eq.audio.pcm import FULL_SCALE
-from codec2_eq.audio.stream import MOST_FULL_SCALES, Mixer
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.messages import warn
 

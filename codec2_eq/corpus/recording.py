@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.levels import LevelMonitor
 from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
-from codec2_eq.audio.stream import LevelMonitor, stream_audio
+from codec2_eq.audio.stream import stream_audio
 from codec2_eq.audio.wav import plain_samples
 from codec2_eq.corpus.listing import Origin, Stamp
 from codec2_eq.corpus.store import Entry, Options

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.levels import CLIPPED_SHARE
 from codec2_eq.audio.pcm import FULL_SCALE
-from codec2_eq.audio.stream import CLIPPED_SHARE, stream_audio
+from codec2_eq.audio.stream import stream_audio
 from codec2_eq.bench.heard import Heard, heard_error
 from codec2_eq.bench.measures import speech_activity
 from codec2_eq.codec2 import RATE_HZ
