@@ -55,8 +55,13 @@ def encode(samples: NDArray[Any], sample_format: str) -> bytes:
         return (np.asarray(samples, "<f4") / np.float32(FULL_SCALE)).astype("<f4").tobytes()
     if sample_format == "s16":
         return np.rint(samples).clip(-32768, 32767).astype("<i2").tobytes()
-    wide = np.rint(np.asarray(samples, np.float64) * 256).clip(-(2**23), 2**23 - 1).astype("<i4")
-    return wide.reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
+    return to_s24(samples).astype("<i4").reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
+
+
+def to_s24(samples: NDArray[Any]) -> NDArray[np.int32]:
+    """Return samples in the scale of int16 as integers of 24 bits, rounded and clipped."""
+    scaled = np.rint(np.asarray(samples, np.float64) * 256)
+    return scaled.clip(-(2**23), 2**23 - 1).astype(np.int32)
 
 
 def to_scale(samples: NDArray[Any], factor: float) -> NDArray[np.float32]:

@@ -141,7 +141,7 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
         size = wide_bytes
     start = len(header.seen)
     n_bytes = _true_length(size, start, header.handle, file_bytes)
-    return Wav(wav[0], *wav[1:], n_bytes, start)
+    return Wav(*wav, n_bytes, start)
 
 
 def _true_length(size: int, start: int, handle: IO[bytes], file_bytes: int | None) -> int | None:

@@ -144,8 +144,7 @@ class _FlacWriter:
 
     def write(self, samples: NDArray[Any]) -> None:
         if self._wide:
-            scaled = np.rint(np.asarray(samples, np.float64) * 256).clip(-(2**23), 2**23 - 1)
-            self._file.write(scaled.astype(np.int32) << 8)
+            self._file.write(pcm.to_s24(samples) << 8)
         else:
             self._file.write(
                 np.frombuffer(pcm.encode(samples, "s16"), "<i2").reshape(samples.shape)
