@@ -516,7 +516,7 @@ def test_cut_samples_are_processed_and_told(tmp_path, caplog):
         ("codec2_eq", logging.WARNING)
     ]
     assert caplog.messages[0].endswith(
-        "a.wav: ends after 0.500 s, its header tells 2.000 s; processed as far as it goes"
+        "a.wav: ends after 0.500 s, but its header states 2.000 s; processed as far as it goes"
     )
 
 
@@ -561,8 +561,8 @@ HEADER = wav_bytes(noise(10))
             r"a chunk of 268435455 bytes, more than 67108864",
         ),
         ("a.wav", HEADER[:16] + b"\x08\0\0\0" + HEADER[20:], r"format chunk has 8 bytes, at leas"),
-        ("a.wav", HEADER[:22] + b"\0\0" + HEADER[24:], r"tells 0 channels of 16 bits in 2 bytes"),
-        ("a.wav", HEADER[:22] + b"\x01\x04" + HEADER[24:], r"tells 1025 channels .*at most 1024"),
+        ("a.wav", HEADER[:22] + b"\0\0" + HEADER[24:], r"states 0 channels of 16 bits in 2 bytes"),
+        ("a.wav", HEADER[:22] + b"\x01\x04" + HEADER[24:], r"states 1025 channels .*at most 1024"),
         ("a.wav", HEADER[:34] + b"\x0c\0" + HEADER[36:], None),
         ("a.wav", HEADER[:34] + b"\x28\0" + HEADER[36:], r"1 channels of 40 bits in 2 bytes"),
         ("a.wav", wav_bytes(noise(10), 6000), r"sample rate 6000 Hz: at least 8000 Hz needed"),
@@ -676,7 +676,9 @@ def test_no_room_to_spool(stdin, monkeypatch, tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(100000), 8000)
     stdin((tmp_path / "a.flac").read_bytes())
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
-    with pytest.raises(Codec2EqError, match=r"^stdin: cannot be kept in .*: No space left .*TMPD"):
+    with pytest.raises(
+        Codec2EqError, match=r"^stdin: cannot be stored in .*: No space left .*TMPD"
+    ):
         read_audio("-")
 
 

@@ -224,7 +224,7 @@ def test_warnings_are_kept_with_the_recording(tmp_path, speech):
     (line,) = manifest(tmp_path / "out")
     assert summary.warnings == 1 and summary.failures == 0
     assert line["duration"] == 0.75
-    assert line["warning"].startswith("ends after 0.750 s, its header tells 1.000 s")
+    assert line["warning"].startswith("ends after 0.750 s, but its header states 1.000 s")
 
 
 # Which recordings

@@ -109,7 +109,7 @@ def test_all_samples_are_read(read, content, expected):
 def test_samples_beyond_the_told_length_are_read_with_a_warning(read):
     samples, warnings = read(riff(fmt(), data(size=2000)))
     np.testing.assert_array_equal(samples, SAMPLES)
-    assert warnings == ["goes on behind the 0.125 s that its header tells; read to its end"]
+    assert warnings == ["continues beyond the 0.125 s stated in its header; read to its end"]
 
 
 @pytest.mark.parametrize("second", [fmt(rate=16000), fmt(channels=2), fmt(tag=0x55)])
@@ -123,7 +123,7 @@ def test_a_second_recording_of_another_kind_is_warned_of(read, second):
 def test_a_file_of_another_format_behind_it_is_warned_of(read, head):
     samples, warnings = read(riff(fmt(), data()) + head + bytes(range(200)))
     np.testing.assert_array_equal(samples, SAMPLES)
-    assert warnings == ["a file of another format behind its samples is left out"]
+    assert warnings == ["a file of another format after its samples is left out"]
 
 
 def test_a_second_recording_that_is_damaged_is_warned_of(read):
@@ -135,7 +135,7 @@ def test_a_second_recording_that_is_damaged_is_warned_of(read):
 def test_a_second_recording_that_is_cut_is_warned_of(read):
     samples, warnings = read(riff(fmt(), data()) + riff(fmt(), data(OTHERS))[:-1000])
     np.testing.assert_array_equal(samples, BOTH[:-500])
-    assert len(warnings) == 1 and "ends after 0.812 s, its header tells 0.875 s" in warnings[0]
+    assert len(warnings) == 1 and "ends after 0.812 s, but its header states 0.875 s" in warnings[0]
 
 
 def test_odd_lengths_with_and_without_padding(read):

@@ -27,9 +27,9 @@ class ArrayReader:
     channel : "mix" for the mean of all channels, or the number of one, from 1
     full_scale : value of a float sample at full scale
 
-    The type alone decides on the scale: int16 is taken as it is, uint8 as (x - 128) * 256, int32 by
+    The type alone decides the scale: int16 is taken as it is, uint8 as (x - 128) * 256, int32 by
     its own full scale of 2^31, floats by `full_scale`.
-    Raises Codec2EqError for a channel or scale that cannot be.
+    Raises Codec2EqError for an impossible channel or scale.
     """
 
     def __init__(self, *, channel: int | str = "mix", full_scale: float = 1.0) -> None:
@@ -48,7 +48,7 @@ class ArrayReader:
     def read(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Return the next samples (n,) of arrays (n,), (n, channels) or (channels, n), n >= 0.
 
-        Raises Codec2EqError for other shapes and types, and samples that are no numbers.
+        Raises Codec2EqError for other shapes and types, and samples that are not finite numbers.
         """
         array = np.asarray(samples)
         self._check_type(array.dtype)

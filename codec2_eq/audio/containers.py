@@ -18,8 +18,8 @@ _FLAC_IN_OGG = b"\x7fFLAC"
 _FLAC_HEAD_BYTES = 9  # in Ogg, before the file proper
 _OGG_FIRST, _OGG_LAST = 2, 4  # flags of a page
 _OGG_PAGE_BYTES = 27  # its header before the table of segments
-_MPEG_HEAD_BYTES = 64  # up to the end of the length that a first frame tells
-_STRANGE_BYTES = 1024  # that no warning is worth: notes and paddings of other programs
+_MPEG_HEAD_BYTES = 64  # up to the end of the length that a first frame states
+_STRANGE_BYTES = 1024  # not worth a warning: notes and padding of other programs
 _AS_FAR = "; processed as far as it goes"
 
 
@@ -97,13 +97,13 @@ def _ogg(data: FileWindow) -> Extent:
     if at > len(data):
         problem = f"is cut within its last page{_AS_FAR}"
     elif open_streams:
-        problem = f"has no mark at its end{_AS_FAR}"
+        problem = f"has no end mark{_AS_FAR}"
     wrapped = data[28:33] == _FLAC_IN_OGG
     return Extent(_between(starts, len(data), single=wrapped), wrapped, problem)
 
 
 def unwrapped(descriptor: int, start: int, end: int) -> Iterator[bytes]:
-    """Yield the bytes of a FLAC file that lies in pages of Ogg; pages of other streams are left."""
+    """Yield the bytes of a FLAC file within Ogg pages; pages of other streams are skipped."""
     data = FileWindow(descriptor)
     at, serial = start, data[start + 14 : start + 18]
     n_head = _FLAC_HEAD_BYTES
@@ -120,12 +120,12 @@ def unwrapped(descriptor: int, start: int, end: int) -> Iterator[bytes]:
 
 
 def _or_end(found: int, data: FileWindow) -> int:
-    """Return an offset that `find` has given, the end where it found nothing."""
+    """Return an offset from `find`, or the end of the file where it found nothing."""
     return found if found >= 0 else len(data)
 
 
 def _of_strange(n_bytes: int, kind: str) -> str:
-    return f"holds {n_bytes} bytes that are no {kind}, left out" if n_bytes > _STRANGE_BYTES else ""
+    return f"holds {n_bytes} bytes that are not {kind}, skipped" if n_bytes > _STRANGE_BYTES else ""
 
 
 # MPEG audio
@@ -162,7 +162,7 @@ def _mpeg(data: FileWindow) -> Extent:
     """
     parts: list[list[int]] = []
     at, n_strange = 0, 0
-    n_left = -1  # frames still to come of a recording that tells; -1: it does not
+    n_left = -1  # frames still to come of a recording that states its length; -1: it does not
     title = None  # offset of the one before the next frame
     end = 0  # of the last frame
     while at < len(data):
@@ -171,16 +171,16 @@ def _mpeg(data: FileWindow) -> Extent:
             title = at if head[:3] == b"ID3" else title
             at += tag_bytes
             continue
-        length, told_at = _mpeg_frame(head)
+        length, stated_at = _mpeg_frame(head)
         if not length:
             following = _next_mpeg(data, at + 1)
             n_strange += following - at if end else 0
             at = following
             continue
-        told = _told_frames(head[told_at:])
-        if told is not None or n_left == 0 or not parts:
+        stated = _stated_frames(head[stated_at:])
+        if stated is not None or n_left == 0 or not parts:
             parts.append([at if title is None else title, 0])
-            n_left = -1 if told is None else told + 1
+            n_left = -1 if stated is None else stated + 1
         n_left -= n_left > 0
         title = None
         at += length
@@ -232,7 +232,7 @@ def _mpeg_frame(head: bytes) -> tuple[int, int]:
     return samples // 8 * bits // rate + padding, 4 + side
 
 
-def _told_frames(head: bytes) -> int | None:
+def _stated_frames(head: bytes) -> int | None:
     """Return the number of frames in a table of contents, None if this is none."""
     if head[:4] not in (b"Xing", b"Info") or len(head) < 12 or not head[7] & 1:
         return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import soundfile
 
 MOST_FRAMES = 1 << 62
-"""No file has as many."""
+"""More than any file has."""
 
 _SPOOLED_MAGIC = (
     b"RIFF",
@@ -98,7 +98,7 @@ def _foreign(name: str, what: str) -> Codec2EqError:
     source = "-" if name == "stdin" else f"'{name}'"
     return Codec2EqError(
         name,
-        f"{what}, which is not read here",
+        f"{what}, which cannot be read here",
         f"let ffmpeg decode it: ffmpeg -i {source} -f wav - | codec2-eq run - -o OUT",
     )
 
@@ -113,7 +113,7 @@ def _spool(header: HeaderReader, files: contextlib.ExitStack) -> int:
     except OSError as error:
         raise Codec2EqError(
             header.name,
-            f"cannot be kept in {tempfile.gettempdir()}: {error.strerror}",
+            f"cannot be stored in {tempfile.gettempdir()}: {error.strerror}",
             "set TMPDIR to a folder with room, or pipe WAV, which needs none",
         ) from error
     return spool.fileno()
@@ -146,12 +146,12 @@ class DecodedSource:
         self.sample_format = "s16" if self._exact or compressed else "s24"
         if subtype in ("FLOAT", "DOUBLE", "PCM_32", "ALAC_32"):
             self.sample_format = "f32"
-        # A FLAC made on a pipe tells no length, for which libsndfile has the largest number.
-        told = self._file.frames
-        self.told_frames = told if told < MOST_FRAMES and not self._parts else None
-        # MP3 may but estimate its length, and has silence of its own at both ends.
+        # A FLAC made on a pipe states no length; libsndfile then reports the largest number.
+        stated = self._file.frames
+        self.stated_frames = stated if stated < MOST_FRAMES and not self._parts else None
+        # MP3 may only estimate its length, and adds silence at both ends.
         self.slack_frames = self.rate // 5 if subtype.startswith("MPEG") else 0
-        self.duration_s = None if self.told_frames is None else told / self.rate
+        self.duration_s = None if self.stated_frames is None else stated / self.rate
 
     def blocks(self, block_frames: int) -> Iterator[NDArray[Any]]:
         """Yield blocks of at most block_frames until the decoder gives no more."""
@@ -177,7 +177,7 @@ class DecodedSource:
                 return self._files.enter_context(_open_forward(descriptor, soundfile))
         except soundfile.LibsndfileError as error:
             if error.code == _NO_SUCH_ENCODING:
-                raise _foreign(self._name, "holds an encoding") from error
+                raise _foreign(self._name, "has an encoding") from error
             raw = "; if it is headerless 16-bit 8 kHz samples, name it .raw or pass --raw"
             raise Codec2EqError(
                 self._name,
@@ -231,7 +231,7 @@ class DecodedSource:
         with _captured_output() as said:
             yield
         text = " ".join(line for line in said if "seeking" not in line)  # which is not done here
-        if text and not any(told.startswith("its decoder says") for told in self.warnings):
+        if text and not any(each.startswith("its decoder says") for each in self.warnings):
             self.warnings.append(f"its decoder says: {text[:_SAID_CHARS]}")
 
 
@@ -242,14 +242,14 @@ _capture_lock = threading.Lock()
 def _captured_output() -> Iterator[list[str]]:
     """Catch what C code prints to the standard streams; the list of lines is filled at the end.
 
-    Decoders print where they please, standard output included, which may carry our data.
+    Decoders print anywhere, even to standard output, which may carry our data.
     """
     said: list[str] = []
     with _capture_lock, contextlib.ExitStack() as undo:
         flush_c_streams()
         sink = undo.enter_context(tempfile.TemporaryFile(buffering=0))
         for descriptor, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
-            if stream is None:  # closed when we began: the number may be any file's by now
+            if stream is None:  # closed at the start: its number may be any file's by now
                 continue
             kept = os.dup(descriptor)
             os.dup2(sink.fileno(), descriptor)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How long a file should be by its header.
 
-libsndfile takes most files that are cut for shorter ones, and says nothing. What the formats look
-like is in its sources and in the documents of their makers.
+libsndfile takes most files that are cut for shorter ones, and says nothing. The formats are
+described in its sources and in their specifications.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _UNKNOWN = -1
 """Length of a file whose header marks it as unknown, or has no place for it."""
 
 _UNKNOWN_32 = 0xFFFFFFFF
-_TITLES = (b"TAG", b"ID3", b"APETAGEX")  # in the manner of MP3, behind the samples
+_TITLES = (b"TAG", b"ID3", b"APETAGEX")  # as in MP3, after the samples
 
 
 def find_wrong_end(data: FileWindow) -> str:
-    """Return what is wrong with the end of a file, or unknown of it; empty if nothing is."""
-    told = _told_bytes(data)
-    if told is None:
+    """Return what is wrong with or unknown about the end of a file; empty if nothing is."""
+    stated = _stated_bytes(data)
+    if stated is None:
         return ""
-    if told == _UNKNOWN:
-        return "tells no length: whether it is whole cannot be seen"
-    if told > len(data):
-        return f"has {len(data)} bytes, its header tells {told}; processed as far as it goes"
-    behind = data[told : told + 4096]
+    if stated == _UNKNOWN:
+        return "states no length, so a cut end would go unnoticed"
+    if stated > len(data):
+        return f"has {len(data)} bytes, but its header states {stated}; processed as far as it goes"
+    behind = data[stated : stated + 4096]
     if behind.strip(b"\0") and not behind.startswith(_TITLES):
         return (
-            f"has {len(data) - told} bytes behind the end that its header tells; is it two files?"
+            f"has {len(data) - stated} bytes after the end stated in its header; is it two files?"
         )
     return ""
 
 
-def _told_bytes(data: FileWindow) -> int | None:
+def _stated_bytes(data: FileWindow) -> int | None:
     """Return the length of the whole file, _UNKNOWN if it is unknown; None for other formats."""
     head = data[0:64]
     for pattern, tell in _FORMATS:
@@ -46,7 +46,7 @@ def _told_bytes(data: FileWindow) -> int | None:
             try:
                 return tell(data)
             except (struct.error, IndexError):
-                return _UNKNOWN  # cut within its header, or of no sense: for libsndfile to tell
+                return _UNKNOWN  # cut within its header, or nonsense: for libsndfile to report
     return None
 
 
@@ -109,7 +109,7 @@ def _voc(data: FileWindow) -> int:
     if n_blocks > 1:
         raise Codec2EqError(
             "",
-            f"is a Creative Voice File of {n_blocks} blocks, of which one alone is read here",
+            f"is a Creative Voice File of {n_blocks} blocks, only files of one block can be read",
             "convert it to WAV",
         )
     return at

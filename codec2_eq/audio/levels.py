@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Levels of the samples that come in: channels that cancel, clipping, and what is no sample."""
+"""Levels of the samples that come in: channels that cancel, clipping, what is not finite."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Mixer:
 
     @property
     def cancels(self) -> bool:
-        """Whether hardly anything is left."""
+        """Whether hardly any power is left."""
         return self._mixed < CANCELLED_SHARE * self._apart
 
 
 class LevelMonitor:
-    """Refuses samples that are no numbers; counts those at full scale."""
+    """Refuses samples that are not finite numbers; counts those at full scale."""
 
     def __init__(self, name: str, rate: float) -> None:
         self.name = name

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from codec2_eq.errors import Codec2EqError
 
 FULL_SCALE = 32768.0
-"""What a sample of 1.0 in a float file becomes: the scale of int16, which Codec 2 works in."""
+"""What a sample of 1.0 in a float file becomes: full scale of int16, which Codec 2 works in."""
 
 WRITTEN = {"s16": ("int", 2), "s24": ("int", 3), "f32": ("float", 4)}
 """Encodings that can be written, by the name that `encode` takes: encoding and bytes a sample."""
@@ -83,7 +83,7 @@ def _decode_s24(data: memoryview) -> NDArray[np.float32]:
 class _Int24:
     """24 bits in 4 bytes: at the low end, as ALSA writes them, unless the samples say otherwise.
 
-    A header does not tell at which end. At the low end the fourth byte repeats the sign, or is zero
+    A header does not say at which end. At the low end the fourth byte repeats the sign, or is zero
     throughout. Samples beyond that are at the high end, which is decided once, by the first block
     that is not silent.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Idle objects that are costly to make, kept for the next who needs one of their kind."""
+"""Idle objects that are costly to make, kept for the next caller that needs one of their kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Pool(Generic[T]):
-    """At most `most` idle objects; of more, those go that were given first.
+    """At most `most` idle objects; beyond that, the oldest ones go.
 
     Each step is atomic, so that threads may share it, and no lock is held when a process forks.
     """
@@ -24,7 +24,7 @@ class Pool(Generic[T]):
         for _ in range(len(self._idle)):
             try:
                 own, idle = self._idle.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread was faster
                 break
             if own == kind:
                 return idle

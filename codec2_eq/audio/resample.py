@@ -21,7 +21,7 @@ MAX_RATE_HZ = 1_000_000
 a quarter of a second at 10 MHz would take 700 MB."""
 
 FLUSH_S = 0.04
-"""Zeros that push out the end of a stream at a time [s]: mostly once is enough."""
+"""Zeros that push out the end of a stream at a time [s]: once is usually enough."""
 
 
 class Resampler:

@@ -3,8 +3,8 @@
 
 WAV and headerless samples are read by `codec2_eq.audio.wav`, from files and pipes alike, so that a
 pipe hands on each sample as it arrives and the libraries for other formats are loaded only for
-them. All else is decoded by libsndfile; from a pipe it is first spooled to an unnamed temporary
-file, since those formats need to seek.
+them. Everything else is decoded by libsndfile; from a pipe it is first spooled to an unnamed
+temporary file, since those formats need to seek.
 
 16-bit samples come out as they are, bit for bit at 8 kHz mono. All others are scaled so that full
 scale is 32768, neither rounded nor clipped.
@@ -64,8 +64,8 @@ def stream_audio(
     log : whether its warnings go to the logger "codec2_eq"; they are in `warnings` in any case
 
     The header is read here, the samples as the iterator goes on. Memory does not depend on the
-    length of the file. Recordings that are cut short are processed as far as they go; that,
-    clipping, and channels that cancel each other are warned of.
+    length of the file. Recordings that are cut short are processed as far as they go; there
+    are warnings about that, clipping, and channels that cancel each other.
 
     Raises Codec2EqError, here or on the way, if the file cannot be read, is not audio, has too low
     a rate, not that channel, or samples that are NaN or infinite.
@@ -128,7 +128,7 @@ class NativeStream(_Stream):
 
     name : the name that messages use
     rate : sample rate, Hz;  channels : of the file
-    duration_s : length in s as the header tells, None on a pipe or where it does not tell
+    duration_s : length in s by the header, None on a pipe or where the header does not state it
     sample_format : "s16", "s24" or "f32", whichever holds its samples without loss
     warnings : what was odd so far, one line each; complete at the end
     """
@@ -186,11 +186,11 @@ class NativeStream(_Stream):
             self._warn_of_cut(source, monitor.n_frames)
 
     def _warn_of_cut(self, source: _Source, n_frames: int) -> None:
-        told = source.told_frames
-        if told is not None and told - n_frames > source.slack_frames:
+        stated = source.stated_frames
+        if stated is not None and stated - n_frames > source.slack_frames:
             self.warn(
-                f"ends after {n_frames / self.rate:.3f} s, its header tells "
-                f"{told / self.rate:.3f} s; processed as far as it goes"
+                f"ends after {n_frames / self.rate:.3f} s, but its header states "
+                f"{stated / self.rate:.3f} s; processed as far as it goes"
             )
         elif not n_frames:
             self.warn("holds no samples")
@@ -261,7 +261,7 @@ def _channel_index(name: str, channel: int | str | None, channels: int) -> int |
 class _Source(Protocol):
     """Blocks (n, channels), n > 0, of int16, or of float32 in the scale of int16.
 
-    told_frames : the length that the header tells, None if it does not
+    stated_frames : the length that the header states, None if it does not
     slack_frames : how many of these may be missing from a whole file
     warnings : complete when the blocks are at their end
     """
@@ -269,7 +269,7 @@ class _Source(Protocol):
     rate: int
     channels: int
     duration_s: float | None
-    told_frames: int | None
+    stated_frames: int | None
     slack_frames: int
     sample_format: str
     warnings: list[str]

@@ -25,7 +25,7 @@ READ_BYTES = 1 << 20
 """Most bytes read at once."""
 
 UNKNOWN = 0xFFFFFFFF
-"""Length in the header of a file that is longer than its 32 bits can say, or written to a pipe."""
+"""Length in the header of a file that is longer than 32 bits can say, or written to a pipe."""
 
 _HEADER_BYTES = 64 << 20  # no real header comes near it
 _MOST_CHANNELS = 1024  # as in libsndfile
@@ -134,7 +134,7 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
     if wav is None:
         raise Codec2EqError(
             header.name,
-            "its WAV header does not tell the sample format (no 'fmt ' chunk before 'data')",
+            "its WAV header does not give the sample format (no 'fmt ' chunk before 'data')",
             "fetch or record it again",
         )
     if size == UNKNOWN and wide_bytes:
@@ -147,8 +147,8 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
 def _true_length(size: int, start: int, handle: IO[bytes], file_bytes: int | None) -> int | None:
     """Return the length of the samples; None where the header marks it as unknown.
 
-    Who writes WAV to a pipe puts about 2^31 (sox, arecord) or 2^32-1 (ffmpeg); who writes more
-    than 4 GiB often puts what is left of the length beyond it.
+    Programs that write WAV to a pipe put about 2^31 (sox, arecord) or 2^32-1 (ffmpeg); those that
+    write more than 4 GiB often put the length modulo 4 GiB.
     """
     if file_bytes is None:
         return None if _is_placeholder(size) else size
@@ -169,7 +169,7 @@ def _is_placeholder(size: int) -> bool:
 
 
 def _is_chunk(head: bytes) -> bool:
-    """Whether 8 bytes are the head of a chunk; of samples that are not, one of 10^5 seems so."""
+    """Whether 8 bytes are the head of a chunk; one in 10^5 of random samples looks like one."""
     return len(head) == 8 and (
         head[:4] in (*_RIFF_MAGICS, b"data")
         or (
@@ -198,8 +198,8 @@ def plain_samples(data: bytes) -> tuple[NDArray[np.int16], int] | None:
         PLAIN_HEADER.unpack_from(data)
     )
     size = len(data) - PLAIN_HEADER.size
-    told = (riff, wave, tuple(form), byte_rate, frame_bytes, bits, tag, n_bytes)
-    if told != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, 2 * rate, 2, 16, b"data", size):
+    stated = (riff, wave, tuple(form), byte_rate, frame_bytes, bits, tag, n_bytes)
+    if stated != (b"RIFF", b"WAVEfmt ", _PLAIN_FORMAT, 2 * rate, 2, 16, b"data", size):
         return None
     if size == 0 or size % 2:
         return None
@@ -227,8 +227,8 @@ def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
     if not 0 < channels <= _MOST_CHANNELS or width not in _WIDTHS[encoding]:
         raise Codec2EqError(
             name,
-            f"its WAV header tells {channels} channels of {bits} bits in {frame_bytes} bytes, "
-            f"which cannot be (at most {_MOST_CHANNELS} channels): damaged",
+            f"its WAV header states {channels} channels of {bits} bits in {frame_bytes} bytes, "
+            f"which is impossible (at most {_MOST_CHANNELS} channels): damaged",
             "fetch or record it again",
         )
     if encoding == "int" and bits == 24 and frame_bytes == 4 * channels:
@@ -239,7 +239,7 @@ def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
 class PcmSource:
     """Samples as they lie in a WAV or headerless file or pipe; blocks (n, channels).
 
-    told_frames : length by the headers so far, None if unknown
+    stated_frames : length by the headers so far, None if unknown
     warnings : anything odd, one line each
     """
 
@@ -257,7 +257,7 @@ class PcmSource:
         self._wav = wav
         self._decode = pcm.decoder(wav.encoding, wav.width)
         self._frame_bytes = wav.width * wav.channels
-        self.told_frames = None if wav.data_bytes is None else wav.data_bytes // self._frame_bytes
+        self.stated_frames = None if wav.data_bytes is None else wav.data_bytes // self._frame_bytes
         self.duration_s = None
         if file_bytes is not None:
             n_bytes = file_bytes - wav.data_start
@@ -315,18 +315,18 @@ class PcmSource:
             raise read_error(self._name, error) from error
 
     def _following(self, size: int) -> tuple[bytes, int | None] | None:
-        """Look behind `size` bytes of samples: return first bytes and length of more, or None."""
+        """Look after `size` bytes of samples: return first bytes and length of more, or None."""
         pad = size % 2
         while True:
             head = read_bytes(self._handle, self._name, 8 + pad)
             if len(head) < 8 and size:
                 return None
             if head.startswith(_OTHERS) or head[pad:].startswith(_OTHERS):
-                self.warnings.append("a file of another format behind its samples is left out")
+                self.warnings.append("a file of another format after its samples is left out")
                 return None
             if len(head) > pad and _is_chunk(head[pad:]):
                 head = head[pad:]
-            elif pad and _is_chunk(head[:8]):  # some writers leave the padding out
+            elif pad and _is_chunk(head[:8]):  # some writers omit the padding
                 pad = 0
             if not _is_chunk(head[:8]):
                 return self._more_samples(head, size)
@@ -334,7 +334,7 @@ class PcmSource:
             extra = head[8:]
             if tag == b"data":
                 length = None if _is_placeholder(n_bytes) else n_bytes
-                self._tell_more(length)
+                self._expect_more(length)
                 return extra, length
             if tag in _RIFF_MAGICS:
                 return self._next_recording(head)
@@ -342,15 +342,15 @@ class PcmSource:
             self._skip(n_bytes - len(extra))
 
     def _more_samples(self, head: bytes, size: int) -> tuple[bytes, None] | None:
-        """Go on with what is no chunk: the length was wrong, if it was not simply left at 0."""
-        if not head or head[:3] == b"TAG":  # a title in the manner of MP3
+        """Go on with what is not a chunk: the length was wrong, if it was not simply left at 0."""
+        if not head or head[:3] == b"TAG":  # a title as in MP3
             return None
         if size:
             seconds = size // self._frame_bytes / self.rate
             self.warnings.append(
-                f"goes on behind the {seconds:.3f} s that its header tells; read to its end"
+                f"continues beyond the {seconds:.3f} s stated in its header; read to its end"
             )
-        self.told_frames = None
+        self.stated_frames = None
         return head, None
 
     def _next_recording(self, head: bytes) -> tuple[bytes, int | None] | None:
@@ -365,12 +365,12 @@ class PcmSource:
                 "a second recording in it, of another rate or encoding, is left out; split the file"
             )
             return None
-        self._tell_more(wav.data_bytes)
+        self._expect_more(wav.data_bytes)
         return b"", wav.data_bytes
 
-    def _tell_more(self, n_bytes: int | None) -> None:
-        known = n_bytes is not None and self.told_frames is not None
-        self.told_frames = self.told_frames + n_bytes // self._frame_bytes if known else None  # type: ignore[operator]
+    def _expect_more(self, n_bytes: int | None) -> None:
+        known = n_bytes is not None and self.stated_frames is not None
+        self.stated_frames = self.stated_frames + n_bytes // self._frame_bytes if known else None  # type: ignore[operator]
 
     def _skip(self, n_bytes: int) -> None:
         while n_bytes > 0:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Bytes of a regular file by their offsets.
 
-The file is read, not mapped: where a file that is mapped is cut meanwhile, the process ends by a
-signal.
+The file is read, not mapped: if a mapped file is cut meanwhile, a signal ends the process.
 """
 
 from __future__ import annotations
