@@ -83,6 +83,18 @@ def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep
     assert corpus_files(out) == whole
 
 
+@pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
+def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    path = out / "manifest.jsonl"
+    path.write_text(re.sub(r', "byte": \d+', "", path.read_text()))
+    corpus = ce.open_corpus(out)
+    for read in (corpus.all, lambda: corpus.frames(0, 3), lambda: corpus.vectors(1)):
+        with pytest.raises(Codec2EqError, match=r"part-00000\..*manifest names no place"):
+            read()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_damaged_records_are_made_again(audio, tmp_path, layout):
     out = tmp_path / "out"

@@ -218,9 +218,12 @@ class Corpus(Sequence[Utterance]):
     def _rows(self, path: str, first: int, last: int) -> NDArray[np.float32]:
         """Return rows of a vector file; raise Codec2EqError if it ends before them."""
         rows = self._open(path)
+        full = os.path.join(self.folder, path)
+        if rows.ndim != 2:
+            raise _unreadable(full, "is an archive, in which the manifest names no place")
         if len(rows) < last:
             raise _unreadable(
-                os.path.join(self.folder, path),
+                full,
                 f"has {len(rows)} rows, the manifest tells of {last}",
             )
         return rows[first:last]
