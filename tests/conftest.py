@@ -17,6 +17,8 @@ from hypothesis import settings
 
 from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
+from codec2_eq.bench.measures import Quantise, quantise_700c
+from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
@@ -158,3 +160,14 @@ def sample_files(samples_dir) -> list[Path]:
 def speech(samples_dir) -> np.ndarray:
     """3.5 s of synthetic speech, int16 at 8 kHz."""
     return read_audio(samples_dir / "espeak_male_1.wav").astype(np.int16)
+
+
+@pytest.fixture(scope="session")
+def quantise() -> Quantise:
+    """The quantiser of 700C."""
+    return quantise_700c()
+
+
+@pytest.fixture(scope="session")
+def channel_eq() -> Equaliser:
+    return load_equaliser("channel_eq")

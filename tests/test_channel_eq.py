@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
 from codec2_eq.bench.cases import distance, shape_recording
-from codec2_eq.bench.measures import FRAME_S, Reference, quantise_700c, shapes_of
+from codec2_eq.bench.measures import FRAME_S, Reference, shapes_of
 from codec2_eq.bench.speech import Speech, analyse, read_clip
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.estimator import RecursiveEstimator
@@ -29,16 +29,6 @@ US_PER_FRAME = 20.0
 @pytest.fixture(scope="module")
 def network():
     return load_network(models_dir() / "channel_eq.npz")
-
-
-@pytest.fixture(scope="module")
-def channel_eq():
-    return load_equaliser("channel_eq")
-
-
-@pytest.fixture(scope="module")
-def quantise():
-    return quantise_700c()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
 from codec2_eq.bench.cases import distortion, shape_recording
-from codec2_eq.bench.measures import Sums, cold_segments, measure, quantise_700c, shapes_of
+from codec2_eq.bench.measures import Sums, cold_segments, measure, shapes_of
 from codec2_eq.bench.methods import load_method
 from codec2_eq.bench.scores import Scores, run
 from codec2_eq.bench.speech import (
@@ -29,11 +29,6 @@ from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 FIND_SPEECH, READ_CLIP = "codec2_eq.bench.speech.find_speech", "codec2_eq.bench.speech.read_clip"
-
-
-@pytest.fixture(scope="module")
-def quantise():
-    return quantise_700c()
 
 
 @pytest.fixture

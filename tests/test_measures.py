@@ -14,7 +14,6 @@ from codec2_eq.bench.measures import (
     cut_silences,
     frames_to_keep,
     measure,
-    quantise_700c,
     score,
     shapes_of,
     speech_activity,
@@ -23,11 +22,6 @@ from codec2_eq.bench.speech import load_speech
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
-
-
-@pytest.fixture(scope="module")
-def quantise():
-    return quantise_700c()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from conftest import require_package
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench import shaping
 from codec2_eq.bench.cases import shape_recording
-from codec2_eq.bench.measures import quantise_700c, shapes_of
+from codec2_eq.bench.measures import shapes_of
 from codec2_eq.bench.speech import Speech
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
@@ -20,11 +20,6 @@ from codec2_eq.training import channel_eq, data
 from codec2_eq.training.loop import Watch
 from codec2_eq.training.sampler import Sampler
 from codec2_eq.training.settings import Draws
-
-
-@pytest.fixture(scope="module")
-def quantise():
-    return quantise_700c()
 
 
 @pytest.fixture(scope="module")

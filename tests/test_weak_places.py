@@ -17,7 +17,6 @@ from codec2_eq.bench.measures import (
     Sums,
     closed,
     measure,
-    quantise_700c,
 )
 from codec2_eq.bench.speech import (
     Speech,
@@ -29,7 +28,6 @@ from codec2_eq.bench.speech import (
 )
 from codec2_eq.bench.streams import with_unshaped
 from codec2_eq.codec2 import RATE_HZ
-from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 pytestmark = pytest.mark.slow
@@ -39,16 +37,6 @@ SLOWER_DB2 = 5.0  # more of residual than from a cold start
 START, AFTER_HALF_A_SECOND = 0, RESIDUAL_EDGES_S.index(0.5)
 LEAST_CLOSED = {"male": 0.6, "female": 0.35}
 MINUTES = 3
-
-
-@pytest.fixture(scope="module")
-def channel_eq():
-    return load_equaliser("channel_eq")
-
-
-@pytest.fixture(scope="module")
-def quantise():
-    return quantise_700c()
 
 
 @pytest.fixture(scope="module")
