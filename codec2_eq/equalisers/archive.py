@@ -45,11 +45,17 @@ def read_archive(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]
                 for member in members
             }
         meta = json.loads(str(arrays.pop("meta")[0]))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, IndexError) as error:
-        raise NoArchive(str(error)) from error
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, Codec2EqError):
-            raise
+    except Codec2EqError:
+        raise
+    except (
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise NoArchive(str(error)) from error
     if not isinstance(meta, dict):
         raise NoArchive("meta is no object")

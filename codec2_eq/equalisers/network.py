@@ -33,10 +33,9 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
 
 FORMAT = "codec2_eq network"
+FORMAT_VERSION = 2  # what is in a row is written as version 1
 MOST_FRAME_MS = 1000
 """No network was trained on frames further apart."""
-
-FORMAT_VERSION = 2  # what is in a row is written as version 1
 
 
 def _array_names(cls: Any) -> list[str]:
