@@ -156,7 +156,9 @@ def test_what_cannot_be_exported_is_told(tmp_path, capfd):
     class Odd(Layer):
         kind = "odd"
 
-    with pytest.raises(Codec2EqError, match="odd: layer 0 is of kind 'odd', which has no C"):
+    with pytest.raises(
+        Codec2EqError, match="odd: layer 0 is of kind 'odd', which cannot be exported to C"
+    ):
         c_source(Network("odd", [Odd()]))
     with pytest.raises(Codec2EqError, match="small: maps 20 values to 3"):
         c_source(Network("small", [Dense(weights(K, 3), weights(3))]))

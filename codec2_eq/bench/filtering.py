@@ -22,11 +22,11 @@ Filter = Callable[[Pcm], Pcm]
 
 
 def load_filter(name: str) -> Filter:
-    """What filters a passage (n,) at 8 kHz from a cold start, in time with it.
+    """Return a function that filters a passage (n,) at 8 kHz from a cold start, without delay.
 
     name : an equaliser and BEHIND_FILTER, and then, after a colon, another rate in Hz: the passage
         is resampled to it, filtered as two equal channels, and one of them resampled back
-    Raises Codec2EqError for a rate or equaliser that cannot be.
+    Raises Codec2EqError for a rate or an equaliser that the filter cannot take.
     """
     model, _, rate = name.partition(BEHIND_FILTER)
     rate = rate.removeprefix(":") or str(RATE_HZ)
@@ -34,7 +34,7 @@ def load_filter(name: str) -> Filter:
         raise Codec2EqError(f"method {name!r}", f"{rate!r} is no rate", "say NAME:filter:48000")
     rate_hz = int(rate)
     equaliser = load_equaliser(model, frame_ms=FRAME_MS)
-    AudioEqualiser(equaliser, rate_hz)  # or the reason why not
+    AudioEqualiser(equaliser, rate_hz)  # raises if it cannot take them
     return partial(_filtered, equaliser, rate_hz)
 
 

@@ -28,7 +28,7 @@ HEARD_MS = 10
 STEPS = FRAME_MS // HEARD_MS  # the decoder's, from one knot to the next
 FIRST_KNOT = STEPS - 1  # 10 ms frames 3, 7, 11, … are sent
 LONGEST_DELAY = 6
-"""Frames of 10 ms by which a mode of Codec 2 is late at most, its look-ahead and a frame."""
+"""Longest delay of any mode of Codec 2, look-ahead and a frame [frames of 10 ms]."""
 
 Floats = NDArray[np.floating]
 
@@ -88,9 +88,9 @@ def heard_error(bits: bytes, reference_10ms: Floats, *, from_s: float = 0.0) -> 
 def decoded_error(
     speech: NDArray[np.int16], reference_10ms: Floats, *, from_s: float = 0.0
 ) -> Heard:
-    """As `heard_error`, of decoded speech (n,) at 8 kHz: of any mode, but with its post filter.
+    """As `heard_error`, for speech (n,) at 8 kHz decoded from any mode, post filter included.
 
-    The least error over all delays up to LONGEST_DELAY counts.
+    The smallest error over all delays up to LONGEST_DELAY counts.
     """
     heard = extract(speech, RATE_HZ, frame_ms=HEARD_MS).vectors
     reference = np.asarray(reference_10ms)

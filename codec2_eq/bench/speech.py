@@ -117,7 +117,7 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Codec2EqError(
                 manifest,
-                f"line {number} tells of no recording ({error})",
+                f"line {number} describes no recording ({error})",
                 "make it again with scripts/fetch_speech.py",
             ) from error
     uses = sorted({str(row.get("use")) for row in rows})
@@ -132,7 +132,7 @@ def manifest_rows(folder: Path, use: str | None = None) -> list[dict[str, Any]]:
 def _path(text: str) -> Path:
     if "\0" in text:
         raise ValueError("a NUL in its path")
-    os.fsencode(text)  # raises ValueError for what no file can be called
+    os.fsencode(text)  # raises ValueError for an impossible file name
     return Path(text)
 
 

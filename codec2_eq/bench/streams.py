@@ -67,7 +67,7 @@ def _other_mode(name: str) -> Encode:
     mode = name.removeprefix(OTHER_MODE)
     if not mode.isdecimal():
         raise Codec2EqError(f"method {name!r}", f"{mode!r} is no mode", "say codec2:3200")
-    through_mode(np.zeros(0, np.int16), int(mode))  # or the reason why not
+    through_mode(np.zeros(0, np.int16), int(mode))  # raises if there is no such mode
     return partial(through_mode, mode=int(mode))
 
 

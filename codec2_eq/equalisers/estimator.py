@@ -117,7 +117,7 @@ class RecursiveEstimator(Layer):
 
     @property
     def gate_db(self) -> float:
-        """Least change of a frame's shape that teaches something [dB rms]; 0: there is none."""
+        """Smallest change of a frame's shape that it learns from [dB rms]; 0 without a gate."""
         return 0.0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class RecursiveEstimator(Layer):
 @register("gated_estimator")
 @dataclasses.dataclass(frozen=True, eq=False)
 class GatedEstimator(RecursiveEstimator):
-    """One that learns nothing from frames that stand still, as tones and digital silence do.
+    """A recursive estimator that learns nothing from stationary frames: tones, digital silence.
 
     Where a frame's shape differs from that of the frame before by less than still_db rms, fresh is
     0 and keep 1. State: also ``last`` (K,) dB, that shape; a flat one before the first frame.

@@ -50,8 +50,8 @@ def c_source(network: Network) -> CSource:
         if type(layer).__name__ not in _EMITTERS:
             raise Codec2EqError(
                 network.name,
-                f"layer {index} is of kind {layer.kind!r}, which has no C",
-                f"these have: {', '.join(_EMITTERS)}",
+                f"layer {index} is of kind {layer.kind!r}, which cannot be exported to C",
+                f"these can: {', '.join(_EMITTERS)}",
             )
         _EMITTERS[type(layer).__name__](writer, index, layer)
     return writer.finish(network)

@@ -201,7 +201,7 @@ GATE = {
     "\n        keep = moves > 0.0f ? keep : 1.0f;",
     "gate_factor": "moves * ",
 }
-"""What a gated estimator has besides, by its place in the next."""
+"""What a gated estimator adds to RECURSIVE_ESTIMATOR, by placeholder."""
 
 RECURSIVE_ESTIMATOR = """\
     {{

@@ -57,8 +57,8 @@ class Tracer:
             if type(layer).__name__ not in _TRACES:
                 raise Codec2EqError(
                     network.name,
-                    f"layer {index} is of kind {layer.kind!r}, which has no graph",
-                    f"these have: {', '.join(_TRACES)}",
+                    f"layer {index} is of kind {layer.kind!r}, which cannot be exported as a graph",
+                    f"these can: {', '.join(_TRACES)}",
                 )
             taken = given[plan.sources[index][0]]
             for source in plan.sources[index][1:]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STEP = np.float32(1.8)  # over-relaxed: the cells of a quantiser move with the curve
 STEPS = 5  # chosen on training speakers, as are the two hearings; more gain next to nothing
-HEARINGS = 2  # what the start was judged by is better known when it is heard again
+HEARINGS = 2  # the second judges the start by what the first has learnt
 MOST_FRAMES = 500
 """Active frames that the curve is found from at most [20 s at 40 ms]: every so many-th of more."""
 
@@ -76,7 +76,7 @@ class Hearing:
             self._stride *= 2
 
     def learnt(self) -> Knowledge:
-        """Return what all that was heard has taught."""
+        """Return what was learnt from all that was heard."""
         return Knowledge(self._stream.state(), self._curve())
 
     @functools.cached_property

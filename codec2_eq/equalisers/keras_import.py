@@ -237,7 +237,7 @@ def _parts(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
             sizes = [each.file_size for each in archive.infolist() if each.filename in _MEMBERS]
             require_small(str(path), max(len(content), sum(sizes)))
             description = json.loads(archive.read("config.json"))
-            _without(description["config"], "")  # what is too deep is told below
+            _without(description["config"], "")  # RecursionError if it nests too deeply
             return description, archive.read("model.weights.h5")
     except Codec2EqError:
         raise

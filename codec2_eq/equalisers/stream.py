@@ -98,7 +98,7 @@ class EqualiserStream:
             )
         values = [np.asarray(value) for value in state.values()]
         if not all(v.dtype.kind in "biuf" and np.isfinite(v).all() for v in values):
-            raise Codec2EqError("state", "holds values that are no finite numbers", "start afresh")
+            raise Codec2EqError("state", "holds values that are not finite numbers", "start afresh")
         self._remember({n: np.array(state[n], v.dtype) for n, v in own.items()})
 
     def _remember(self, state: dict[str, NDArray[Any]]) -> None:

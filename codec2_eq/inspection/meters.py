@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE_DBFS = -100.0
-"""Lowest level told [dBFS]; a tenth of a step of 16 bits is -110."""
+"""Lowest level reported [dBFS]; a tenth of a step of 16 bits is -110."""
 
 LEVEL_FRAME_S = 0.02
 LEVEL_EDGES_DBFS = np.arange(SILENCE_DBFS, 12.5, 0.5)

@@ -40,7 +40,7 @@ def _levels(axis: Any, f: Measurements) -> None:
     share = 100 * f.level_counts / max(1, f.level_counts.sum())
     axis.stairs(share, LEVEL_EDGES_DBFS, fill=True, color=COLOURS[0], alpha=0.6)
     lines = ((f.active_dbfs, "speech"), (f.noise_dbfs, "noise"), (f.peak_dbfs, "peak"))
-    for row, (level, word) in enumerate(lines, 1):  # of words, which would lie on each other
+    for row, (level, word) in enumerate(lines, 1):  # so that the words do not overlap
         axis.axvline(max(level, LOWEST_DBFS), color=COLOURS[1], linewidth=1)
         axis.annotate(
             word,
@@ -51,7 +51,7 @@ def _levels(axis: Any, f: Measurements) -> None:
         )
     axis.set(title="levels of 20 ms", xlabel="dBFS", ylabel="% of the time")
     axis.set_xlim(LOWEST_DBFS, 3)
-    shown = share[LEVEL_EDGES_DBFS[:-1] >= LOWEST_DBFS]  # digital silence would dwarf the rest
+    shown = share[LEVEL_EDGES_DBFS[:-1] >= LOWEST_DBFS]  # digital silence would dwarf it
     axis.set_ylim(0, max(1.0, 1.3 * shown.max(initial=0)))
 
 

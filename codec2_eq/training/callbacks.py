@@ -17,12 +17,12 @@ from codec2_eq.files import atomic_output
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Measure the averaged weights after each epoch; keep the best; stop if none comes.
+    """Measure the averaged weights after each epoch, keep the best, and stop early.
 
-    measure : of the weights that the model has when it is called
-    epochs : most of them. patience : epochs without a better one, after which it ends
-    checkpoint : file that all is kept in, so that a training that is stopped can go on
-    basis : sha256 of what the training depends on, which that of the checkpoint must equal
+    measure : measures the model's current weights
+    epochs : at most. patience : epochs without improvement, after which training stops
+    checkpoint : file written after each epoch, from which a stopped training resumes
+    basis : sha256 of what the training depends on; a checkpoint with another is refused
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class KeepBest(keras.callbacks.Callback):
         self._checkpoint, self._basis, self._report = checkpoint, basis, report
 
     def resume(self, model: Any) -> int:
-        """Go on after the last whole epoch, as if it had never been interrupted."""
+        """Resume after the last whole epoch, with the same result; return the epochs done."""
         if not self._checkpoint.is_file():
             return 0
         model.optimizer.build(model.trainable_variables)
@@ -123,7 +123,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class CountSteps(keras.callbacks.Callback):
-    """Tell of each step how many are done, and how many there will be at most."""
+    """Report after each step how many are done, and the most there will be."""
 
     def __init__(self, steps: int, epochs: int, step: Callable[[int, int], None]) -> None:
         super().__init__()
@@ -135,12 +135,12 @@ class CountSteps(keras.callbacks.Callback):
         self._done = epoch * self._steps
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell of a step."""
+        """Report a step."""
         self._step(self._done + batch + 1, self._most)
 
 
 def tensorboard(folder: Path | None) -> list[Any]:
-    """Return what writes the logs of each epoch for TensorBoard, where a folder is named."""
+    """Return the callback that writes TensorBoard logs after each epoch; none without a folder."""
     if folder is None:
         return []
     return [keras.callbacks.TensorBoard(log_dir=str(folder), write_graph=False)]

@@ -97,7 +97,7 @@ def find_sources(folder: Path, draws: Draws | None = None) -> Sources:
 
 
 def _more_made(draws: Draws) -> list[object]:
-    """What features are made of for some draws alone."""
+    """What the features depend on besides, if there are draws from noise or fitted vectors."""
     return [NOISY_SNR_DB] * bool(draws.noisy) + ["fit"] * bool(draws.fitted)
 
 

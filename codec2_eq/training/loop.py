@@ -24,9 +24,9 @@ from codec2_eq.training.settings import Settings
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on: `report` is given lines, `step` the steps done and the most there will be.
+    """How progress is shown: `report` takes lines, `step` the steps done and the most there can be.
 
-    tensorboard : folder for its logs, which hold the measures of each epoch
+    tensorboard : folder for TensorBoard logs, with the measures after each epoch
     """
 
     report: Callable[[str], None] = lambda line: None
@@ -36,7 +36,7 @@ class Watch:
 
 @dataclass
 class Trained:
-    """The best model, its layer as it runs without Keras, and what was measured on the way."""
+    """The best model, its layer for use without Keras, and the measures after each epoch."""
 
     model: Any
     layer: Any

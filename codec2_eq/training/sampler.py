@@ -42,7 +42,7 @@ def draw_channel(rng: np.random.Generator, draws: Draws) -> NDArray[np.float64]:
 
 
 class Sampler:
-    """Draws batches of cold segments: shaped vectors, and what should come of them.
+    """Draws batches of cold segments: shaped vectors and their targets.
 
     Speakers with many recordings are drawn more often, but only by the root of their number.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Settings of the trainings, apart from what trains: the command line asks for them without it."""
+"""Settings of the trainings, in a module that imports without Keras, for the command line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MEAN_REMOVAL_EPOCHS = 240
 class Draws:
     """How the items of a batch are drawn; probabilities unless another unit is given.
 
-    canonical : flat speech that is to stay as it is. twin : from a twin, not the plain recording.
-    noisy : from a twin in the noise of a car, of babble or of white noise, before the other two.
-    fitted : of a recording's vectors fitted (`knots="fit"`), not picked.
+    canonical : flat speech, to be left as it is. twin : a twin instead of the plain recording.
+    noisy : a twin in car, babble or white noise, drawn before either of these.
+    fitted : fitted vectors (`knots="fit"`) instead of picked ones.
     noise : a noise floor, added in dB. change : another speaker and channel takes over midway.
-    prelude : noise alone comes before the speech. smooth_db, tilt_db : largest spread of the
+    prelude : noise alone precedes the speech. smooth_db, tilt_db : largest spread of the
     random smooth curve, and largest tilt in dB/octave, of the channels added in dB.
     """
 
@@ -34,14 +34,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on, besides the speech.
+    """What a training depends on besides the speech.
 
-    hidden : sizes of the hidden layers; the widest within 10,000 multiply-adds a frame.
-    steps : batches an epoch. fv_weight : of the part of the error that wanders, beside the whole.
+    hidden : sizes of the hidden layers; the widest within 10,000 multiply-adds per frame.
+    steps : batches per epoch. fv_weight : of the part of the error that is not constant, counted
+    in addition to the whole.
     trim_weight : of the squared trims, without which they shrink the speech; trim_gain : of the
-    trims after training, for the same reason. still_db : of the gate, put in after training.
-    ema : of the weights over steps; their average is
-    judged and kept. patience : epochs without a better one, after which it ends.
+    trims after training, for the same reason. still_db : of the gate, added after training.
+    ema : momentum of the average of the weights over steps, which is measured and kept.
+    patience : epochs without improvement, after which training stops.
     """
 
     hidden: tuple[int, int] = (72, 62)
