@@ -95,6 +95,19 @@ def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path
             read()
 
 
+@pytest.mark.parametrize(
+    ("layout", "field"), [("tree", "frames"), ("shards", "offset"), ("kaldi", "frames")]
+)
+def test_a_manifest_of_numbers_beyond_any_file_is_damaged(audio, tmp_path, layout, field):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    path = out / "manifest.jsonl"
+    huge = rf'"{field}": {1 << 61}'
+    path.write_text(re.sub(rf'"{field}": \d+', huge, path.read_text(), count=1))
+    with pytest.raises(Codec2EqError, match=rf"manifest\.jsonl: damaged \({field}"):
+        ce.open_corpus(out)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_damaged_records_are_made_again(audio, tmp_path, layout):
     out = tmp_path / "out"
