@@ -21,17 +21,16 @@ from typing import Any, NamedTuple
 
 from codec2_eq.corpus.containers import CONTAINERS, key_of
 from codec2_eq.corpus.listing import Listing, Origin
+from codec2_eq.corpus.options import Options, options_fields
 from codec2_eq.corpus.store import (
     HIDDEN_FOLDER,
     MANIFEST_FILE,
     NO_LINK,
     OPTIONS_FILE,
     Entry,
-    Options,
     Store,
     TaskLine,
     json_line,
-    options_fields,
     remove,
 )
 from codec2_eq.errors import Codec2EqError

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from codec2_eq.corpus.containers import CONTAINERS
 from codec2_eq.corpus.digests import LEVEL_ROW_BYTES, content_of, spans_hold
 from codec2_eq.corpus.listing import Listing
+from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import (
     CRASHED,
     Part,
@@ -38,7 +39,6 @@ from codec2_eq.corpus.plan import (
 from codec2_eq.corpus.store import (
     MANIFEST_FILE,
     Entry,
-    Options,
     Record,
     Store,
     TaskLine,

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from codec2_eq import __version__
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.corpus import speakers as first_pass
-from codec2_eq.corpus.choices import check_before_floor, check_channel, check_format, check_records
 from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
 from codec2_eq.corpus.listing import Listing, list_recordings
 from codec2_eq.corpus.lists import read_manifest, read_scp
 from codec2_eq.corpus.manifest import Manifest, Summary, script_names
+from codec2_eq.corpus.options import Options, check_channel, check_options
 from codec2_eq.corpus.plan import (
     Part,
     Plan,
@@ -34,7 +34,6 @@ from codec2_eq.corpus.store import (
     MANIFEST_FILE,
     OPTIONS_FILE,
     Entry,
-    Options,
     Store,
     TaskLine,
     remove,
@@ -169,17 +168,17 @@ def batch(
         model_sha256=equaliser.sha256,
         frame_ms=frame_ms,
         layout=layout,
-        format=check_format(layout, format),
+        format=format,
         channel=check_channel(channel),
         raw=raw,
         version=__version__,
         knots=check_knots(knots, frame_ms),
         passes=check_passes(passes),
         speakers="" if not speakers else first_pass.kind_of(source.speakers),
-        records=check_records(layout, records),
+        records=records,
         before_floor=before_floor,
     )
-    check_before_floor(options)
+    check_options(options)
     if jobs is not None and jobs < 1:
         raise Codec2EqError(f"jobs {jobs}", "at least one is needed")
     store.create()

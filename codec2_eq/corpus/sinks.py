@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from codec2_eq.corpus.containers import CONTAINERS
 from codec2_eq.corpus.digests import add_span, new_digest
-from codec2_eq.corpus.store import ROW_BYTES, Entry, Options, Store, TaskLine, remove
+from codec2_eq.corpus.options import Options
+from codec2_eq.corpus.store import ROW_BYTES, Entry, Store, TaskLine, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK

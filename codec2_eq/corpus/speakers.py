@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import Listing, Origin, Stamp
 from codec2_eq.corpus.lists import numbered_lines
+from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import Task
 from codec2_eq.corpus.recording import Heard, frames_of, require_file, status_of
-from codec2_eq.corpus.store import Entry, Options, Store
+from codec2_eq.corpus.store import Entry, Store
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.hearing import Knowledge
 from codec2_eq.errors import Codec2EqError

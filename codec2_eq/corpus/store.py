@@ -21,18 +21,15 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from codec2_eq.codec2 import FRAME_MS_CHOICES, K
-from codec2_eq.corpus.containers import LAYOUTS
+from codec2_eq.codec2 import K
 from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
+from codec2_eq.corpus.options import Options, options_text, parse_options
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
 from codec2_eq.system import BINARY, host_name, lock, replace_file, sync_path, sync_together
-from codec2_eq.vectors.record import FORMATS
 
-FORMAT = "codec2_eq corpus"
 HIDDEN_FOLDER = ".codec2-eq"
 OPTIONS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.jsonl"
@@ -47,31 +44,6 @@ NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS = ("new", "tasks", "parts", "speakers")
 _DRAFT_NAME = re.compile(r"[0-9a-f]{16}(\.\w+)?|\d{8}\.at|\.codec2-eq-.*\.part|holder")
 _PIECE_NAME = re.compile(r"(\d{8})\.\w+")
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that the contents of a corpus depend on besides the recordings."""
-
-    base: str
-    model: str
-    model_sha256: str
-    frame_ms: int
-    layout: str
-    format: str
-    channel: str
-    raw: bool
-    version: str
-    knots: str = "pick"
-    passes: int = 1
-    speakers: str = ""
-    records: bool = False
-    before_floor: bool = False
-
-    @property
-    def is_tree(self) -> bool:
-        """Whether each utterance has a file of its own."""
-        return self.layout == "tree"
 
 
 class Entry(NamedTuple):
@@ -321,11 +293,11 @@ class Store:
 
     def write_options(self, options: Options) -> None:
         """Write how the corpus is made."""
-        self.write(self.path(OPTIONS_FILE), _options_text(options))
+        self.write(self.path(OPTIONS_FILE), options_text(options))
 
     def has_options(self, options: Options) -> bool:
         """Whether these options are there, whole."""
-        return self.read(self.path(OPTIONS_FILE)) == _options_text(options)
+        return self.read(self.path(OPTIONS_FILE)) == options_text(options)
 
     # Records
 
@@ -342,39 +314,6 @@ class Store:
     def write_records(self, path: str, records: Iterable[Record]) -> None:
         """Write the records of a piece or a part."""
         self.write(path, records_json(records))
-
-
-def _options_text(options: Options) -> bytes:
-    return json.dumps(options_fields(options), indent=1).encode() + b"\n"
-
-
-def options_fields(options: Options) -> dict[str, Any]:
-    """Return options as JSON has them."""
-    return {"kind": FORMAT, **asdict(options)}
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "layout": LAYOUTS,
-    "format": FORMATS,
-    "frame_ms": FRAME_MS_CHOICES,
-}
-
-
-def parse_options(fields: Any) -> Options:
-    """Return options from JSON; raise ValueError for anything else."""
-    if not isinstance(fields, dict) or fields.get("kind") != FORMAT:
-        raise ValueError("of another kind")
-    own = {name: value for name, value in fields.items() if name != "kind"}
-    kinds = Options.__annotations__
-    for name, value in own.items():
-        if name not in kinds or type(value).__name__ != kinds[name]:
-            raise ValueError(f"{name} {str(value)[:40]!r}")
-        if value not in _CHOICES.get(name, (value,)):
-            raise ValueError(f"{name} {str(value)[:40]!r}")
-    try:
-        return Options(**own)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
 
 
 _TEXT_OR_NONE = (str, type(None))
