@@ -91,28 +91,19 @@ def open_new(path: str) -> int:
 def lock(descriptor: int) -> bool | None:
     """Lock an open file without waiting: whether it is ours now, None where nothing can be locked.
 
-    The lock ends with the last descriptor of the file, however a process ends.
+    The lock ends with the last descriptor of the file, however a process ends. On Windows every
+    open file is locked in that it cannot be removed.
     """
     try:
         import fcntl
     except ImportError:
-        return _lock_on_windows(descriptor) if sys.platform == "win32" else None
+        return True if sys.platform == "win32" else None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         return None
-    return True
-
-
-def _lock_on_windows(descriptor: int) -> bool:
-    import msvcrt
-
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return False
     return True
 
 

@@ -36,7 +36,7 @@ if [ ! -e "$work/site/numpy" ]; then
     scripts/again "$python" -m pip download --quiet --only-binary :all: --implementation cp \
         --python-version "$version" --dest "$work/wheels" --platform manylinux2014_aarch64 \
         $(printf -- '--platform manylinux_2_%s_aarch64 ' 24 26 27 28) \
-        numpy soxr soundfile pycodec2 tqdm
+        numpy soxr soundfile pycodec2 tqdm filelock
     for wheel in "$work"/wheels/*.whl; do
         "$python" -m zipfile -e "$wheel" "$work/site"
     done

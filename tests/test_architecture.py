@@ -26,6 +26,7 @@ HEAVY = (
     "scipy",
     "sklearn",
     "jinja2",
+    "filelock",
     "shtab",
 )
 MOST_LINES = 420

@@ -28,7 +28,7 @@ from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
 from codec2_eq.corpus.options import Options, options_text, parse_options
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
-from codec2_eq.system import BINARY, host_name, lock, replace_file, sync_path, sync_together
+from codec2_eq.system import BINARY, host_name, replace_file, sync_path, sync_together
 
 HIDDEN_FOLDER = ".codec2-eq"
 OPTIONS_FILE = "corpus.json"
@@ -178,7 +178,7 @@ class Store:
             raise write_error(path, error) from error
         with open(descriptor, "rb"):
             deadline = time.monotonic() + LOCK_PATIENCE_S
-            while lock(descriptor) is False:
+            while not _lock(descriptor):
                 if time.monotonic() > deadline:
                     raise self._in_use((self.read(holder) or b"just ending").decode())
                 time.sleep(0.05)
@@ -314,6 +314,19 @@ class Store:
     def write_records(self, path: str, records: Iterable[Record]) -> None:
         """Write the records of a piece or a part."""
         self.write(path, records_json(records))
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file without waiting: False if another process has it.
+
+    Not filelock's FileLock, whose lock forks give up: the workers of a killed run must keep it.
+    """
+    from filelock import lock_descriptor
+
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError:  # there are file systems without locks
+        return True
 
 
 _TEXT_OR_NONE = (str, type(None))
