@@ -101,6 +101,13 @@ class RateK:
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)
 
 
+def whole_groups(held: RateK | None, frames: RateK, size: int) -> tuple[RateK, RateK | None]:
+    """Cut the frames held and the next ones into whole groups of `size`, and the rest."""
+    joined = frames if held is None else RateK.join([held, frames])
+    rest = len(joined) % size
+    return (joined[:-rest], joined[-rest:]) if rest else (joined, None)
+
+
 def remove_mean(
     vectors: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from codec2_eq.codec2 import FRAME_MS, HOP_MS
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.state_file import FILTER_PREFIX
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import K, RateK
+from codec2_eq.records import K, RateK, whole_groups
 
 MOST_DB = 25.0
 """Most that is removed or added at a band."""
@@ -131,16 +131,15 @@ class CurveFollower:
 
     def process(self, frames: RateK) -> NDArray[np.float32]:
         """Hear the next frames of 10 ms; return the gains after each 40 ms, (n, N_POINTS) dB."""
-        joined = frames if self._held is None else RateK.join([self._held, frames])
-        n, rest = divmod(len(joined), STEPS)
-        self._held = joined[n * STEPS :] if rest else None
-        picked = slice(STEPS - 1, n * STEPS, STEPS)
-        mean_db, voiced = joined.mean_db[picked], joined.voiced[picked]
+        frames, self._held = whole_groups(self._held, frames, STEPS)
+        n = len(frames) // STEPS
+        picked = slice(STEPS - 1, None, STEPS)
+        mean_db, voiced = frames.mean_db[picked], frames.voiced[picked]
         curves = np.empty((n, K), np.float32)
         for i, level_db in enumerate(mean_db.tolist()):
             active = self._activity.hears_speech(level_db)
             self._n_pause = 0 if active else self._n_pause + 1
-            rows = joined.vectors[i * STEPS : (i + 1) * STEPS]
+            rows = frames.vectors[i * STEPS : (i + 1) * STEPS]
             heard = self._n_pause <= LONGEST_PAUSE and self._hear(rows)
             self._n_active += active
             if active and heard:

@@ -27,7 +27,7 @@ from codec2_eq.extraction import (
     check_knots,
     extract_blocks,
 )
-from codec2_eq.records import RateK, remove_mean
+from codec2_eq.records import RateK, remove_mean, whole_groups
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten
 from codec2_eq.stream700c.frames import (
@@ -92,7 +92,7 @@ class FrameEncoder:
             raise Codec2EqError(
                 f"frames {frames.frame_ms} ms apart", f"expected {self.frame_ms} ms"
             )
-        frames, self._held = _whole(self._held, frames, self._step)
+        frames, self._held = whole_groups(self._held, frames, self._step)
         if self.harmonics:
             frames = flatten(frames, self.stream, self._step)
         self._gains.hear(frames.mean_db, frames.voiced)
@@ -205,15 +205,8 @@ class _Passage(NamedTuple):
 def _passages(blocks: Iterable[RateK], step: int) -> Iterator[_Passage]:
     held = None
     for block in blocks:
-        frames, held = _whole(held, block, step)
+        frames, held = whole_groups(held, block, step)
         yield _Passage(frames.vectors[step - 1 :: step], frames)
-
-
-def _whole(held: RateK | None, frames: RateK, step: int) -> tuple[RateK, RateK | None]:
-    """Return what is whole of the frames held and the next ones, and the rest."""
-    joined = frames if held is None else RateK.join([held, frames])
-    rest = len(joined) % step
-    return (joined[:-rest], joined[-rest:]) if rest else (joined, None)
 
 
 def encode(
