@@ -256,6 +256,10 @@ def test_an_equaliser_without_a_curve_is_refused(model):
     ("options", "message"),
     [
         ({"rate": 7999}, "at least 8000 Hz"),
+        ({"rate": 0}, "at least 8000 Hz"),
+        ({"rate": -8000}, "at least 8000 Hz"),
+        ({"rate": np.nan}, "at least 8000 Hz"),
+        ({"rate": 8e9}, "at most 48000 Hz can be filtered"),
         ({"rate": 96000}, "at most 48000 Hz can be filtered"),
         ({"level": "loud"}, "choose keep or auto"),
         ({"channels": 0}, "at least one"),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.resample import check_rate
 from codec2_eq.audiofilter.decimator import Decimator
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
@@ -86,15 +87,16 @@ class AudioEqualiser:
             model = load_equaliser(model, frame_ms=FRAME_MS)
         if not 0 < full_scale < np.inf:
             raise Codec2EqError(f"full scale {full_scale}", "", "expected a positive number")
-        factor = int(rate / RATE_HZ) if rate % RATE_HZ == 0 else 1
-        self._decimator = Decimator(factor) if factor > 1 else None
-        self._extractor = Extractor(rate / factor, frame_ms=HOP_MS, full_scale=FULL_SCALE)
         if rate > MOST_RATE_HZ:
             raise Codec2EqError(
-                f"sample rate {rate:g} Hz",
+                f"sample rate {rate:.10g} Hz",
                 f"at most {MOST_RATE_HZ} Hz can be filtered",
                 f"resample it first (sox IN -r {MOST_RATE_HZ} OUT)",
             )
+        check_rate(rate)
+        factor = int(rate / RATE_HZ) if rate % RATE_HZ == 0 else 1
+        self._decimator = Decimator(factor) if factor > 1 else None
+        self._extractor = Extractor(rate / factor, frame_ms=HOP_MS, full_scale=FULL_SCALE)
         if channels < 1:
             raise Codec2EqError(f"{channels} channels", "", "at least one")
         self.model, self.rate, self.channels = model, rate, channels
