@@ -10,12 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.pcm import encode as encode_pcm
 from codec2_eq.audio.stream import RAW_SUFFIXES
-from codec2_eq.audio.writer import WavWriter
+from codec2_eq.audio.writer import open_audio_output
 from codec2_eq.codec2 import RATE_HZ, SAMPLES_PER_FRAME
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input, open_output
+from codec2_eq.files import PathLike, display_name, is_pipe, is_stdout, open_input
 from codec2_eq.stream700c.codec import StreamDecoder
 from codec2_eq.stream700c.frames import cut_stream
 
@@ -66,10 +65,8 @@ def _open_speech(path: PathLike, force: bool) -> Iterator[Callable[[NDArray[np.i
             f"suffix '{suffix}' names no speech format to write",
             f"use .wav, or {', '.join(RAW_SUFFIXES)} for raw 16-bit samples",
         )
-    with open_output(path, force=force) as out:
-        if suffix != ".wav":
-            yield lambda samples: out.write(encode_pcm(samples, "s16"))
-            return
-        wav = WavWriter(out, rate=RATE_HZ)
-        yield wav.write
-        wav.finish()
+    raw = suffix != ".wav"
+    with open_audio_output(
+        path, rate=RATE_HZ, channels=1, sample_format="s16", raw=raw, force=force
+    ) as writer:
+        yield writer.write
