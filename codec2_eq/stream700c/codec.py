@@ -9,30 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, SAMPLES_PER_FRAME, STAGE_SHAPE
-from codec2_eq.codec2.library import (
-    BYTES_PER_FRAME,
-    Decoder700C,
-    codebook_700c,
-)
+from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
+from codec2_eq.codec2.library import BYTES_PER_FRAME, Decoder700C, codebook_700c
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.equalisers.passes import begin
 from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.extraction import (
-    LOOK_AHEAD_MS,
-    Extractor,
-    Fitter,
-    check_knots,
-    extract_blocks,
-)
+from codec2_eq.extraction import LOOK_AHEAD_MS, Extractor, Fitter, check_knots, extract_blocks
 from codec2_eq.records import RateK, remove_mean, whole_groups
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten
 from codec2_eq.stream700c.frames import (
     HEADER_BYTES,
     TELLING_BYTES,
+    cut_header,
     cut_stream,
     header_length,
     pack_frames,
@@ -138,7 +129,7 @@ class StreamEncoder:
         self,
         equaliser: Equaliser | str = ENCODER_MODEL,
         *,
-        rate: float = 8000,
+        rate: float = RATE_HZ,
         level: str | None = None,
         knots: str | None = None,
         codebooks: Sequence[np.ndarray] | None = None,
@@ -211,7 +202,7 @@ def _passages(blocks: Iterable[RateK], step: int) -> Iterator[_Passage]:
 
 def encode(
     samples: NDArray[Any],
-    rate: float = 8000,
+    rate: float = RATE_HZ,
     *,
     model: Equaliser | str = ENCODER_MODEL,
     level: str | None = None,
@@ -357,11 +348,7 @@ class StreamDecoder:
         """
         if not self._begun:
             if self._header or len(self._held) >= len(C2_MAGIC):
-                raise Codec2EqError(
-                    self._name,
-                    f"ends within its header of {HEADER_BYTES} bytes",
-                    "get the file again",
-                )
+                raise cut_header(self._name)
             self._begun = True
         if len(self._start) < TELLING_BYTES:
             require_packed(self._start, self._name)

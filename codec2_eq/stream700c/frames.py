@@ -58,9 +58,7 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
             )
         return 0
     if len(data) < HEADER_BYTES:
-        raise Codec2EqError(
-            name, f"ends within its header of {HEADER_BYTES} bytes", "get the file again"
-        )
+        raise cut_header(name)
     mode = data[5]
     if mode != MODE_700C:
         mode_name = _MODE_NAMES.get(mode, f"number {mode}")
@@ -88,6 +86,13 @@ def require_packed(start: bytes, name: str) -> None:
         return
     raise Codec2EqError(
         name, f"holds {kind}", f"encode without {option}, or decode it with c2dec 700C {option}"
+    )
+
+
+def cut_header(name: str) -> Codec2EqError:
+    """Return the error of a stream that ends within its header."""
+    return Codec2EqError(
+        name, f"ends within its header of {HEADER_BYTES} bytes", "get the file again"
     )
 
 
