@@ -19,6 +19,15 @@ import numpy as np
 
 from codec2_eq.codec2 import K
 
+LEVELS_SUFFIX = ".records.f32"
+"""Of the file beside a shard that holds its frames' levels, in place of the shard's own suffix."""
+
+LEVELS_PIECE_SUFFIX = ".levels"
+"""Of such a file while it is a task's."""
+
+LEVEL_ROW_BYTES = 12
+"""Bytes of a frame's level, pitch and voicing there."""
+
 TAR_BLOCK_BYTES = 512
 
 

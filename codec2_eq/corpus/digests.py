@@ -8,12 +8,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+from codec2_eq.corpus.containers import LEVEL_ROW_BYTES
 from codec2_eq.corpus.store import Record
 
 DIGEST_BYTES = 16
-
-LEVEL_ROW_BYTES = 12
-"""Bytes of a frame's level, pitch and voicing beside a shard."""
 
 _READ_BYTES = 1 << 20
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from codec2_eq.corpus.containers import CONTAINERS, key_of
+from codec2_eq.corpus.containers import CONTAINERS, LEVELS_SUFFIX, key_of
 from codec2_eq.corpus.listing import Listing, Origin
 from codec2_eq.corpus.options import Options, options_fields
 from codec2_eq.corpus.store import (
@@ -82,10 +82,6 @@ class Plan:
     n_bytes: int
     n_bytes_done: int
     late: int = 0
-
-
-LEVELS_SUFFIX = ".records.f32"
-"""Of a file with the level and pitch of a shard, in place of the shard's own."""
 
 
 def part_name(options: Options, part: int) -> str:

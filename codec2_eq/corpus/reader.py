@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
-from codec2_eq.corpus.digests import LEVEL_ROW_BYTES
+from codec2_eq.corpus.containers import LEVEL_ROW_BYTES, LEVELS_SUFFIX
 from codec2_eq.corpus.options import Options
-from codec2_eq.corpus.plan import LEVELS_SUFFIX, leads_elsewhere
+from codec2_eq.corpus.plan import leads_elsewhere
 from codec2_eq.corpus.store import MANIFEST_FILE, Store
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, read_error

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from codec2_eq.corpus.containers import CONTAINERS
-from codec2_eq.corpus.digests import LEVEL_ROW_BYTES, content_of, spans_hold
+from codec2_eq.corpus.containers import CONTAINERS, LEVEL_ROW_BYTES, LEVELS_PIECE_SUFFIX
+from codec2_eq.corpus.digests import content_of, spans_hold
 from codec2_eq.corpus.listing import Listing
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import (
@@ -296,8 +296,8 @@ class _Review:
         if kept:
             self.store.write_records(path, kept)
         else:
-            for suffix in (".jsonl", CONTAINERS["shards"].suffix, ".ark", ".tar", ".levels"):
-                remove(self.store.piece(task.number, suffix))
+            for path in self.store.piece_files(task.number):
+                remove(path)
         (left,) = self._without_gone([task], kept)
         if kept and len(kept) == len(left.entries):
             self.whole_pieces.add(task.number)
@@ -307,7 +307,7 @@ class _Review:
         files = [self.store.piece(number, CONTAINERS[self.options.layout].suffix)]
         sizes = [sum(r.n_bytes for r in records)]
         if self.options.records:
-            files.append(self.store.piece(number, ".levels"))
+            files.append(self.store.piece(number, LEVELS_PIECE_SUFFIX))
             sizes.append(sum(r.n_frames for r in records) * LEVEL_ROW_BYTES)
         if [_size(path) for path in files] != sizes:
             return False

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.corpus.containers import CONTAINERS
+from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.digests import add_span, new_digest
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.store import ROW_BYTES, Entry, Store, TaskLine, remove
@@ -118,7 +118,7 @@ class _PartSink:
         self._container = CONTAINERS[options.layout]
         targets = [store.piece(task.number, self._container.suffix)]
         if options.records:
-            targets.append(store.piece(task.number, ".levels"))
+            targets.append(store.piece(task.number, LEVELS_PIECE_SUFFIX))
         self.drafts = [(store.draft(os.path.splitext(path)[1]), path) for path in targets]
         self._path = targets[0]
         self._ends = [0, 0]  # of the utterances committed

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from codec2_eq.codec2 import K
+from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
 from codec2_eq.corpus.options import Options, options_text, parse_options
 from codec2_eq.errors import Codec2EqError
@@ -141,6 +142,11 @@ class Store:
         folder = os.path.join(self.hidden, "tasks")
         names = [_PIECE_NAME.fullmatch(name) for name in os.listdir(folder)]
         return [(int(name[1]), os.path.join(folder, name[0])) for name in names if name]
+
+    def piece_files(self, task: int) -> list[str]:
+        """Paths of all files that a finished task may have."""
+        vectors = (container.suffix for container in CONTAINERS.values())
+        return [self.piece(task, suffix) for suffix in (".jsonl", LEVELS_PIECE_SUFFIX, *vectors)]
 
     def part(self, part: int) -> str:
         """Path of the records of a finished part."""

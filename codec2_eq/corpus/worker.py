@@ -23,7 +23,7 @@ from codec2_eq import __version__
 from codec2_eq.audio.resample import RATE_HZ
 from codec2_eq.corpus import speakers
 from codec2_eq.corpus.build import code_sha256
-from codec2_eq.corpus.containers import CONTAINERS
+from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.digests import content_of
 from codec2_eq.corpus.listing import ABSENT, WHOLE, Stamp
 from codec2_eq.corpus.options import Options
@@ -159,14 +159,14 @@ def join_part(file: JobFile, part: int, tasks: tuple[TaskLine, ...]) -> None:
         drafts.append((_join(store, tasks, container.suffix, path, n_bytes, container.end), path))
         if options.records:
             path = store.path(levels_name(part))
-            drafts.append((_join(store, tasks, ".levels", path, None, b""), path))
+            drafts.append((_join(store, tasks, LEVELS_PIECE_SUFFIX, path, None, b""), path))
     draft = store.write_draft(target, records_json(r for piece in records for r in piece))
     with Writing(target):
         store.publish(drafts, record=(draft, target))
         sync_path(os.path.dirname(target))
     for task in tasks:
-        for suffix in (".jsonl", ".levels", *(c.suffix for c in CONTAINERS.values())):
-            remove(store.piece(task.number, suffix))
+        for path in store.piece_files(task.number):
+            remove(path)
 
 
 def _records_of(store: Store, task: TaskLine) -> list[Record]:
