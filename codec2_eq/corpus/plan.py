@@ -34,7 +34,7 @@ from codec2_eq.corpus.store import (
     remove,
 )
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.system import sync_path
+from codec2_eq.system import BINARY, sync_path
 
 TASKS = 512
 """Tasks that a corpus is cut into, as far as their bounds allow: enough to be shared out evenly."""
@@ -73,15 +73,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole plan: its parts in order, and sizes for the progress.
-
-    late : recordings of speakers whose first pass was made without them
-    """
+    """The whole plan: its parts in order, and sizes for the progress."""
 
     parts: list[Part]
     n_bytes: int
     n_bytes_done: int
-    late: int = 0
 
 
 def part_name(options: Options, part: int) -> str:
@@ -113,10 +109,10 @@ def read_plan(store: Store, options: Options) -> list[Task] | None:
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
     ordered = numbers == sorted(set(numbers)) and parts == sorted(parts)
-    return tasks if ordered and (not options.is_tree or _name_files(tasks, options)) else None
+    return tasks if ordered and (not options.is_tree or _have_own_files(tasks, options)) else None
 
 
-def _name_files(tasks: Sequence[Task], options: Options) -> bool:
+def _have_own_files(tasks: Sequence[Task], options: Options) -> bool:
     """Whether each recording has a vector file of its own."""
     outputs = [entry.output for task in tasks for entry in task.entries]
     suffix = f".{options.format}"
@@ -125,7 +121,7 @@ def _name_files(tasks: Sequence[Task], options: Options) -> bool:
 
 def read_task(store: Store, line: TaskLine) -> list[Entry]:
     """Read the recordings of one task."""
-    descriptor = os.open(store.plan(), os.O_RDONLY | NO_LINK)
+    descriptor = os.open(store.plan(), os.O_RDONLY | NO_LINK | BINARY)
     with open(descriptor, "rb") as handle:
         handle.seek(line.position)
         return _parse_task(handle.readline()).entries
@@ -169,7 +165,6 @@ _ORIGIN_KINDS: tuple[Any, ...] = (
     (str, type(None)),
 )
 
-
 _NOT_OURS_TO_WRITE = ("..", HIDDEN_FOLDER)
 
 
@@ -206,16 +201,15 @@ def discard(store: Store, options: Options | None) -> None:
     """
     remove(store.path(MANIFEST_FILE))
     sync_path(store.root)
-    tasks = (
-        (read_plan(store, options) or []) if options is not None else []
-    )  # a damaged one names nothing
-    for task in tasks if options is not None and options.is_tree else ():
-        for entry in task.entries:
-            remove(store.confined(entry.output))
-    if options is not None and not options.is_tree:
-        for part in {task.part for task in tasks}:
-            remove(store.path(part_name(options, part)))
-            remove(store.path(levels_name(part)))
+    if options is not None:
+        tasks = read_plan(store, options) or []  # a damaged one names nothing
+        if options.is_tree:
+            for entry in itertools.chain.from_iterable(task.entries for task in tasks):
+                remove(store.confined(entry.output))
+        else:
+            for part in {task.part for task in tasks}:
+                remove(store.path(part_name(options, part)))
+                remove(store.path(levels_name(part)))
     remove(store.path(OPTIONS_FILE))
     clear_hidden(store)
 
