@@ -17,7 +17,7 @@ from codec2_eq.records import RateK
 # five lines that stay apart on screen, on paper and for the colour-blind (after Okabe and Ito)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
 DOTS_PER_INCH = 110
-_TICK_BANDS = (0, 3, 6, 9, 12, 15, 19)
+TICK_BANDS = (0, 3, 6, 9, 12, 15, 19)  # those that axes name
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -106,7 +106,7 @@ def plot(
         vmax=high_db,
     )
     axis.set(xlabel="time [s]", ylabel="band")
-    axis.set_yticks(_TICK_BANDS, [bands[band] for band in _TICK_BANDS])
+    axis.set_yticks(TICK_BANDS, [bands[band] for band in TICK_BANDS])
     axis.figure.colorbar(image, ax=axis, label="dB")
     return axis
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.inspection.picture import draw_into
+from codec2_eq.pictures import TICK_BANDS
 
 if TYPE_CHECKING:
     from codec2_eq.report.examine import Outcome, Recording
@@ -30,7 +31,6 @@ _COLOURS = ("#8a8a8a", "#2f8fdd", "#d9730d", "#12a37a", "#c9619f", "#a8860b")
 _DASHES: Any = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)))  # lines may lie on each other
 _INK = "#0a0b0c"  # becomes the colour of the page's text
 _WIDTH_IN = 10.5
-_TICK_BANDS = (0, 3, 6, 9, 12, 15, 19)
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -155,7 +155,7 @@ def _draw_map(
         **colours,
     )
     axis.set_title(title)
-    _name_bands(axis.yaxis, recording, _TICK_BANDS[::2])
+    _name_bands(axis.yaxis, recording, TICK_BANDS[::2])
     axis.set_ylabel("Hz")
     return image
 
@@ -203,7 +203,7 @@ def _add_scale(figure: Any, image: Any, axes: Any, label: str) -> None:
 
 def _label_spectrum(axis: Any, recording: Recording, title: str, unit: str) -> None:
     axis.set_title(title)
-    _name_bands(axis.xaxis, recording, _TICK_BANDS)
+    _name_bands(axis.xaxis, recording, TICK_BANDS)
     axis.set_xlabel("centre of the band [Hz]")
     axis.set_ylabel(unit)
     axis.grid(color=_INK, alpha=0.12, linewidth=0.6)
