@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A network of every kind of layer but the recursive estimator, for the tests of exports."""
+"""Networks for the tests of exports: every kind of layer, the estimator without its gate."""
+
+import dataclasses
 
 import numpy as np
 
 from codec2_eq.codec2 import K
+from codec2_eq.equalisers.equaliser import load_trained
+from codec2_eq.equalisers.estimator import GatedEstimator, RecursiveEstimator
 from codec2_eq.equalisers.layers import Activation, Dense, Layer, Relu, Scale
 from codec2_eq.equalisers.network import Network
 from codec2_eq.equalisers.recurrent import GRU, LSTM
@@ -14,7 +18,7 @@ def weights(*shape, seed=0):
 
 
 def all_layers():
-    """Every kind of layer, branches that are added, and a layer that is given a sum."""
+    """All but the estimators, branches that are added, and a layer that is given a sum."""
     layers: list[Layer] = [
         Scale(weights(1) + np.float32(0.05), weights(1)),
         GRU(weights(K, 24), weights(8, 24), weights(2, 24)),
@@ -29,3 +33,11 @@ def all_layers():
     ]
     wiring = [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,), (8, 1), (9, 5, 1)]
     return Network("all layers", layers, wiring=wiring)
+
+
+def without_gate():
+    """The layer of channel_eq as a plain recursive estimator."""
+    (layer,) = load_trained("channel_eq").layers
+    assert isinstance(layer, GatedEstimator)
+    own = {f.name: getattr(layer, f.name) for f in dataclasses.fields(RecursiveEstimator)}
+    return RecursiveEstimator(**own)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import require_tool
-from exported_network import all_layers, weights
+from exported_network import all_layers, weights, without_gate
 
 from codec2_eq.cli import main
 from codec2_eq.codec2 import K
@@ -88,6 +88,12 @@ def test_an_hour_of_speech(codec2_examples, tmp_path):
     rows = np.concatenate([once] * (90_000 // len(once) + 1))[:90_000]
     out = run_c(load_trained("channel_eq"), rows, tmp_path)
     np.testing.assert_allclose(out, load_equaliser("channel_eq")(rows), rtol=0, atol=TOL_DB)
+
+
+def test_an_estimator_without_a_gate(speech, tmp_path):
+    network = Network("ungated", [without_gate()])
+    out = run_c(network, speech, tmp_path)
+    np.testing.assert_allclose(out, network(speech), rtol=0, atol=TOL_DB)
 
 
 def test_every_kind_of_layer(speech, tmp_path):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from conftest import require_package
-from exported_network import all_layers, weights
+from exported_network import all_layers, weights, without_gate
 
 from codec2_eq.cli import main
 from codec2_eq.codec2 import K
@@ -92,6 +92,14 @@ def test_gradients_pass_the_gate():
         lack_and_trust = found["kernel3"].numpy()[:, : 2 * K]
         assert (np.abs(lack_and_trust).max() > 0) == teaches
         assert np.abs(found["kernel3"].numpy()[:, 2 * K : 3 * K]).max() > 0  # trims are no memory
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_an_estimator_without_a_gate(kind, samples_dir, tmp_path):
+    network = Network("ungated", [without_gate()])
+    rows = extract_file(samples_dir / "espeak_male_1.wav").vectors
+    out = run(kind, network, rows, tmp_path)
+    np.testing.assert_allclose(out, network(rows), rtol=TOL, atol=TOL)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "litert"])
