@@ -166,7 +166,7 @@ def test_sources_are_what_is_to_be_trained_on(tmp_path):
     write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "2"), ("a", "classic", "3"))
     sources = data.find_sources(tmp_path)
     assert sources.speakers == {"a": [tmp_path / "1.wav"], "b": [tmp_path / "0.wav"]}
-    assert sources.told == "speech-xx 1.0"
+    assert sources.origins == "speech-xx 1.0"
     write_manifest(tmp_path, ("b", "train", "1"), ("a", "train", "2"), ("a", "classic", "x"))
     assert data.find_sources(tmp_path).sha256 == sources.sha256
     assert data.find_sources(tmp_path, Draws(noisy=0.1)).sha256 != sources.sha256

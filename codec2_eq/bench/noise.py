@@ -20,7 +20,7 @@ from codec2_eq.bench.speech import analyse
 from codec2_eq.errors import Codec2EqError
 
 CAR_TILT_DB = -9.0  # an octave: rumble of road and engine
-VOICES = 12  # that no word can be told
+VOICES = 12  # so many that no word can be made out
 WINDOW = 512  # samples, of the voices' spectra; half of it is one step
 SYLLABLE_STEPS = 6  # some 0.2 s
 

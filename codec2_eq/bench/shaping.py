@@ -124,7 +124,7 @@ def handset() -> Curve:
 
 
 def random_microphone(seed: int | np.random.Generator) -> Curve:
-    """A microphone that nobody built: band edges, a tilt, and up to four resonances."""
+    """An imaginary microphone: band edges, a tilt, and up to four resonances."""
     rng = np.random.default_rng(seed)
     parts = [
         tilt(rng.normal(0, 1.5)),

@@ -80,7 +80,7 @@ def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[st
 
     inputs : audio files, folders, or folders with a `manifest.jsonl` that names the speakers; of
     such a one only the entries of `use` ("validate") are taken. Elsewhere the folder that holds a
-    file is its speaker, named by as much of its path as tells it from the others.
+    file is its speaker, named by as much of its path as distinguishes it.
     Raises Codec2EqError if an input is missing or holds nothing, or a manifest is damaged.
     """
     speakers: dict[str, list[Path]] = {}

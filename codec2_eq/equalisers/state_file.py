@@ -66,7 +66,9 @@ def load_state(
         ) from error
     if (wanted := _identity(equaliser)) != identity:
         raise Codec2EqError(
-            name, f"is of {_told(identity)}, not of {_told(wanted)}", "save it with the same model"
+            name,
+            f"is of {_described(identity)}, not of {_described(wanted)}",
+            "save it with the same model",
         )
     own = {key: value for key, value in state.items() if not key.startswith(FILTER_PREFIX)}
     try:
@@ -113,6 +115,6 @@ def _identity(equaliser: Equaliser) -> dict[str, Any]:
     }
 
 
-def _told(identity: dict[str, Any]) -> str:
+def _described(identity: dict[str, Any]) -> str:
     weights = f" (weights {str(identity['sha256'])[:12]})" if identity["sha256"] else ""
     return f"{str(identity['model'])[:80]!r}{weights} at {identity['frame_ms']} ms a frame"

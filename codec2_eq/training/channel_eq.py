@@ -136,7 +136,7 @@ def train_on_speech(
         cases,
         classic=classic,
         settings=settings,
-        sources=sources.told,
+        sources=sources.origins,
         watch=watch,
         force=force,
         **options,

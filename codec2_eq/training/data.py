@@ -69,12 +69,12 @@ class Recording:
 class Sources:
     """Recordings to train on, and what distinguishes them from others.
 
-    speakers : paths by speaker; told : where they came from, for a card; sha256 : of their
+    speakers : paths by speaker; origins : where they came from, for a card; sha256 : of their
     contents and of how features are made of them, hexadecimal.
     """
 
     speakers: dict[str, list[Path]]
-    told: str
+    origins: str
     sha256: str
 
 

@@ -100,8 +100,8 @@ def train(
     """Train, judge on held-out vectors and on speech, and write model, card and pictures.
 
     folder : where ``mean_removal.*`` and ``mean_removal_*.png`` go. speech : what to judge on
-    besides random vectors; never trained on. command : told on the card. report : is given
-    the lines of progress, step : the epochs done and their number. The same seed gives the same
+    besides random vectors; never trained on. command : for the card. report : called with
+    lines of progress, step : with the epochs done and their number. The same seed gives the same
     weights.
     Raises Codec2EqError if an output exists and `force` is false, or TensorFlow is missing.
     """
