@@ -104,7 +104,7 @@ def decoded_error(
 
 
 def stream_knots(bits: bytes) -> NDArray[np.float32]:
-    """Vectors that a 700C stream sends, shape and energy, one each 40 ms: (n, 20) dB."""
+    """Vectors that a 700C stream sends, shape and energy, one every 40 ms: (n, 20) dB."""
     frames = bits[header_length(bits, required=False, name="stream") :]
     if len(frames) % BYTES_PER_FRAME:
         raise Codec2EqError("stream", f"{len(frames)} bytes are no whole frames", "give all of it")

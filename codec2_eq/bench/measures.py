@@ -138,7 +138,7 @@ class Reference:
 
 
 def cold_segments(n_frames: int) -> list[slice]:
-    """Consecutive 12 s, each to be met from a cold start; a rest of under half of it is left."""
+    """Consecutive segments of 12 s, each from a cold start; a rest under half that is dropped."""
     starts = range(0, max(n_frames - SEGMENT_FRAMES // 2, 1), SEGMENT_FRAMES)
     return [slice(start, min(start + SEGMENT_FRAMES, n_frames)) for start in starts]
 

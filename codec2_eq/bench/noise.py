@@ -59,7 +59,7 @@ def white(n: int, rng: np.random.Generator) -> Samples:
 
 
 def car(n: int, rng: np.random.Generator) -> Samples:
-    """Noise that falls by 9 dB an octave."""
+    """Noise that falls by 9 dB per octave."""
     return Shaping("car", minimum_phase(tilt(CAR_TILT_DB)))(white(n, rng)).astype(np.float64)
 
 

@@ -197,7 +197,7 @@ def denoised(samples: Floats) -> NDArray[np.float32]:
 
 
 def with_unshaped(shapings: Sequence[Shaping]) -> list[Shaping]:
-    """Filters, after the one that does nothing."""
+    """The filters, preceded by the one that does nothing."""
     unshaped = Shaping(UNSHAPED, np.ones(1))
     return [unshaped, *(shaping for shaping in shapings if shaping.name != UNSHAPED)]
 

@@ -20,7 +20,7 @@ _BINS = tuple(f"{low:g}-{high:g}" for low, high in pairwise(RESIDUAL_EDGES_S))
 
 
 def overall_table(scores: Scores) -> str:
-    """One line a model: measures, shares closed with intervals, convergence, honesty."""
+    """One line per model: measures, shares closed with intervals, convergence, honesty."""
     head = [
         "model",
         "D",
@@ -95,7 +95,7 @@ def classic_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str
 
 
 def heard_table(scores: HeardScores) -> str:
-    """One line an encoder: H and its parts, unshaped and over the filters, with intervals."""
+    """One line per encoder: H and its parts, unshaped and over the filters, with intervals."""
     parts = ("H", "95 %", "level", "shape", f"from {LEARNT_S:g} s")
     head = ["encoder", *(f"{where} {part}" for where in ("unshaped", "filters") for part in parts)]
     rows = []
@@ -159,7 +159,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_csv(figures: Mapping[str, Any]) -> str:
-    """Nested figures as CSV: a row for each group, named by its way from the outside in.
+    """Nested figures as CSV: a row for each group, named by its keys from the outside in.
 
     figures : dictionaries within each other, the innermost with numbers; lists are left out
     """

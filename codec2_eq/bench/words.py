@@ -82,7 +82,7 @@ def dictionary_path() -> Path:
 def known_sentences(
     texts: Mapping[Path, str], report: Callable[[str], object] = lambda line: None
 ) -> list[Sentence]:
-    """Sentences of whose words the recogniser knows how they sound.
+    """Sentences whose words are all in the recogniser's dictionary.
 
     report : called with a line for each sentence that is left out
     Raises Codec2EqError if fewer than two different ones are left.
@@ -157,7 +157,7 @@ def read_transcripts(
 
 
 def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words to insert, delete or replace to make what was heard of what was said."""
+    """Words to insert, delete or replace to turn what was said into what was heard."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(said, 1):
         above, row = row, [i]

@@ -17,7 +17,7 @@ from codec2_eq.equalisers.layers import Layer, State, register, require
 @register("recursive_estimator")
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecursiveEstimator(Layer):
-    """Estimates the constant curve that lies on speech, frame after frame, and takes it off.
+    """Estimates the constant curve that lies on speech, frame by frame, and removes it.
 
     Two hidden layers (leaky, 0.1) see the frame's shape less the curve so far and less
     `reference`, in units of 10 dB; the frame's level under its running peak; half the mean

@@ -27,7 +27,7 @@ STEP = np.float32(1.8)  # over-relaxed: the cells of a quantiser move with the c
 STEPS = 5  # chosen on training speakers, as are the two hearings; more gain next to nothing
 HEARINGS = 2  # the second judges the start by what the first has learnt
 MOST_FRAMES = 500
-"""Active frames that the curve is found from at most [20 s at 40 ms]: every so many-th of more."""
+"""Most active frames that the curve is found from [20 s at 40 ms]; evenly spaced ones of more."""
 
 LOUD_SHARE = 0.95  # of the frames are softer than what counts as loud
 _LEVELS_DB = 512  # whole decibels that are counted apart, half of them below 0

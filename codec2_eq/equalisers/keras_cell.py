@@ -50,7 +50,7 @@ class RecursiveEstimatorCell(keras.layers.Layer):
         self.output_size = 2 * K if tell_trim else K
 
     def get_config(self) -> dict[str, Any]:
-        """What is needed to make the cell again."""
+        """What is needed to recreate the cell."""
         own = {name: getattr(self, name) for name in ("still_db", "tell_trim")}
         own["hidden"] = list(self.hidden)
         return {**super().get_config(), **own}

@@ -172,7 +172,7 @@ SUPPORTED = (*CONVERTERS, ADD, *MODELS)
 
 
 def require_supported(name: str, index: int, layer_name: str, kind: str) -> None:
-    """Raise Codec2EqError, naming the layer, if its class is none that is run."""
+    """Raise Codec2EqError, naming the layer, unless its class is supported."""
     if kind not in SUPPORTED:
         raise Codec2EqError(
             name,

@@ -214,7 +214,7 @@ class NetworkStream(EqualiserStream):
 
     @property
     def curve_db(self) -> Floats | None:
-        """That of the frame before; a layer with such a curve calls it so in its state."""
+        """That after the last frame, of the layer whose state has a ``curve``; None if none has."""
         latest = self._states[self._phase - 1]
         return next((v.copy() for n, v in latest.items() if n.endswith(".curve")), None)
 

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 
 FILTER_PREFIX = "filter."
-"""Names of what an audio filter has learnt beside its equaliser: for it alone."""
+"""Prefix of what an audio filter has learnt besides its equaliser; equalisers ignore it."""
 
 
 class _Learner(Protocol):

@@ -40,7 +40,7 @@ class Fault:
 
 
 def find_faults(measurements: Measurements) -> list[Fault]:
-    """Return what should be changed of a recording, the gravest first; empty if all is fine."""
+    """Return what should be changed about a recording, the worst first; empty if all is well."""
     silent = next(_silence(measurements), None)
     if silent is not None or measurements.antiphase is not None:  # the mix means nothing
         return [*([silent] if silent else []), *_channels(measurements)]

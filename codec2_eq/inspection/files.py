@@ -43,7 +43,7 @@ def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
 
 @contextlib.contextmanager
 def _spooled(path: PathLike) -> Iterator[str]:
-    """Copy a pipe to a temporary file, whose name is yielded."""
+    """Copy a pipe to a temporary file, and yield its name."""
     with open_input(path) as handle, tempfile.NamedTemporaryFile(prefix="codec2_eq-") as spool:
         shutil.copyfileobj(handle, spool)
         spool.flush()

@@ -33,7 +33,7 @@ HUM_STAYS = 0.6
 """Share of the quiet windows in which a line of hum stands out."""
 
 HUM_OVER_QUIET_DB = 6.0
-"""How far windows of 0.25 s can be over the quietest frames of 20 ms for a steady sound."""
+"""How far windows of 0.25 s can be above the quietest frames of 20 ms in a steady sound."""
 
 QUIET_SHARE = 0.4
 """Share of the windows, the quietest, that show hum and noise between words."""
@@ -151,7 +151,7 @@ class _Listener:
         self._frames.append(self._extractor.process(mono))
 
     def vectors(self) -> NDArray[np.float32]:
-        """All rate-K vectors, one each 40 ms."""
+        """All rate-K vectors, one every 40 ms."""
         self._frames.append(self._extractor.flush())
         return np.concatenate([frames.vectors for frames in self._frames])
 
@@ -220,7 +220,7 @@ def _less(level_dbfs: float, part_dbfs: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """What the equaliser takes off a recording once it knows it; (20,) dB of zero mean."""
+    """What the equaliser removes from a recording once it knows it; (20,) dB of zero mean."""
 
     removed_db: NDArray[np.float64]
     average_db: NDArray[np.float64]

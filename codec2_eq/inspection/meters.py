@@ -24,7 +24,7 @@ Samples = NDArray[np.float64]
 
 
 class ChannelMeter:
-    """Offset, energy and likeness of the channels, (n, channels) blocks."""
+    """Offset and covariance of the channels, (n, channels) blocks."""
 
     def __init__(self, channels: int) -> None:
         self.n = 0
@@ -167,11 +167,11 @@ class SpectrumMeter:
             self._standing_out[row, i] += power[line].max() > HUM_PROMINENCE * around > 0
 
     def above(self, dbfs: float) -> NDArray[np.float64]:
-        """Mean power a bin over the windows of at least this level."""
+        """Mean power per bin over the windows of at least this level."""
         return self._mean(self.edges_dbfs + SPECTRUM_STEP_DB >= dbfs)
 
     def quietest(self, share: float) -> NDArray[np.float64]:
-        """Mean power a bin over the quietest windows, at least this share of all."""
+        """Mean power per bin over the quietest windows, at least this share of all."""
         return self._mean(self._quietest(share))
 
     def standing_out(self, share: float) -> NDArray[np.float64]:

@@ -219,7 +219,7 @@ def _outcome(model: str, equaliser: Equaliser, passage: _Passage) -> Outcome:
 
 
 def _level(samples: NDArray[np.int16]) -> str:
-    """Tell the level of samples that are not all zero."""
+    """Describe the level of samples that are not all zero."""
     values = samples / FULL_SCALE
     rms_db, peak_db = 10 * np.log10([np.mean(values**2), np.max(values**2)])
     return f"{rms_db:.1f} dB rms, peak {peak_db:z.1f} dB"

@@ -31,13 +31,13 @@ from codec2_eq.report.examine import DEFAULT_SECONDS, Outcome, Recording, examin
 from codec2_eq.stream700c.frames import FRAME_MS
 
 DEFAULT_MODELS = ("none", "700c", "cmn", "channel_eq")
-"""Equalisers that are shown unless others are asked for; of those that are there."""
+"""Equalisers that are shown by default, if available."""
 
 SECONDS_LIMIT = 600.0
 """Longest part of a recording that can be shown [s]: no picture has more pixels."""
 
 SOUND_BYTES_LIMIT = 64 << 20
-"""Sound on one page; more is slow to open in any browser. Later recordings come without."""
+"""Most sound on one page; more opens slowly in any browser. Later recordings have none."""
 
 _TEMPLATE = "page.html.j2"
 _STREAMS = {"none": "c2enc", "700c": "c2enc --eq"}
@@ -118,7 +118,7 @@ def write_report(
 
 
 def default_models() -> list[str]:
-    """Return those of `DEFAULT_MODELS` that are there."""
+    """Return those of `DEFAULT_MODELS` that are available."""
     there = model_names()
     return [name for name in DEFAULT_MODELS if name in there]
 
@@ -222,7 +222,7 @@ def _wav_uri(samples: NDArray[np.int16]) -> str:
 
 
 def _describe(equalisers: dict[str, Equaliser]) -> list[dict[str, str]]:
-    """Tell of each model what it does and, of a network, the hash of its weights."""
+    """Say what each model does and, for a network, the hash of its weights."""
     does = {facts.name: facts.does for facts in available_models()}
     return [
         {

@@ -144,7 +144,7 @@ def _figure(height_in: float) -> Any:
 def _draw_map(
     axis: Any, recording: Recording, values: np.ndarray, title: str, colours: dict[str, Any]
 ) -> Any:
-    """Draw (n, K) values as an image, a pixel a band and frame; return it."""
+    """Draw (n, K) values as an image, one pixel per band and frame; return it."""
     n_frames, n_bands = values.shape
     image = axis.imshow(
         values.T,

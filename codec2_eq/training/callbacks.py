@@ -109,7 +109,7 @@ class KeepBest(keras.callbacks.Callback):
         )
 
     def _since_best(self) -> int:
-        """Epochs since the first of those that err least."""
+        """Epochs since the best, the first of them if several are equal."""
         scores = np.add(self.history["canonical_error"], self.history["shape_error"])
         return len(scores) - 1 - int(scores.argmin())
 

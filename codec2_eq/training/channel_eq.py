@@ -163,7 +163,7 @@ def _features(
 
 
 def multiply_adds(hidden: tuple[int, int]) -> int:
-    """Multiply-adds a frame costs: the three kernels; the recursion adds some tens a band."""
+    """Multiply-adds per frame of the three kernels; the recursion adds some tens per band."""
     widths = (K + 3, *hidden, 3 * K + 1)
     return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
 

@@ -79,7 +79,7 @@ class Sources:
 
 
 def find_sources(folder: Path, draws: Draws | None = None) -> Sources:
-    """What the `manifest.jsonl` of fetch_speech.py has to train on; errors as `manifest_rows`."""
+    """The training speech in the `manifest.jsonl` of fetch_speech.py; errors as `manifest_rows`."""
     rows = manifest_rows(folder, "train")
     origins = {" ".join(str(row[k]) for k in ("package", "version") if k in row) for row in rows}
     contents = sorted([row["speaker"], str(row["path"]), row.get("sha256")] for row in rows)

@@ -67,7 +67,7 @@ def sample_files() -> list[Path]:
 
 
 def read_speech(paths: Iterable[str | Path]) -> Speech | None:
-    """Read recordings as rate-K vectors, to look at the network with; None for no paths."""
+    """Read recordings as rate-K vectors, to evaluate the network on; None for no paths."""
     from codec2_eq.extraction import extract_file
 
     files = [extract_file(path) for path in paths]
@@ -239,6 +239,6 @@ def _draw(
 
 
 def _spread_of_frames(vectors: np.ndarray) -> Sequence[int]:
-    """Frames from quiet to loud, so that their lines do not lie on each other."""
+    """Frames from quiet to loud, so that their lines do not overlap."""
     order = np.argsort(remove_mean(vectors)[0], kind="stable")
     return [int(order[int(share * (len(order) - 1))]) for share in (0.3, 0.5, 0.7, 0.85, 0.99)]
