@@ -23,6 +23,7 @@ def layer(request) -> RecursiveEstimator:
     if request.param == "without a gate":
         return without_gate()
     (layer,) = load_trained("channel_eq").layers
+    assert isinstance(layer, GatedEstimator)
     return layer
 
 
