@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Compare our analysis with libcodec2's own, frame by frame, on any speech files.
 
-Prints for each file and in all how many 40 ms frames are bit-equal in mean, the 20 shape values,
-Wo, number of harmonics and voicing. Exits with 1 if any frame differs, or a file cannot be read.
-With --c2enc it is the 201 floats of c2enc's feature files that are compared, byte for byte; with
+Prints, for each file and in total, how many 40 ms frames are bit-equal in mean, the 20 shape
+values, Wo, number of harmonics and voicing. Exits with 1 if any frame differs, or a file cannot be
+read. With --c2enc it compares the 201 floats of c2enc's feature files instead, byte for byte; with
 --streams the bytes of 700C streams: `encode -m none` and `-m 700c` against libcodec2's own encoder
-without and with its equaliser. With --c2dec that program also has to play what `encode` makes of
-each file by default, to the last frame.
+without and with its equaliser. With --c2dec that program must also play what `encode` makes of each
+file by default, to the last frame.
 
     python scripts/check_parity.py .speech/audio/codec2-examples samples/*.wav
     python scripts/check_parity.py --c2enc .speech/tools/bin/c2enc .speech/audio/codec2-examples
@@ -104,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="threads that share one file")
     parser.add_argument("--c2enc", metavar="PROGRAM", help="compare its feature files instead")
     parser.add_argument("--streams", action="store_true", help="compare 700C streams instead")
-    parser.add_argument("--c2dec", metavar="PROGRAM", help="have it play the default streams, too")
+    parser.add_argument("--c2dec", metavar="PROGRAM", help="also let it play the default streams")
     parser.add_argument("-q", "--quiet", action="store_true", help="only files that differ")
     args = parser.parse_args(words)
     n_files = n_failed = n_equal = n_unequal = 0

@@ -1,9 +1,9 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Measure short utterances, each alone and pooled by speaker, beside one long recording.
 
-The first 40 s of each validation recording, through the bench's filters, are taken for one
-recording or cut to 20 utterances of 2 s; all are measured on the same frames.
+The first 40 s of each validation recording, through the bench's filters, are one recording, or cut
+into 20 utterances of 2 s; all are measured on the same frames.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NONE, ORACLE = "none", "oracle"
 
 
 def main(words: list[str] | None = None) -> None:
-    """Print both errors, and what of the gap to the oracle is closed, by way of hearing."""
+    """Print both errors, and the share of the gap to the oracle that each way closes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("speech", nargs="?", default=".speech", help="of scripts/fetch_speech.py")
+    parser.add_argument("speech", nargs="?", default=".speech", help="from scripts/fetch_speech.py")
     parser.add_argument("-m", "--model", default="channel_eq")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th filter only")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th filter")
     args = parser.parse_args(words)
     equaliser, quantise = load_equaliser(args.model), quantise_700c()
     shapings = [load_shaping(name) for name in SHAPINGS[:: args.every]]

@@ -204,7 +204,7 @@ def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):
     (audio / "x.m4a").touch()
     (audio / "y.webm").touch()
     assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 0
-    assert "2 passed over: .m4a, .webm\n" in capsys.readouterr().err
+    assert "2 other files skipped: .m4a, .webm\n" in capsys.readouterr().err
 
 
 def test_empty_recordings_are_warned_of_and_counted(audio, tmp_path):

@@ -207,5 +207,5 @@ def test_cost_of_syncs(tmp_path, wav, capfd):
     load_script("scripts/sync_cost.py").main([wav, "-o", str(tmp_path / "out"), "--pairs", "1"])
     lines = capfd.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["tree", "shards"]
-    assert all(re.search(r" % of time, .* % of the processor, 1 pairs", line) for line in lines)
+    assert all(re.search(r" % of time, .* % of CPU, 1 pairs", line) for line in lines)
     assert not (tmp_path / "out").exists()

@@ -227,11 +227,11 @@ def _print_summary(summary: Summary) -> None:
         suffixes = ", ".join(
             suffix if n == 1 else f"{suffix} ({n})" for suffix, n in summary.passed_over.items()
         )
-        lines.append(f"{sum(summary.passed_over.values())} passed over: {suffixes}")
+        lines.append(f"{sum(summary.passed_over.values())} other files skipped: {suffixes}")
     if summary.late:
         lines.append(
-            f"{summary.late} came after the first pass of their speakers, and start from it; "
-            "-f makes all anew"
+            f"{summary.late} were added after the first pass of their speakers and start from it; "
+            "-f learns from scratch"
         )
     if summary.unused_speaker_lines:
         lines.append(f"{summary.unused_speaker_lines} lines of --speakers name no recording here")
