@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
+COMMAND = [sys.executable, "-m", "codec2_eq"]
 IN_CI = bool(os.environ.get("CI"))
 
 # Beside an installed wheel there are no sources, which these tests are about.
@@ -85,6 +87,15 @@ def load_script(name: str) -> Any:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def run_command(
+    *words: str | Path, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line of codec2-eq in a process of its own."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], input=stdin, capture_output=True, check=False
+    )
 
 
 def corpus_files(output: Path) -> dict[str, bytes]:
@@ -154,6 +165,12 @@ def sample_files(samples_dir) -> list[Path]:
     files = sorted(samples_dir.glob("*.wav"))
     assert len(files) >= 10
     return files
+
+
+@pytest.fixture
+def wav(samples_dir) -> Path:
+    """File of `speech`."""
+    return samples_dir / "espeak_male_1.wav"
 
 
 @pytest.fixture(scope="session")
