@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Records of ``c2enc 700C --mlfeat``, read as vectors with their energies.
 
-A record tells of 40 ms: the mean in dB, the 20 values of the shape, the 20 of the quantised shape,
-and 160 amplitudes; before amplitudes were added, it ended there. Files say nothing of it, so the
-length is told by what stands where a second short record would have its quantised shape.
+A record describes 40 ms: the mean in dB, the 20 values of the shape, the 20 of the quantised shape,
+and 160 amplitudes. Records of older versions have no amplitudes. Files do not state which they
+hold, so it is inferred from the values where a second short record would have its quantised shape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import MAX_AMP, K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import read_error
+from codec2_eq.files import read_bytes
 
 SHORT_FLOATS = 1 + K + K
 """Mean, shape, quantised shape."""
@@ -39,9 +39,9 @@ def read_records(
     The shapes are those that the encoder quantised: equalised ones if it ran with ``--eq``.
     Raises Codec2EqError if the file cannot be read or ends within a record.
     """
-    head = _read(handle, name, 4 * RECORD_FLOATS)
+    head = read_bytes(handle, name, 4 * RECORD_FLOATS)
     n_floats = _record_floats(head)
-    data = head + _read(handle, name, -len(head) % (4 * n_floats))
+    data = head + read_bytes(handle, name, -len(head) % (4 * n_floats))
     while data:
         left_over = len(data) % (4 * n_floats)
         if left_over:
@@ -52,9 +52,9 @@ def read_records(
             )
         records = np.frombuffer(data, "<f4").reshape(-1, n_floats).astype(np.float32)
         means = records[:, 0].copy()
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told later
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller reports what is not finite
             yield means, records[:, 1 : 1 + K] + means[:, None]
-        data = _read(handle, name, 4 * n_floats * block_rows)
+        data = read_bytes(handle, name, 4 * n_floats * block_rows)
 
 
 def _record_floats(head: bytes) -> int:
@@ -67,11 +67,3 @@ def _record_floats(head: bytes) -> int:
         spread, mean = second.std(), second.mean()
         short = spread > _LEAST_SPREAD_DB and abs(mean) < _MOST_MEAN * spread
     return SHORT_FLOATS if short else RECORD_FLOATS
-
-
-def _read(handle: IO[bytes], name: str, n_bytes: int) -> bytes:
-    """Return the next n_bytes, fewer at the end."""
-    try:
-        return handle.read(n_bytes) if n_bytes else b""
-    except OSError as error:
-        raise read_error(name, error) from error
