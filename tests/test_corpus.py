@@ -186,7 +186,10 @@ def test_wrong_options_are_refused_at_once(audio, tmp_path):
         ({"channel": "9" * 5000}, "channel '9+': expected 'mix' or a number from 1"),
         ({"frame_ms": 30}, "frame interval 30 ms"),
         ({"knots": "fit", "frame_ms": 10}, "knots 'fit': no frames lie between"),
-        ({"knots": "fit", "before_floor": True}, "before_floor: cannot be with knots 'fit'"),
+        (
+            {"knots": "fit", "before_floor": True},
+            "before_floor: cannot be combined with knots 'fit'",
+        ),
         ({"model": "unknown"}, "no equaliser 'unknown'"),
     ):
         with pytest.raises(Codec2EqError, match=message):
@@ -692,7 +695,7 @@ def test_force_makes_the_corpus_anew_and_leaves_other_files(audio, tmp_path):
 def test_inputs_of_before_must_be_named(audio, tmp_path):
     batch(audio, tmp_path / "out")
     reference = corpus_files(tmp_path / "out")
-    with pytest.raises(Codec2EqError, match="not named this time; name all inputs of before"):
+    with pytest.raises(Codec2EqError, match="not named this time; name all earlier inputs again"):
         batch(audio / "speaker1", tmp_path / "out")
     with pytest.raises(Codec2EqError, match="lies outside"):
         batch([audio, tmp_path / "other.wav"], tmp_path / "out")

@@ -188,7 +188,7 @@ def test_a_shard_is_not_made_again_without_what_is_gone(audio, tmp_path):
     changed, gone = audio / "speaker0/0.wav", audio / "speaker0/3.wav"
     shutil.move(gone, tmp_path / "kept.wav")
     os.utime(changed, (1, 1))
-    with pytest.raises(Codec2EqError, match=rf"part-00000\.f32: is to be made.*{gone} is gone"):
+    with pytest.raises(Codec2EqError, match=rf"part-00000\.f32: has to be made.*{gone} is gone"):
         batch(audio, out, layout="shards")
     assert corpus_files(out) == whole
     shutil.move(tmp_path / "kept.wav", gone)
@@ -229,7 +229,7 @@ def test_force_keeps_the_corpus_until_the_recordings_are_found(audio, tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_manifest_is_the_first_to_go(audio, tmp_path, monkeypatch, layout):
-    """Killed at any removal, a run leaves no manifest that tells of vectors that are gone."""
+    """Killed at any removal, a run leaves no manifest that lists vectors that are gone."""
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     kept = tmp_path / "copy"

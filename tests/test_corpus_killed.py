@@ -238,7 +238,7 @@ def test_a_given_executor_is_not_restarted(clips, tmp_path):
         return lambda _: [p.kill() for p in (executor._processes or {}).values()]
 
     os.waitpid(in_child(run), 0)
-    assert "run again with a new one to go on where it was" in (tmp_path / "error").read_text()
+    assert "run again with a new one to go on where it stopped" in (tmp_path / "error").read_text()
     batch(clips, tmp_path / "out")
     batch(clips, tmp_path / "reference")
     assert corpus_files(tmp_path / "out") == corpus_files(tmp_path / "reference")
@@ -307,7 +307,7 @@ def test_a_dask_worker_of_other_code_is_refused(clips, tmp_path):
             with distributed.Client(cluster) as client, client.get_executor() as executor:
                 client.wait_for_workers(1, timeout=60)
                 message = (
-                    rf"runs codec2_eq 0\.0\.1 .*, the job is of {ce.__version__} .*install the"
+                    rf"runs codec2_eq 0\.0\.1 .*, the job is for {ce.__version__} .*install the"
                 )
                 with pytest.raises(Codec2EqError, match=message):
                     batch(clips, tmp_path / "out", executor=executor)

@@ -59,10 +59,10 @@ def test_utf16_by_its_mark_whatever_its_order(tmp_path):
     [
         ("rec/a.wav\nrec/b.wav\n".encode("utf-16-le"), "zero bytes that separate no paths"),
         ("rec/a.wav\nrec/b.wav\n".encode("utf-16-be"), "zero bytes that separate no paths"),
-        ("ж/文.wav\n".encode("utf-16-le"), "zero bytes|no UTF-8|control"),
-        (b"rec/a.wav\nrec/\xff.wav\n", r"line 2: is no UTF-8; save it as UTF-8"),
+        ("ж/文.wav\n".encode("utf-16-le"), "zero bytes|not UTF-8|control"),
+        (b"rec/a.wav\nrec/\xff.wav\n", r"line 2: is not UTF-8; save it as UTF-8"),
         (b"rec/a\x01.wav\n", "line 1: holds control characters"),
-        (b"\xff\xfer", "no UTF-8"),
+        (b"\xff\xfer", "not UTF-8"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "zero bytes|control"),
     ],
 )
@@ -110,7 +110,7 @@ def test_kaldi_scp(audio, tmp_path):
     [
         ("utt2 sox a.wav -t wav - |", "line 2: is a pipe"),
         ("utt2", "line 2: has no path"),
-        ("utt1 b.wav", "line 2: id utt1 is there a second time"),
+        ("utt1 b.wav", "line 2: id utt1 occurs a second time"),
     ],
 )
 def test_scp_refuses_by_line(audio, tmp_path, capsys, line, message):
@@ -164,8 +164,8 @@ def test_lhotse_recordings(audio, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[1]", "line 1: is no JSON object"),
-        ("{", "line 1: is no JSON"),
+        ("[1]", "line 1: is not a JSON object"),
+        ("{", "line 1: is not JSON"),
         ("{}", "line 1: names no recording"),
         ('{"audio_filepath": 3}', "line 1: names no recording"),
         ('{"audio_filepath": "a\\u0000"}', "line 1: names no recording"),

@@ -131,7 +131,10 @@ def test_only_so_much_is_heard_of_a_speaker(tmp_path, speech, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("alone\n", "line 1: names no speaker"), ("a x\na y\n", "line 2: a has another speaker")],
+    [
+        ("alone\n", "line 1: names no speaker"),
+        ("a x\na y\n", "line 2: a had another speaker in an earlier line"),
+    ],
 )
 def test_bad_files_of_speakers(audio, tmp_path, text, message):
     (tmp_path / "utt2spk").write_text(text)

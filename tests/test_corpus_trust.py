@@ -286,7 +286,9 @@ def test_workers_of_other_code_are_refused(audio, tmp_path, monkeypatch, name):
     file = worker.JobFile("x", "", ce.__version__, build.code_sha256())
     other = "0.0.1" if name == "__version__" else lambda: "f" * 64
     monkeypatch.setattr(worker, name, other)
-    with pytest.raises(Codec2EqError, match=r"runs codec2_eq .*, the job is of .*install the same"):
+    with pytest.raises(
+        Codec2EqError, match=r"runs codec2_eq .*, the job is for .*install the same"
+    ):
         worker._load_job(file)
     assert job is not None
 

@@ -201,7 +201,7 @@ def test_commands_read_them(file, tmp_path, capsys):
 
 def test_only_extract_writes_them(file, tmp_path, capsys):
     assert main(["equalise", str(file), "-o", str(tmp_path / "other.mlfeat")]) == 1
-    assert "other.mlfeat: .mlfeat is written by extract alone" in capsys.readouterr().err
+    assert "other.mlfeat: .mlfeat is written only by extract" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -376,7 +376,7 @@ def zip_bytes(**members):
 
 
 def npy_header(shape, descr="'<f4'", order="False"):
-    """Return the head of an array that tells of anything."""
+    """Return the head of an array that claims anything."""
     text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY\2\0" + len(text).to_bytes(4, "little") + text
 
@@ -438,12 +438,15 @@ NPZ = npz_bytes(vectors=frames(10))
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms=30), "frame_ms is 30, expected one of"),
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms=[10, 20]), "frame_ms is no single value"),
         ("x.npz", npz_bytes(vectors=frames(3), freqs_hz=[1.0]), "freqs_hz is not of 20 numbers"),
-        # What tells of more than there can be
+        # What claims more than there can be
         *[
             ("x.npy", npy_header(shape) + bytes(800), message)
             for shape, message in (
                 ("(2147483648, 20)", "ends before its array does"),
-                ("(9223372036854775807, 20)", r"tells of the shape \(9223372036854775807, 20\)"),
+                (
+                    "(9223372036854775807, 20)",
+                    r"gives the impossible shape \(9223372036854775807, 20\)",
+                ),
                 ("(18446744073709551616, 20)", "its .npy header is damaged"),
                 ("(3, 1180591620717411303424)", "its .npy header is damaged"),
                 ("(1e400,)", "its .npy header is damaged"),
@@ -451,7 +454,10 @@ NPZ = npz_bytes(vectors=frames(10))
                 ("5", "its .npy header is damaged"),
                 ("(4096, 100000000)", r"array of shape \(n, 100000000\)"),
                 ("(100000000000, 0)", r"array of shape \(n, 0\)"),
-                ("(2,9223372036854775807)", r"tells of the shape \(2, 9223372036854775807\)"),
+                (
+                    "(2,9223372036854775807)",
+                    r"gives the impossible shape \(2, 9223372036854775807\)",
+                ),
             )
         ],
         *[
@@ -478,12 +484,12 @@ NPZ = npz_bytes(vectors=frames(10))
         (
             "x.npz",
             zip_bytes(vectors=NPY, model=npy_header("()", "'<U1'") + b"\0\xd8\0\0"),
-            "a text that is damaged",
+            "holds damaged text",
         ),
         (
             "x.npz",
             zip_bytes(vectors=NPY, model=npy_header("()", "'<U1'") + b"\xff\xff\xff\x7f"),
-            "a text that is damaged",
+            "holds damaged text",
         ),
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms="A"), "frame_ms is A, expected one of"),
     ],

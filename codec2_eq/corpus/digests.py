@@ -41,7 +41,7 @@ def content_of(path: str) -> str:
 
 
 def spans_hold(records: Iterable[Record], path: str, levels: str | None = None) -> bool:
-    """Whether the spans of a file, one behind another, have the digests of their records."""
+    """Whether the spans of a file, one after another, have the digests of their records."""
     try:
         files = [open(name, "rb", buffering=0) for name in (path, levels) if name is not None]
     except OSError:

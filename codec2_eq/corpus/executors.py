@@ -92,7 +92,7 @@ class Pool:
                 self._after_break(call, error)
             except CancelledError as error:
                 raise Codec2EqError(
-                    "scheduler", "has dropped the work", "run again to go on where it was"
+                    "scheduler", "has dropped the work", "run again to go on where it stopped"
                 ) from error
             except Exception as error:
                 if type(error).__name__ == "KilledWorker":  # Dask's, after several deaths
@@ -142,14 +142,14 @@ class Pool:
                 raise Codec2EqError(
                     "workers",
                     f"died {TRIES} times ({error})",
-                    "is the memory used up? run again with fewer --jobs, it goes on where it was",
+                    "is the memory used up? run again with fewer --jobs to go on where it stopped",
                 ) from error
         self.calls.appendleft(call)
 
     def _restart(self, error: BaseException | None) -> None:
         if not self._restartable:
             raise Codec2EqError(
-                "executor", "a worker died", "run again with a new one to go on where it was"
+                "executor", "a worker died", "run again with a new one to go on where it stopped"
             ) from error
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)

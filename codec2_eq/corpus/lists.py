@@ -26,7 +26,7 @@ MOST_RATIO = 100
 
 _PLAIN_BYTES = 1 << 24  # of any small file
 
-_UTF8_REMEDY = "save it as UTF-8, one path a line"
+_UTF8_REMEDY = "save it as UTF-8, one path per line"
 _WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -39,7 +39,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 class Item(NamedTuple):
     """An utterance in a list.
 
-    offset, duration : its part of the recording, s; without a duration up to the end
+    offset, duration : its part of the recording, s; without a duration to the end
     """
 
     path: str
@@ -52,7 +52,7 @@ class Item(NamedTuple):
 def read_list(path: str) -> list[str]:
     """Read a list of paths, separated by line ends or by zero bytes; `-` is stdin.
 
-    Raises Codec2EqError if it cannot be read, or is no UTF-8 nor marked as UTF-16 or UTF-32.
+    Raises Codec2EqError if it cannot be read, or is neither UTF-8 nor marked as UTF-16 or UTF-32.
     """
     name = "stdin" if path == "-" else path
     text = _decode(name, _read(path))
@@ -82,13 +82,13 @@ def read_scp(path: str) -> list[Item]:
         key, _, target = line.strip().partition(" ")
         target = target.strip()
         if not target:
-            raise Codec2EqError(where, "has no path behind its id", "write: ID PATH")
+            raise Codec2EqError(where, "has no path after its id", "write: ID PATH")
         if target.endswith("|") or target.startswith("|"):
             raise Codec2EqError(
                 where, "is a pipe", "run its command, and name the file that it writes"
             )
         if key in items:
-            raise Codec2EqError(where, f"id {key} is there a second time", "make ids unique")
+            raise Codec2EqError(where, f"id {key} occurs a second time", "make ids unique")
         items[key] = Item(target, key)
     return list(items.values())
 
@@ -97,7 +97,7 @@ def read_manifest(path: str) -> list[Item]:
     """Read a manifest of JSON lines, also compressed (`.gz`): NeMo's or Lhotse's recordings.
 
     Relative paths are first tried from the folder of the manifest.
-    Raises Codec2EqError, with the line, for what is no such object.
+    Raises Codec2EqError, with the line, for anything else.
     """
     folder = os.path.dirname(os.path.abspath(path))
     items = []
@@ -106,9 +106,9 @@ def read_manifest(path: str) -> list[Item]:
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise Codec2EqError(where, "is no JSON", "one object a line") from error
+            raise Codec2EqError(where, "is not JSON", "write one object per line") from error
         if not isinstance(fields, dict):
-            raise Codec2EqError(where, "is no JSON object", "one object a line")
+            raise Codec2EqError(where, "is not a JSON object", "write one object per line")
         items.append(_item(fields, where, folder))
     return items
 
@@ -135,7 +135,7 @@ def _item(fields: dict[str, Any], where: str, folder: str) -> Item:
 
 def _lhotse_source(sources: list[Any], where: str) -> Any:
     if len(sources) != 1 or not isinstance(sources[0], dict):
-        raise Codec2EqError(where, f"has {len(sources)} sources", "one file a recording, please")
+        raise Codec2EqError(where, f"has {len(sources)} sources", "give each recording one file")
     if sources[0].get("type") != "file":
         raise Codec2EqError(
             where, f"source of type {sources[0].get('type')!r}", "only files can be read"
@@ -149,7 +149,7 @@ def _seconds(fields: dict[str, Any], name: str, where: str) -> float | None:
         return None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value < 1e9:
-        raise Codec2EqError(where, f"{name} {value!r}", "a number of seconds is expected")
+        raise Codec2EqError(where, f"{name} {value!r}", "expected a number of seconds")
     return float(value)
 
 
@@ -159,7 +159,7 @@ def _text(fields: dict[str, Any], name: str, where: str) -> str | None:
         return value
     if isinstance(value, int):
         return str(value)
-    raise Codec2EqError(where, f"{name} {value!r}", "a text is expected")
+    raise Codec2EqError(where, f"{name} {value!r}", "expected text")
 
 
 def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
@@ -190,7 +190,7 @@ def _unpack(name: str, data: bytes) -> bytes:
         raise Codec2EqError(
             name,
             f"unpacks to {most:,} bytes and more, over {MOST_RATIO} times its own",
-            "unpack it before, if it is a list",
+            "unpack it first, if it is a list",
         )
     return text
 
@@ -204,7 +204,9 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as handle:
             found = os.fstat(handle.fileno())
             if stat.S_ISCHR(found.st_mode) or found.st_size > MOST_BYTES:
-                raise Codec2EqError(path, "is no list, or one of gigabytes", "name a file")
+                raise Codec2EqError(
+                    path, f"is no list, or one of over {MOST_BYTES:,} bytes", "name a file"
+                )
             return handle.read()
     except OSError as error:
         raise read_error(path, error) from error
@@ -216,4 +218,4 @@ def _decode(name: str, data: bytes) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise Codec2EqError(f"{name}: line {line}", "is no UTF-8", _UTF8_REMEDY) from error
+        raise Codec2EqError(f"{name}: line {line}", "is not UTF-8", _UTF8_REMEDY) from error

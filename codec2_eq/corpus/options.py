@@ -56,7 +56,9 @@ def check_options(options: Options) -> None:
     # Frames that are fitted, or kept by a first pass, have no harmonics.
     if options.before_floor and (options.knots != "pick" or options.speakers):
         what = f"knots {options.knots!r}" if options.knots != "pick" else "speakers"
-        raise Codec2EqError("before_floor", f"cannot be with {what}", "leave one of them out")
+        raise Codec2EqError(
+            "before_floor", f"cannot be combined with {what}", "leave one of them out"
+        )
 
 
 def check_channel(channel: int | str) -> str:

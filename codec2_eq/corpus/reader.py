@@ -36,8 +36,8 @@ class Utterance:
     audio_filepath : the recording; duration : its length in s
     frames : number of vectors; path, offset : file and first row that they are in
     warning : what is amiss with the recording, if anything
-    id, speaker, audio_offset : what the list told that named it; audio_offset is where it begins in
-        the recording, s
+    id, speaker, audio_offset : from the list that named it; audio_offset is where it begins in the
+        recording, s
     key, byte : in archives, its key and where its first row begins
     """
 
@@ -225,7 +225,7 @@ class Corpus(Sequence[Utterance]):
         if len(rows) < last:
             raise _unreadable(
                 full,
-                f"has {len(rows)} rows, the manifest tells of {last}",
+                f"has {len(rows)} rows, the manifest lists {last}",
             )
         return rows[first:last]
 

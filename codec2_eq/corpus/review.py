@@ -138,7 +138,7 @@ def _refuse_unnamed(
         raise Codec2EqError(
             store.root,
             f"holds {unnamed[0]}{more}, not named this time",
-            "name all inputs of before (others may be added), or choose another output folder",
+            "name all earlier inputs again (others may be added), or choose another output folder",
         )
 
 
@@ -214,10 +214,9 @@ class _Review:
             more = f" and {len(gone) - 1} more are" if len(gone) > 1 else " is"
             raise Codec2EqError(
                 self._file(part),
-                "is to be made again, for recordings in it have changed or it is "
+                "has to be made again, as recordings in it have changed or it is "
                 f"damaged, but {os.path.join(self.options.base, gone[0])}{more} gone",
-                "bring back what is gone, choose another output folder, or pass -f "
-                "to do without it",
+                "restore what is gone, choose another output folder, or pass -f to do without it",
             )
 
     def settle(self, verdict: _Verdict) -> tuple[list[Task], bool]:

@@ -42,7 +42,7 @@ POOL_S = 60.0
 """Active speech that a first pass hears of a speaker [s]; more teaches next to nothing."""
 
 LEAST_SHARE_S = 2.0
-"""Active speech that it hears of a recording at least, if there is as much [s]."""
+"""Active speech that it hears of each recording at least, where there is as much [s]."""
 
 MOST_POOLED = 512
 """Recordings of a speaker that are looked at."""
@@ -65,7 +65,7 @@ def kind_of(source: str) -> str:
 
 
 def with_speakers(listing: Listing, source: str) -> tuple[Listing, int]:
-    """Return a listing whose origins tell the speakers, and how many lines name nobody here.
+    """Return a listing whose origins name the speakers, and how many lines name no recording.
 
     source : `folder`, or a file with lines ``utterance-or-path speaker``
     """
@@ -107,7 +107,9 @@ def _read_speakers(path: str) -> dict[str, tuple[int, str]]:
         key, speaker = words[0].strip(), words[1]
         for name in {key, os.path.abspath(key)}:
             if lines.setdefault(name, (number, speaker))[1] != speaker:
-                raise Codec2EqError(where, f"{key} has another speaker before", "remove one")
+                raise Codec2EqError(
+                    where, f"{key} had another speaker in an earlier line", "remove one"
+                )
     return lines
 
 

@@ -170,7 +170,7 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out and drafts of before; begin and end without any.
+        """Keep other runs out; begin and end without drafts.
 
         Raises Codec2EqError if another run holds the lock.
         """

@@ -85,7 +85,7 @@ def _load_job(file: JobFile) -> Job:
     if (__version__, code) != (file.version, file.code_sha256):
         raise OutputError(
             f"worker {os.getpid()} on {host_name()}",
-            f"runs codec2_eq {__version__} (code {code[:8]}), the job is of "
+            f"runs codec2_eq {__version__} (code {code[:8]}), the job is for "
             f"{file.version} (code {file.code_sha256[:8]})",
             "install the same on all machines",
         )
@@ -97,7 +97,7 @@ def _load_job(file: JobFile) -> Job:
             "workers need the recordings and the output folder under the same paths",
         )
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise OutputError(file.path, "is not of this run", "is another one at work?")
+        raise OutputError(file.path, "is not this run's", "is another run at work?")
     return pickle.loads(data)
 
 
@@ -200,7 +200,9 @@ def _join(
 
 def _changed_meanwhile(store: Store, path: str) -> OutputError:
     return OutputError(
-        path, "its pieces are not as they were made", f"was {store.hidden} changed? run again"
+        path,
+        "its pieces have changed since they were made",
+        f"was {store.hidden} changed? run again",
     )
 
 

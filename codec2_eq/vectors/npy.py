@@ -5,7 +5,7 @@ numpy.load and numpy.save want the whole array, a seek, and the length beforehan
 read as its bytes arrive, and written column by column while its length is still unknown.
 
 The format, version 1.0 and up: magic, version, length of the header, header as a Python dictionary,
-rows. What a header tells is checked before anything is read or made room for.
+rows. What a header says is checked before anything is read or made room for.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ArrayReader:
         """
         if self.shape != (1,) or self.dtype.itemsize > most_bytes:
             raise Codec2EqError(
-                self._name, f"holds no single text, but {self.shape} of {self.dtype}"
+                self._name, f"holds no single text, but an array {self.shape} of {self.dtype}"
             )
         data = _read_exactly(self._handle, self._name, self.dtype.itemsize)
         if self.dtype.kind != "U":
@@ -105,7 +105,7 @@ class ArrayReader:
         try:
             return data.decode("utf-32-be" if big else "utf-32-le").rstrip("\0")
         except UnicodeDecodeError as error:
-            raise Codec2EqError(self._name, "holds a text that is damaged") from error
+            raise Codec2EqError(self._name, "holds damaged text") from error
 
 
 def _read_header(handle: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
@@ -132,7 +132,9 @@ def _read_header(handle: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tup
             "save plain floats",
         )
     if len(sizes) > 32 or math.prod(size for size in sizes if size) * dtype.itemsize >= 1 << 63:
-        raise Codec2EqError(name, f"its .npy header tells of the shape {sizes}", "make it again")
+        raise Codec2EqError(
+            name, f"its .npy header gives the impossible shape {sizes}", "make it again"
+        )
     return dtype, order == "True", sizes or (1,)
 
 

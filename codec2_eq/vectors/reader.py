@@ -71,7 +71,7 @@ def stream_vectors(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield blocks (n, K) float32 dB of a vector file or stdin (`-`), n > 0.
 
-    It is `VectorReader`, less all that is known of the frames besides.
+    It is `VectorReader` without what else a file holds of the frames.
     """
     with VectorReader(path, format=format, block_rows=block_rows) as reader:
         for record in reader:
@@ -259,7 +259,7 @@ class VectorReader:
             if array.shape[0] != n_rows or len(array.shape) > 1 and array is not arrays["vectors"]:
                 raise Codec2EqError(
                     self.name,
-                    "its arrays tell of different numbers of frames",
+                    "its arrays have different numbers of frames",
                     "make the file again",
                 )
             if array.dtype.kind not in "fiub":

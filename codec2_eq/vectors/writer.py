@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Vector files out, as streams: .f32, .npy and .npz.
 
-Memory does not depend on the length of a file: .npy and .npz, whose headers tell a length that is
+Memory does not depend on the length of a file: .npy and .npz, whose headers hold a length that is
 known only at the end, go through a seek or a temporary file.
 """
 
@@ -75,7 +75,7 @@ class VectorWriter:
         if self.format not in FORMATS:
             raise Codec2EqError(
                 os.fspath(path),
-                f".{self.format} is written by extract alone",
+                f".{self.format} is written only by extract",
                 f"name one of {', '.join(FORMATS)}",
             )
         self.force = force

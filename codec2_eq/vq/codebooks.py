@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -108,8 +107,8 @@ def _from_npy(data: bytes, name: str) -> NDArray[Any]:
     array = npy.ArrayReader(io.BytesIO(data), name)
     if array.dtype.kind not in "fiub":
         raise Codec2EqError(name, f"holds values of type {array.dtype}, numbers expected")
-    if len(array.shape) > 2 or math.prod(array.shape) * array.dtype.itemsize > len(data):
-        raise Codec2EqError(name, f"its header tells of the shape {array.shape}", "make it again")
+    if len(array.shape) > 2 or array.n_bytes > len(data):
+        raise Codec2EqError(name, f"its header gives the shape {array.shape}", "make it again")
     return np.concatenate(list(array.blocks(MOST_ENTRIES)))
 
 

@@ -41,7 +41,7 @@ class IndexWriter:
         """Write the indexes (n, n_stages) of the next vectors."""
         if self._path is None:
             return
-        if os.fspath(self._path).endswith(".npy"):  # its header tells the length
+        if os.fspath(self._path).endswith(".npy"):  # its header holds the length
             self._blocks.append(indexes)
         else:
             lines = (" ".join(map(str, row)) + "\n" for row in indexes.tolist())

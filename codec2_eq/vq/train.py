@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import PathLike, is_pipe
-from codec2_eq.records import K, first_bad_row
+from codec2_eq.records import first_bad_row
 from codec2_eq.vectors.reader import VectorReader, read_vectors
 from codec2_eq.vectors.record import vector_format
 from codec2_eq.vq import ITERATIONS, SEED, TRAINING_SURVIVORS
@@ -303,7 +304,7 @@ def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     chosen = vector_format(path, format)
     if os.fspath(path) == "-" or is_pipe(path) or chosen in ("npz", "mlfeat"):
         return read_vectors(path, format=chosen)
-    VectorReader(path, format=chosen).close()  # checks what can be told without reading it all
+    VectorReader(path, format=chosen).close()  # checks what it can without reading it all
     if os.path.getsize(path) == 0:
         return np.empty((0, K), dtype=np.float32)
     if chosen == "npy":
