@@ -1,42 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Speech to rate-K vectors: the only module that joins audio and the compiled analysis."""
+"""Speech to rate-K vectors, of whole recordings and of streams."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import Analyser, band_centres_hz
+from codec2_eq.analysis.blocks import Arrays, analyse_blocks
 from codec2_eq.analysis.knots import KnotFitter
 from codec2_eq.audio.arrays import ArrayReader
-from codec2_eq.audio.pool import Pool
 from codec2_eq.audio.resample import Resampler
-from codec2_eq.audio.stream import regroup, stream_audio
+from codec2_eq.audio.stream import stream_audio
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import is_pipe
+from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import RateK, remove_mean
-
-if TYPE_CHECKING:
-    from codec2_eq.files import PathLike
-
-SPAN = 16 * 40_960
-"""Samples that one worker analyses at a time [82 s]: whole blocks of the analysis."""
-
-SAMPLES_ALONE = 3600 * RATE_HZ
-"""Samples at the start, whole frames, that are not shared out: threads would cost more there."""
-
-WARM_UP = 100 * HOP
-"""Samples before a span after which its worker's memory is, almost always, the true one."""
 
 LOOK_AHEAD_MS = {"fit": 80, "exact": 480}
 """What a fitted frame waits for [ms], by the kind of knots."""
@@ -266,18 +252,19 @@ def extract_blocks(
 ) -> Iterator[RateK]:
     """Analyse mono 8 kHz blocks in the scale of int16 as they come; yield their frames in order.
 
-    With one job each block is analysed as it comes. With more, what follows on the first hour
-    is shared out to threads, in spans of 82 s; the numbers are the same for any jobs.
+    jobs : as for `analyse_blocks`
     """
     check_knots(knots, frame_ms)
     if jobs < 1:
         raise Codec2EqError(f"jobs {jobs}", "at least one")
     if knots == "pick":
-        yield from _analyse_blocks(blocks, frame_ms, jobs, harmonics)
+        step = frame_ms // HOP_MS
+        for arrays in analyse_blocks(blocks, step, jobs=jobs, harmonics=harmonics):
+            yield _record(arrays, frame_ms)
         return
     fitter = Fitter(frame_ms, knots)
-    for frames in _analyse_blocks(blocks, HOP_MS, jobs):
-        yield fitter.process(frames)
+    for arrays in analyse_blocks(blocks, 1, jobs=jobs):
+        yield fitter.process(_record(arrays, HOP_MS))
     yield fitter.flush()
 
 
@@ -308,84 +295,6 @@ class Fitter:
         return replace(settled, vectors=vectors, mean_db=remove_mean(vectors)[0])
 
 
-def _analyse_blocks(
-    blocks: Iterable[NDArray[np.float32]], frame_ms: int, jobs: int, harmonics: bool = False
-) -> Iterator[RateK]:
-    step = frame_ms // HOP_MS
-    idle = _idle_analysers.take((step, harmonics)) or _new_analyser(step, harmonics)
-    analyser, start = idle
-    alone = sys.maxsize if jobs == 1 else SAMPLES_ALONE
-    blocks, rest = iter(blocks), np.empty(0, np.float32)
-    try:
-        while alone > 0 and (block := next(blocks, None)) is not None:
-            yield _record(analyser.process(block[:alone]), frame_ms)
-            alone, rest = alone - len(block), block[alone:]
-        spans = regroup(itertools.chain([rest], blocks), SPAN)
-        if (first := next(spans, None)) is not None:
-            yield from _in_parallel(first, spans, analyser, jobs, frame_ms)
-    finally:
-        analyser.state = start
-        _idle_analysers.give((step, harmonics), idle)
-
-
-_idle_analysers: Pool[tuple[Any, bytes]] = Pool(4)
-"""Analysers and the state that all begin with, by step and harmonics: the memory of a new one costs
-as much as 0.4 s of speech."""
-
-
-def _new_analyser(step: int, harmonics: bool) -> tuple[Any, bytes]:
-    analyser = Analyser(step, harmonics=harmonics)
-    return analyser, analyser.state
-
-
-def _in_parallel(
-    first: NDArray[np.float32],
-    spans: Iterator[NDArray[np.float32]],
-    analyser: Any,
-    jobs: int,
-    frame_ms: int,
-) -> Iterator[RateK]:
-    """Analyse spans in threads, each from a guess of its memory that is verified afterwards.
-
-    All that crosses from frame to frame fades: the pitch filters forget, and the previous pitch
-    only halves a threshold. So a worker begins WARM_UP samples early; where its memory at the
-    start of the span is not what the span before has left, the span is analysed again.
-    """
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    with ThreadPoolExecutor(jobs) as pool:
-        pending: deque[tuple[NDArray[np.float32], Future[Any]]] = deque()
-        span = first
-        yield _record(analyser.process(first), frame_ms)
-        while True:
-            while len(pending) <= jobs and (following := next(spans, None)) is not None:
-                guess = pool.submit(_analyse_span, span[-WARM_UP:], following, analyser)
-                pending.append((following, guess))
-                span = following
-            if not pending:
-                return
-            samples, guess = pending.popleft()
-            started, arrays, state = guess.result()
-            if started == analyser.state:
-                analyser.state = state
-            else:
-                whole = len(samples) - len(samples) % HOP
-                arrays = analyser.process(samples[:whole])
-            yield _record(arrays, frame_ms)
-
-
-def _analyse_span(
-    before: NDArray[np.float32], span: NDArray[np.float32], alike: Any
-) -> tuple[bytes, tuple[NDArray[Any], ...], bytes]:
-    """Analyse one span: memory at its start, results, memory at its end."""
-    analyser = Analyser(alike.step, harmonics=alike.harmonics)
-    analyser.process(before)
-    started = analyser.state
-    arrays = analyser.process(span[: len(span) - len(span) % HOP])
-    return started, arrays, analyser.state
-
-
 def _check_frame_ms(frame_ms: int) -> int:
     if frame_ms not in FRAME_MS_CHOICES:
         raise Codec2EqError(f"frame interval {frame_ms} ms", "", "choose 10, 20 or 40")
@@ -406,7 +315,7 @@ def check_knots(knots: str, frame_ms: int) -> str:
     return knots
 
 
-def _record(arrays: tuple[NDArray[Any], ...], frame_ms: int) -> RateK:
+def _record(arrays: Arrays, frame_ms: int) -> RateK:
     vectors, mean_db, wo, n_harm, voiced, *harmonics_db = arrays
     f0_hz = wo * _HZ_PER_WO
     return RateK(vectors, mean_db, f0_hz, voiced, wo, n_harm, _BANDS_HZ, frame_ms, *harmonics_db)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codec2_eq as ce
-from codec2_eq import extraction
+from codec2_eq.analysis import blocks
 from codec2_eq.errors import Codec2EqError
 
 FIELDS = ("vectors", "mean_db", "f0_hz", "voiced", "wo", "n_harm")
@@ -63,8 +63,8 @@ def test_stream_equals_whole_file(sizes, rate):
 @pytest.mark.parametrize("jobs", [2, 3])
 @pytest.mark.parametrize("frame_ms", [10, 40])
 def test_jobs_do_not_change_a_bit(monkeypatch, speech, jobs, frame_ms):
-    monkeypatch.setattr(extraction, "SPAN", 32_000)
-    monkeypatch.setattr(extraction, "SAMPLES_ALONE", 12_000)
+    monkeypatch.setattr(blocks, "SPAN", 32_000)
+    monkeypatch.setattr(blocks, "SAMPLES_ALONE", 12_000)
     samples = np.concatenate([speech, np.full(100_000, 12_345, np.int16), speech, speech[:777]])
     assert_same(
         ce.extract(samples, frame_ms=frame_ms, jobs=jobs), ce.extract(samples, frame_ms=frame_ms)
@@ -73,8 +73,8 @@ def test_jobs_do_not_change_a_bit(monkeypatch, speech, jobs, frame_ms):
 
 def test_wrong_guesses_of_a_workers_first_state_are_found_out(monkeypatch):
     """The pitch that is tracked stays only for what was before: no worker can guess that."""
-    monkeypatch.setattr(extraction, "SPAN", 32_000)
-    monkeypatch.setattr(extraction, "SAMPLES_ALONE", 12_000)
+    monkeypatch.setattr(blocks, "SPAN", 32_000)
+    monkeypatch.setattr(blocks, "SAMPLES_ALONE", 12_000)
     time_s = np.arange(200_000) / 8000
     middle = np.where(time_s < 1, 1, np.linspace(0.24, 0.28, len(time_s)))
     tones = [np.sin(2 * np.pi * hz * time_s) for hz in (400, 600, 500)]
@@ -90,7 +90,7 @@ def test_short_recordings_use_no_threads(monkeypatch, speech):
         raise AssertionError("a thread pool for 3 s of speech")
 
     monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", refuse)
-    monkeypatch.setattr(extraction, "SAMPLES_ALONE", 80_000)
+    monkeypatch.setattr(blocks, "SAMPLES_ALONE", 80_000)
     with pytest.raises(AssertionError, match="a thread pool"):
         ce.extract(np.tile(speech, 60), jobs=8)
     assert_same(ce.extract(speech, jobs=8), ce.extract(speech))

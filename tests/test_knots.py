@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from test_extraction import assert_same
 
 import codec2_eq as ce
-from codec2_eq import extraction
+from codec2_eq.analysis import blocks
 from codec2_eq.analysis.knots import MAX_LOOK_AHEAD, KnotFitter
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import Fitter
 
 TOL_DB = 1e-3
 FAR = 12
@@ -137,8 +138,8 @@ def test_stream_equals_whole_file(sizes, rate, frame_ms, knots):
 
 
 def test_jobs_do_not_change_a_bit(monkeypatch, speech):
-    monkeypatch.setattr(extraction, "SPAN", 32_000)
-    monkeypatch.setattr(extraction, "SAMPLES_ALONE", 12_000)
+    monkeypatch.setattr(blocks, "SPAN", 32_000)
+    monkeypatch.setattr(blocks, "SAMPLES_ALONE", 12_000)
     samples = np.tile(speech, 6)
     assert_same(ce.extract(samples, knots="fit", jobs=3), ce.extract(samples, knots="fit"))
 
@@ -164,7 +165,7 @@ def test_a_frame_waits_for_80_ms(speech, frame_ms):
 
 
 def test_waiting_frames_are_few(speech):
-    fitter = extraction.Fitter(40, "fit")
+    fitter = Fitter(40, "fit")
     frames = ce.extract(np.tile(speech, 3), frame_ms=10)
     for start in range(0, len(frames), 7):
         fitter.process(frames[start : start + 7])

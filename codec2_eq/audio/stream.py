@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -289,20 +289,3 @@ def _open_source(path: PathLike, name: str, raw: bool, files: contextlib.ExitSta
     from codec2_eq.audio.decoded import open_decoded
 
     return open_decoded(handle, header, file_bytes, files)
-
-
-def regroup(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
-    """Regroup blocks into arrays of `size` samples; the last one is shorter."""
-    held: list[NDArray[np.float32]] = []
-    n_held = 0
-    for block in blocks:
-        held.append(block)
-        n_held += len(block)
-        if n_held >= size:
-            joined = np.concatenate(held)
-            n_whole = n_held - n_held % size
-            for start in range(0, n_whole, size):
-                yield joined[start : start + size]
-            held, n_held = [joined[n_whole:]], n_held - n_whole
-    if n_held:
-        yield np.concatenate(held)
