@@ -292,11 +292,16 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("damage", ["other arrays", "no archive"])
+@pytest.mark.parametrize("damage", ["other arrays", "no archive", "empty", "one array"])
 def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, damage):
     checkpoint = tmp_path / "channel_eq_seed1.checkpoint"
     if damage == "no archive":
         checkpoint.write_bytes(b"PK\3\4 and no more")
+    elif damage == "empty":
+        checkpoint.touch()
+    elif damage == "one array":
+        with open(checkpoint, "wb") as file:
+            np.save(file, np.zeros(3))
     else:
         with open(checkpoint, "wb") as file:
             np.savez(file, loss=[1.0], canonical_error=[1.0], shape_error=[1.0], now0=np.zeros(3))

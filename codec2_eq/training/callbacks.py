@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from codec2_eq.bench.measures import Measures
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import atomic_output
+from codec2_eq.training.data import NO_ARRAYS
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -60,7 +60,7 @@ class KeepBest(keras.callbacks.Callback):
                 self.history = {name: kept[name].tolist() for name in self.history}
                 for i, variable in enumerate(model.optimizer.variables):
                     variable.assign(kept[f"optimizer{i}"])
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except NO_ARRAYS as error:
             raise Codec2EqError(
                 str(self._checkpoint),
                 f"not a checkpoint of this training ({error})",

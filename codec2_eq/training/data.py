@@ -45,6 +45,17 @@ WARPS = (0.86, 1.16)  # speed factors: formants move as between a large and a sm
 TWINS = 2  # shaped versions of each recording in the time domain
 NOISY_SNR_DB = (8.0, 24.0)  # of the twin in noise, if one is made
 
+NO_ARRAYS = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Raised when something else, or a damaged file, is read as the arrays of an .npz file."""
+
 Floats = NDArray[np.float32]
 
 
@@ -262,15 +273,7 @@ def load(path: str | Path) -> tuple[list[Recording], str]:
                 )
             ]
             return recordings, str(arrays["sources"])
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except NO_ARRAYS as error:
         raise Codec2EqError(
             path, f"no features to train on ({error})", "remove it to have them made again"
         ) from error
