@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 
 if TYPE_CHECKING:
     from codec2_eq.inspection.faults import Fault
@@ -20,7 +20,7 @@ EXIT_SHOULD_CHANGE = 3
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recordings; - is stdin")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per recording")
+    options.add_json(parser, "print one JSON object per recording")
     parser.add_argument(
         "--picture",
         metavar="FILE",
@@ -82,10 +82,9 @@ def _check(args: argparse.Namespace, path: str) -> int:
 
 def _print_json(measured: Measurements, faults: list[Fault]) -> None:
     import dataclasses
-    import json
 
     listed = [dataclasses.asdict(fault) for fault in faults]
-    print(json.dumps(measured.numbers() | {"faults": listed}), flush=True)
+    progress.print_json(measured.numbers() | {"faults": listed})
 
 
 def _print_words(f: Measurements, faults: list[Fault]) -> None:

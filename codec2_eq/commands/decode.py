@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 
-from codec2_eq import messages
 from codec2_eq.codec2 import FRAME_S
 from codec2_eq.commands import options, progress
 
@@ -36,10 +35,13 @@ def run(args: argparse.Namespace) -> None:
         args.input, args.output, codebooks=codebooks, partial=args.partial, force=args.force
     )
     name = display_name(args.input)
-    if args.json:
-        figures = {"input": name, "frames": n_frames, "seconds": round(n_frames * FRAME_S, 3)}
-        progress.print_json(figures | {"dropped_bytes": left_over}, data=[args.output])
-        return
-    messages.tell(f"{name}: {n_frames} frames, {n_frames * FRAME_S:.2f} s")
+    figures = {
+        "input": name,
+        "frames": n_frames,
+        "seconds": round(n_frames * FRAME_S, 3),
+        "dropped_bytes": left_over,
+    }
+    lines = [f"{name}: {n_frames} frames, {n_frames * FRAME_S:.2f} s"]
     if left_over:
-        messages.tell(f"{name}: dropped the last {left_over} bytes, a partial frame of 4")
+        lines.append(f"{name}: dropped the last {left_over} bytes, a partial frame of 4")
+    progress.tell_figures(args, figures, *lines, data=[args.output])

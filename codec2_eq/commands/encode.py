@@ -84,24 +84,22 @@ def _tell(args: argparse.Namespace, encoder: FrameEncoder) -> None:
 
     statistics = encoder.statistics
     name = display_name(args.input)
-    if args.json:
-        figures = {
-            "input": name,
-            "frames": statistics.n_vectors,
-            "seconds": round(statistics.n_vectors * FRAME_S, 3),
-            "distortion_db2": statistics.distortion,
-            "variance_db2": statistics.variance,
-            "dropped_samples": encoder.dropped_samples,
-        }
-        progress.print_json(figures, data=[args.output])
-        return
-    messages.tell(
+    figures = {
+        "input": name,
+        "frames": statistics.n_vectors,
+        "seconds": round(statistics.n_vectors * FRAME_S, 3),
+        "distortion_db2": statistics.distortion,
+        "variance_db2": statistics.variance,
+        "dropped_samples": encoder.dropped_samples,
+    }
+    lines = [
         f"{name}: {statistics.n_vectors} frames, {statistics.n_vectors * FRAME_S:.2f} s, "
         f"VQ distortion {statistics.distortion:.2f} dB^2 without means, "
         f"{statistics.variance:.2f} dB^2 as c2enc --var"
-    )
+    ]
     if encoder.dropped_samples:
-        messages.tell(
+        lines.append(
             f"{name}: dropped the last {encoder.dropped_samples} samples, a partial frame of "
             f"{SAMPLES_PER_FRAME}"
         )
+    progress.tell_figures(args, figures, *lines, data=[args.output])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 
-from codec2_eq import messages
 from codec2_eq.commands import options, progress
 
 
@@ -44,18 +43,17 @@ def run(args: argparse.Namespace) -> None:
 
         source = c_source(network)
         paths = write_c(source, Path(args.c), force=args.force)
-        if args.json:
-            figures = {
-                "outputs": list(map(str, paths)),
-                "weight_bytes": source.weight_bytes,
-                "state_bytes": source.state_bytes,
-                "multiply_adds_per_frame": source.multiply_adds,
-            }
-            progress.print_json(figures)
-            return
-        messages.tell(
+        figures = {
+            "outputs": list(map(str, paths)),
+            "weight_bytes": source.weight_bytes,
+            "state_bytes": source.state_bytes,
+            "multiply_adds_per_frame": source.multiply_adds,
+        }
+        progress.tell_figures(
+            args,
+            figures,
             f"wrote {', '.join(map(str, paths))}: weights {source.weight_bytes:,} bytes, state "
-            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds per frame"
+            f"{source.state_bytes:,} bytes, {source.multiply_adds:,} multiply-adds per frame",
         )
         return
     suffix = {"onnx": ".onnx", "litert": ".tflite"}[args.format]
@@ -66,7 +64,5 @@ def run(args: argparse.Namespace) -> None:
     else:
         from codec2_eq.equalisers.keras_litert import write_litert as write
     n_bytes = write(network, output, force=args.force)
-    if args.json:
-        progress.print_json({"outputs": [output], "bytes": n_bytes})
-    else:
-        messages.tell(f"{output}: {n_bytes:,} bytes")
+    figures = {"outputs": [output], "bytes": n_bytes}
+    progress.tell_figures(args, figures, f"{output}: {n_bytes:,} bytes")

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from codec2_eq import messages
 from codec2_eq.commands import options, progress
 from codec2_eq.equalisers.names import ENCODER_MODEL
 
@@ -98,18 +97,16 @@ def run(args: argparse.Namespace) -> None:
             _write_what_was_learnt(args, filtering)
             raise
     _write_what_was_learnt(args, filtering)
-    if args.json:
-        figures = {
-            "output": args.output,
-            "seconds": n_samples / audio.rate,
-            "rate_hz": audio.rate,
-            "channels": filtering.channels,
-            "latency_s": filtering.latency_s,
-            "curve_db": [round(float(value), 2) for value in filtering.curve_db],
-        }
-        progress.print_json(figures, data=[args.output])
-    elif args.output != "-":
-        messages.tell(f"{args.output}: {n_samples / audio.rate:.2f} s")
+    figures = {
+        "output": args.output,
+        "seconds": n_samples / audio.rate,
+        "rate_hz": audio.rate,
+        "channels": filtering.channels,
+        "latency_s": filtering.latency_s,
+        "curve_db": [round(float(value), 2) for value in filtering.curve_db],
+    }
+    line = f"{args.output}: {n_samples / audio.rate:.2f} s"
+    progress.tell_figures(args, figures, *[line] * (args.output != "-"), data=[args.output])
 
 
 def _open(args: argparse.Namespace, *, log: bool = True) -> NativeStream:

@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from codec2_eq import messages
-from codec2_eq.commands import options
+from codec2_eq.commands import options, progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,18 +18,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="vectors, network, codebook, .c2 stream, audio, or corpus folder",
     )
     options.add_format(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_json(parser, "print one JSON object")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the facts, one per line."""
-    import json
-
     from codec2_eq.inspection.files import describe_file
 
     facts = describe_file(args.input, format=args.format)
     if args.json:
-        print(json.dumps(facts))
+        progress.print_json(facts)
         return
     width = max(map(len, facts))
     for name, value in facts.items():

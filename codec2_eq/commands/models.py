@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import argparse
 
+from codec2_eq.commands import options, progress
 from codec2_eq.messages import printable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    options.add_json(parser, "print one JSON object per line")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print a paragraph for each model."""
-    import json
     from dataclasses import asdict
 
     from codec2_eq.equalisers.equaliser import available_models
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
 
     for model in available_models():
         if args.json:
-            print(json.dumps(asdict(model)))
+            progress.print_json(asdict(model))
             continue
         name = f"{model.name}{' (default)' if model.name == DEFAULT_MODEL else ''}"
         print(printable(f"{name}: {model.does}"))

@@ -35,13 +35,12 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     add_json(parser)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(
+    parser: argparse.ArgumentParser,
+    does: str = "print the figures as JSON: on stdout, or on stderr if stdout has the data",
+) -> None:
     """--json: figures for programs."""
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the figures as JSON: on stdout, or on stderr if stdout has the data",
-    )
+    parser.add_argument("--json", action="store_true", help=does)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -77,11 +77,26 @@ def _duration_s(path: str, raw: bool) -> float | None:
 def tell_written(args: argparse.Namespace, n_frames: int, frame_ms: int) -> None:
     """Say what the output holds now, unless it is a pipe; or give the figures."""
     seconds = n_frames * frame_ms / 1000
+    figures = {"output": args.output, "vectors": n_frames, "frame_ms": frame_ms, "seconds": seconds}
+    line = f"{args.output}: {n_frames} vectors, {seconds:.2f} s"
+    tell_figures(args, figures, *[line] * (args.output != "-"), data=[args.output])
+
+
+def tell_figures(
+    args: argparse.Namespace,
+    figures: Mapping[str, Any],
+    *lines: str,
+    data: Sequence[str | None] = (),
+) -> None:
+    """Print figures as JSON if --json was given, else as lines on stderr.
+
+    data : where the data go
+    """
     if args.json:
-        figures = {"output": args.output, "vectors": n_frames, "frame_ms": frame_ms}
-        print_json(figures | {"seconds": seconds}, data=[args.output])
-    elif args.output != "-":
-        messages.tell(f"{args.output}: {n_frames} vectors, {seconds:.2f} s")
+        print_json(figures, data=data)
+        return
+    for line in lines:
+        messages.tell(line)
 
 
 def print_json(figures: Mapping[str, Any], *, data: Sequence[str | None] = ()) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codec2_eq import messages
@@ -51,18 +52,15 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         on_failure=_tell_failure,
     )
-    if args.json:
-        figures = {
-            "output": args.output,
-            "recordings": summary.recordings,
-            "models": list(summary.models),
-            "bytes": summary.n_bytes,
-            "silent": summary.silent,
-            "failures": len(summary.failures),
-        }
-        progress.print_json(figures, data=[args.output])
-    else:
-        _tell(args.output, summary)
+    figures = {
+        "output": args.output,
+        "recordings": summary.recordings,
+        "models": list(summary.models),
+        "bytes": summary.n_bytes,
+        "silent": summary.silent,
+        "failures": len(summary.failures),
+    }
+    progress.tell_figures(args, figures, *_lines(args.output, summary), data=[args.output])
     return 1 if summary.failures else 0
 
 
@@ -71,15 +69,15 @@ def _tell_failure(failure: Failure) -> None:
     print(f"codec2-eq: {line}", file=sys.stderr)
 
 
-def _tell(output: str, summary: Summary) -> None:
-    messages.tell(
+def _lines(output: str, summary: Summary) -> Iterator[str]:
+    yield (
         f"{output}: recordings {summary.recordings}, models {len(summary.models)}, "
         f"{summary.n_bytes / 1e6:.1f} MB"
     )
     if summary.silent:
-        messages.tell(
+        yield (
             f"{summary.silent} have no sound, as the page is full; show fewer recordings, models "
             "or seconds"
         )
     if summary.failures:
-        messages.tell(f"{len(summary.failures)} failed, see the page")
+        yield f"{len(summary.failures)} failed, see the page"

@@ -289,37 +289,34 @@ def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> Non
                 for entry, times in enumerate(usage)
             ],
         )
-    if args.json:
-        figures: dict[str, Any] = {
-            "input": name,
-            "vectors": statistics.n_vectors,
-            "distortion_db2": distortion,
-            "std_db": distortion**0.5,
-            "stages": [
-                {
-                    "entries": len(usage),
-                    "least_used": int(usage.min()),
-                    "most_used": int(usage.max()),
-                    "never_used": int((usage == 0).sum()),
-                    **({"usage": usage.tolist()} if args.usage else {}),
-                }
-                for usage in statistics.usage
-            ],
-        }
-        progress.print_json(figures, data=[args.output, args.indexes, args.csv])
-        return
-    messages.tell(
+    figures: dict[str, Any] = {
+        "input": name,
+        "vectors": statistics.n_vectors,
+        "distortion_db2": distortion,
+        "std_db": distortion**0.5,
+        "stages": [
+            {
+                "entries": len(usage),
+                "least_used": int(usage.min()),
+                "most_used": int(usage.max()),
+                "never_used": int((usage == 0).sum()),
+                **({"usage": usage.tolist()} if args.usage else {}),
+            }
+            for usage in statistics.usage
+        ],
+    }
+    lines = [
         f"{name}: {statistics.n_vectors} vectors, distortion {distortion:.3f} dB^2, "
         f"std {distortion**0.5:.3f} dB"
-    )
+    ]
     for stage, usage in enumerate(statistics.usage, start=1):
-        messages.tell(
+        lines.append(
             f"stage {stage}: {len(usage)} entries, used {usage.min()} to {usage.max()} times, "
             f"{(usage == 0).sum()} never"
         )
         if args.usage:
-            for entry, times in enumerate(usage):
-                messages.tell(f"{stage} {entry} {times}")
+            lines += [f"{stage} {entry} {times}" for entry, times in enumerate(usage)]
+    progress.tell_figures(args, figures, *lines, data=[args.output, args.indexes, args.csv])
 
 
 def _sizes(text: str) -> list[int]:
