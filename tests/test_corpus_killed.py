@@ -2,6 +2,7 @@
 """Corpora whose run is killed, or whose workers are, come out as if nothing had happened."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -10,13 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import corpus_files, require_package
+from conftest import corpus_files, in_child, require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, recording, worker
@@ -51,20 +51,6 @@ def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "frame_ms": 10, "jobs": 2, **options})
 
 
-def in_child(work):
-    """Begin something in a child, which ends without what pytest does at its end."""
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(99)
-    return child
-
-
 def final_names(output):
     """Files under final names: of the user's and of the next run's."""
     return [
@@ -86,7 +72,7 @@ def test_killed_at_random_moments(clips, tmp_path, layout):
     n_unfinished = 0
     for i in range(20):
         out = tmp_path / f"out{i}"
-        child = in_child(lambda out=out: batch(clips, out, layout=layout))
+        child = in_child(functools.partial(batch, clips, out, layout=layout))
         time.sleep(moments.uniform(0, 0.6 * whole_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import corpus_files, require_package
+from conftest import corpus_files, in_child, require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, speakers
@@ -170,17 +170,6 @@ def scheduler(tmp_path):
         assert cluster.stdin and cluster.stdout
         yield cluster.stdout.readline().decode().strip()
         cluster.stdin.close()
-
-
-def in_child(run):
-    """Start it in a process of its own; return the process's id."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run()
-        finally:
-            os._exit(0)
-    return child
 
 
 def kill_at_random_moments(run, reference, out, kills):
