@@ -248,7 +248,7 @@ def test_every_equaliser_with_a_curve_filters(model, speech):
 
 @pytest.mark.parametrize("model", ["none", "mean", "mean_removal"])
 def test_an_equaliser_without_a_curve_is_refused(model):
-    with pytest.raises(ce.Codec2EqError, match=f"{model}: takes no curve off.*channel_eq"):
+    with pytest.raises(ce.Codec2EqError, match=f"{model}: removes no curve.*channel_eq"):
         ce.AudioEqualiser(model)
 
 

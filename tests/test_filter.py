@@ -141,8 +141,8 @@ def test_the_curve_as_a_table_and_a_picture(suffix, recording, tmp_path):
     [
         (["-o", "out.ogg"], "out.ogg: audio is not written as .ogg; name it .wav, .flac or .raw"),
         (["-o", "out"], "audio is not written as a file without suffix"),
-        (["-m", "mean"], "takes no curve off that a filter could take off instead"),
-        (["--curve", "c.txt"], "c.txt: no format of a curve; name it .csv, .json, .png"),
+        (["-m", "mean"], "removes no curve that a filter could remove instead"),
+        (["--curve", "c.txt"], "c.txt: not a format for curves; name it .csv, .json, .png"),
         (["--channel", "3"], "channel 3 asked for, has 2 channels"),
         (["--load-state", "none.npz"], "none.npz: no such file"),
     ],

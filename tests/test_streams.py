@@ -173,7 +173,7 @@ def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
     [
         ("cmn:filter:fast", "'fast' is no rate"),
         ("cmn:filter:96000", "at most 48000"),
-        ("none:filter", "takes no curve off"),
+        ("none:filter", "removes no curve"),
     ],
 )
 def test_a_filter_that_cannot_be_measured_is_refused(name, message):

@@ -21,7 +21,7 @@ def require_curve_file(path: PathLike, *, force: bool = False) -> None:
     """Raise Codec2EqError if a curve cannot be written there: before the work."""
     if _suffix(path) not in SUFFIXES:
         raise Codec2EqError(
-            os.fspath(path), "no format of a curve", f"name it {', '.join(SUFFIXES)}"
+            os.fspath(path), "not a format for curves", f"name it {', '.join(SUFFIXES)}"
         )
     if _suffix(path) == ".png":
         from codec2_eq.errors import require_extra
@@ -54,7 +54,7 @@ def _suffix(path: PathLike) -> str:
 def _draw(path: Path, hz: list[float], removed_db: list[float], *, model: str, force: bool) -> None:
     from codec2_eq.pictures import COLOURS, panels, save_picture
 
-    figure, (axis,) = panels(f"Taken off by {model}", 1)
+    figure, (axis,) = panels(f"Removed by {model}", 1)
     axis.plot(hz, removed_db, color=COLOURS[0], marker="o", linewidth=1.6)
     axis.set_xlabel("frequency [Hz]")
     axis.set_ylabel("microphone and voice [dB]")

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from codec2_eq.codec2 import RATE_HZ, SAMPLES_PER_FRAME
 
 HALF_S = 0.003
-"""Half of the filter's length, by which its output is late [s]: 60 dB from 3.7 to 4.3 kHz."""
+"""Half the filter's length, by which its output is late [s]: 60 dB from 3.7 to 4.3 kHz."""
 
 STOP_BAND_DB = 60.0
 TOGETHER = 16  # samples out of one row of the table
 ROWS = SAMPLES_PER_FRAME // TOGETHER
-"""Rows of one product: always as many, as BLAS sums in another order where there are more."""
+"""Rows of one product, always the same: for other numbers BLAS sums in another order."""
 
 Floats = NDArray[np.float32]
 

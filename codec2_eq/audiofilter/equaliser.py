@@ -26,7 +26,7 @@ MOST_RATE_HZ = 48_000
 """Highest sample rate that is filtered."""
 
 MOST_AT_ONCE_S = 1.0
-"""More samples are filtered piece by piece: each fits into the processor's memory [s]."""
+"""More samples are filtered piece by piece, so that each fits into the processor's cache [s]."""
 
 RESAMPLER_FRAMES = 2
 """Frames (80 ms) within which `Resampler` hands on a sample; `Decimator` never waits."""
@@ -160,7 +160,7 @@ class AudioEqualiser:
         self._begun = True
         self._unheard.append(lines)
         if not self._integer and not np.abs(lines).max(initial=0) <= FULL_SCALE:
-            self._follow()  # which refuses what is no sample
+            self._follow()  # which refuses samples that are not finite
         held = self._pending.shape[1]
         self._pending = np.concatenate([self._pending, lines], axis=1) if held else lines
         return self._as_given(self._filtered(self._pending.shape[1] // self._filter.block))

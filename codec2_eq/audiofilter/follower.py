@@ -25,9 +25,9 @@ MOST_DB = 25.0
 
 TARGET_DB = 41.5
 LEVEL_TOLERANCE_DB = 4.0
-"""Level of loud vowels, as `LevelControl` has it, that 700C serves best behind the filter [dB]: 3.7
-dB more than the mean of active frames. Between 34 and 41 dB of that mean speech is as intelligible,
-and a gain that stays is heard less than one that moves."""
+"""Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter
+[dB]: 3.7 dB above the mean of active frames. Speech is equally intelligible while that mean is
+between 34 and 41 dB, and a constant gain is less audible than one that moves."""
 
 LEVEL_MEMORY_S = 5.0
 LEVEL_RISE_DB_PER_S = 3.0
@@ -60,11 +60,11 @@ STEPS = FRAME_MS // HOP_MS
 FRAMES_EARLY = 12
 """Frames of speech of which the equaliser hears every 10 ms rather than the last 10 ms [0.5 s].
 
-It then knows a microphone in half the time; from there on it is the better for fewer."""
+It then knows a microphone in half the time; after that it does better with fewer."""
 
 FRAMES_ALONE = 50
 GROUP = 4
-"""Frames that the equaliser hears one by one (2 s), and then so many at a time."""
+"""Frames that the equaliser hears one by one (2 s), and how many at a time after that."""
 
 LONGEST_PAUSE = 10
 """Frames of a pause that an equaliser hears, 0.4 s, as in its training; the rest is cut."""
@@ -86,7 +86,7 @@ class CurveFollower:
         if self._stream.curve_db is None:
             raise Codec2EqError(
                 equaliser.name,
-                "takes no curve off that a filter could take off instead",
+                "removes no curve that a filter could remove instead",
                 "choose channel_eq, cmn or 700c",
             )
         self._control = LevelControl(
@@ -108,7 +108,7 @@ class CurveFollower:
         self.curve_db = self._bounded_curve()
 
     def _hear(self, rows: NDArray[np.float32]) -> bool:
-        """Give 40 ms to the equaliser, alone at first and later in groups; whether it heard them.
+        """Give 40 ms to the equaliser, later in groups; return whether it heard them.
 
         A group costs little more than a frame, and a curve that is known moves slowly.
         """

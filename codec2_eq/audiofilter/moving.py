@@ -17,7 +17,7 @@ BLOCKS_PER_FADE = 4
 """Blocks of a fade, each an even number of samples: the filter hands samples on in blocks."""
 
 STEP_DB = 0.25
-"""A gain that has moved less than this at every band stays: nobody hears it, and it is quicker."""
+"""A gain that moved by less than this at every band stays: that is inaudible, and faster."""
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ class MovingFilter:
     """Filters all channels alike by a gain that is given anew for each fade.
 
     rate : sample rate in Hz;  channels : their number
-    gain_db : (N_POINTS,) dB, what it starts from;  blocks_per_fade : 1 is quickest, more wait less
+    gain_db : (N_POINTS,) dB, what it starts from;  blocks_per_fade : 1 is fastest, more wait less
     block, fade : samples of a block and of a fade
 
     Holds the last samples in and the two responses that it fades between; any number of blocks

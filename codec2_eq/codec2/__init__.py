@@ -49,4 +49,4 @@ CODEBOOK_MEAN_DB = (
 # fmt: on
 """Mean of the 512 entries of the first stage plus that of the second [dB]: what an average shape is
 for the quantiser. Generator: sum(book.mean(0) for book in libcodec2.codebook_700c()). A table,
-because opening libcodec2 would cost more time than all else at the start."""
+because opening libcodec2 would take longer than everything else at the start."""

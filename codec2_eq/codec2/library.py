@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one door to the installed libcodec2: its tables, its encoder as an oracle, its decoder.
+"""The only access to the installed libcodec2: its tables, its encoder as an oracle, its decoder.
 
 Tables are read out of the library that the package pycodec2 carries, so none is copied here.
 """

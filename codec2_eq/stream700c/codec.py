@@ -41,8 +41,8 @@ class FrameEncoder:
     knots : "pick" or "fit", see `codec2_eq.Extractor`. By default "keep" and "pick" for `none` and
         `700c`, which then give the bytes of c2enc, and "auto" and "fit" for all others
     codebooks : two (512, 20) arrays in place of Codec 2's own; the decoder needs them too
-    frame_ms, harmonics : what frames it takes: 10 ms apart to fit knots to, 40 ms else; and
-        whether with `harmonics_db`, which is better than without
+    frame_ms, harmonics : the frames to give it: 10 ms apart to fit knots to, otherwise 40 ms; and
+        whether with `harmonics_db`
     stream : of the equaliser; may be replaced by one that knows the station, before the first frame
     statistics : `VqStatistics` of the frames so far
     dropped_samples : length of the partial last frame that `encode_blocks` left out

@@ -21,7 +21,7 @@ from codec2_eq.stream700c.level import energy_levels_db
 
 HEADER_BYTES = 7
 TELLING_BYTES = 112
-"""So many bytes tell whether a stream holds frames or single bits."""
+"""Bytes that are enough to tell whether a stream holds frames or single bits."""
 
 _BITS_PER_FRAME = 28
 _READ_BYTES = 1 << 20
@@ -29,7 +29,7 @@ MODE_700C = 8
 """Mode in the header; codec2 CODEC2_MODE_700C."""
 
 HEADER = C2_MAGIC + bytes([1, 0, MODE_700C, 0])
-"""What a stream of ours begins with in a ``.c2`` file: version 1.0, since when 700C is as it is."""
+"""Header of the ``.c2`` files written here: version 1.0, since which 700C has not changed."""
 
 _MODE_NAMES = {
     0: "3200",

@@ -130,8 +130,8 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
 def level_control(step: int = 1) -> LevelControl:
     """Return the control of an encoder's energies, of which `step` frames come in 40 ms.
 
-    It moves from the first frames of speech on: nobody hears these gains move, but a listener
-    misses a step of the level that comes late.
+    It moves from the first frames of speech on: these movements are inaudible, but a step of the
+    level that comes late is not.
     """
     return LevelControl(
         TARGET_DB, enough=2, above_noise_db=10, far_above_noise_db=20, step=step, guess=True
