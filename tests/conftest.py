@@ -83,6 +83,8 @@ def require_package(name: str) -> ModuleType:
 def load_script(name: str) -> Any:
     """Import a file of the repository that is in no package, by its path from the root."""
     path = ROOT / name
+    if str(path.parent) not in sys.path:  # scripts import those beside them
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -594,8 +594,8 @@ def test_apt_falls_back_to_lists_of_its_own(tmp_path, monkeypatch):
             (cwd / "voice_1_all.deb").touch()
         return subprocess.CompletedProcess(command, 100 if stale else 0, "", "W: x\nE: stale\n")
 
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", run)
     apt = fetch.Apt(tmp_path / "apt")
     assert apt.download("voice", tmp_path / "a").name == "voice_1_all.deb"
     assert [command[-2:] for command in commands][::2] == [["download", "voice"]] * 2
@@ -607,14 +607,14 @@ def test_apt_falls_back_to_lists_of_its_own(tmp_path, monkeypatch):
 
 def test_apt_gives_the_reason(tmp_path, monkeypatch):
     answer = subprocess.CompletedProcess([], 100, "", "W: old\nE: Unable to locate package v\n")
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
-    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
     with pytest.raises(fetch.FetchError, match="^v: Unable to locate package v$"):
         fetch.Apt(tmp_path / "apt").download("v", tmp_path / "a")
 
 
 def test_not_debian_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert fetch.main(["--dest", str(tmp_path / "s"), "--use", "classic"]) == 1
     assert "needs Debian" in capsys.readouterr().err
 
