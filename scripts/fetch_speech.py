@@ -48,7 +48,7 @@ from debian_packages import Apt, FetchError, deb_field, log, unpack
 
 USES = ("train", "validate", "classic", "parity")
 RESERVED = "reserved"
-# When two files hold the same samples, the copy on the side with more to lose stays.
+# When two files hold the same samples, the copy whose use comes first here stays.
 PRECEDENCE = (RESERVED, "classic", "validate", "parity", "train")
 
 MIN_RATE_HZ = 8000  # below this there is no full telephone band to learn from
@@ -415,7 +415,7 @@ def write_jsonl(path: Path, records: Iterable[dict[str, object]]) -> None:
 
 
 def fetch_package(source: Source, store: Store, apt: Apt) -> str:
-    """Download, convert and store one package; return a line that says what came of it."""
+    """Download, convert and store one package; return a line about the result."""
     work = store.work / source.package
     deb = apt.download(source.package, work)
     version = deb_field(deb, "Version")
@@ -472,7 +472,7 @@ def wrapper_script(tool: str, library_folders: Sequence[str]) -> str:
 
 
 def fetch_all(sources: Sequence[Source], store: Store, apt: Apt) -> list[str]:
-    """Fetch the packages that are missing; return a line for each that could not be got."""
+    """Fetch the packages that are missing; return a line for each that failed."""
     missing = []
     for number, source in enumerate(sources, start=1):
         head = f"[{number}/{len(sources)}] {source.package}"
@@ -485,7 +485,7 @@ def fetch_all(sources: Sequence[Source], store: Store, apt: Apt) -> list[str]:
         except (FetchError, OSError, sf.LibsndfileError) as error:
             named = source.package in str(error)
             missing.append(str(error) if named else f"{source.package}: {error}")
-            log(f"  not got: {error}")
+            log(f"  failed: {error}")
     return missing
 
 
@@ -497,7 +497,7 @@ def describe(records: Sequence[dict[str, object]]) -> str:
 
 
 def summarise(manifest: Sequence[dict[str, object]]) -> None:
-    """Tell what the manifest holds for each use, and what is missing on purpose."""
+    """Print what the manifest holds for each use, and what is left out on purpose."""
     for use in USES:
         log(f"{use:9} {describe([record for record in manifest if record['use'] == use])}")
     languages = [language for language, side in LANGUAGE_SIDE.items() if side == RESERVED]
@@ -534,7 +534,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="fetch c2enc and c2dec into DEST/tools/bin (alone: no speech)",
     )
     parser.add_argument("--list", action="store_true", help="print the table of packages")
-    parser.add_argument("--strict", action="store_true", help="exit 1 if anything could not be got")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if anything failed")
     return parser
 
 
