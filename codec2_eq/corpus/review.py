@@ -193,7 +193,7 @@ class _Review:
         left = self._without_gone(tasks, joined)
         names = {entry.name for task in left for entry in task.entries}
         records = [record for record in joined if record.name in names]
-        if self._joined_is_valid(part, left, records, len(joined), since_ns):
+        if self._joined_is_valid(part, left, records, joined, since_ns):
             return _Verdict(part, left, True, records if len(records) < len(joined) else None)
         if not self.options.is_tree and os.path.exists(self._file(part)):
             self._refuse_loss(part, records)
@@ -246,20 +246,27 @@ class _Review:
         self.changed = True
 
     def _joined_is_valid(
-        self, part: int, tasks: list[Task], records: list[Record], n_joined: int, since_ns: int
+        self,
+        part: int,
+        tasks: list[Task],
+        records: list[Record],
+        joined: list[Record],
+        since_ns: int,
     ) -> bool:
-        """Whether a finished part holds all that it should, and nothing outdated."""
+        """Whether a finished part holds all that it should, and nothing outdated.
+
+        records : those of the joined ones whose recordings are still planned
+        """
         entries = {entry.name: entry for task in tasks for entry in task.entries}
         if len(records) != len(entries):
             return False
-        if not self.options.is_tree and not self._file_holds(part, since_ns):
+        if not self.options.is_tree and not self._file_holds(part, joined, since_ns):
             return False
         holds = functools.partial(self._holds, since_ns=since_ns, joined=True)
         return all(holds(record, entries[record.name]) for record in records)
 
-    def _file_holds(self, part: int, since_ns: int) -> bool:
-        """Whether a part's file is as it was made; records that are gone count as well."""
-        records = self.store.read_records(self.store.part(part)) or []
+    def _file_holds(self, part: int, records: list[Record], since_ns: int) -> bool:
+        """Whether a part's file is as it was made; records : all, also of recordings gone."""
         files = [self._file(part)]
         sizes = [sum(r.n_bytes for r in records) + len(CONTAINERS[self.options.layout].end)]
         if self.options.records:
