@@ -71,29 +71,18 @@ def test_joined_parts_of_different_rates_are_refused(tmp_path):
         read_audio(path)
 
 
-TELLING = [
-    *(("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_16")),
-    *(("AIFF", "PCM_16"), ("AIFF", "ALAW"), ("AU", "PCM_16"), ("W64", "PCM_16"), ("AVR", "PCM_16")),
-    *(("WAV", "IMA_ADPCM"), ("WAV", "GSM610"), ("RF64", "PCM_16"), ("NIST", "PCM_16")),
-    *(
-        ("NIST", "ULAW"),
-        ("VOC", "PCM_16"),
-        ("SVX", "PCM_16"),
-        ("CAF", "PCM_16"),
-        ("CAF", "ALAC_16"),
-    ),
-    *(("MAT4", "FLOAT"), ("MAT5", "PCM_U8"), ("MPC2K", "PCM_16"), ("WVE", "ALAW")),
-    *(("HTK", "PCM_16"), ("SDS", "PCM_16"), ("SDS", "PCM_24")),
-]
-NOT_TELLING = [
-    *(
-        ("PAF", "PCM_16"),
-        ("PAF", "PCM_24"),
-        ("PVF", "PCM_16"),
-        ("IRCAM", "FLOAT"),
-        ("XI", "DPCM_16"),
-    )
-]
+def kinds(text):
+    """Return formats and encodings of soundfile, (kind, subtype)."""
+    return [tuple(each.split("/")) for each in text.split()]
+
+
+TELLING = kinds(
+    "OGG/VORBIS OGG/OPUS MP3/MPEG_LAYER_III FLAC/PCM_16 AIFF/PCM_16 AIFF/ALAW AU/PCM_16 "
+    "W64/PCM_16 AVR/PCM_16 WAV/IMA_ADPCM WAV/GSM610 RF64/PCM_16 NIST/PCM_16 NIST/ULAW "
+    "VOC/PCM_16 SVX/PCM_16 CAF/PCM_16 CAF/ALAC_16 MAT4/FLOAT MAT5/PCM_U8 MPC2K/PCM_16 "
+    "WVE/ALAW HTK/PCM_16 SDS/PCM_16 SDS/PCM_24"
+)
+NOT_TELLING = kinds("PAF/PCM_16 PAF/PCM_24 PVF/PCM_16 IRCAM/FLOAT XI/DPCM_16")
 
 
 @pytest.mark.parametrize(("kind", "subtype"), TELLING + NOT_TELLING)
