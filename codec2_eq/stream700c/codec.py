@@ -324,19 +324,20 @@ class StreamDecoder:
 
     def process(self, data: bytes) -> NDArray[np.int16]:
         """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
-        held = self._held + data
         if not self._begun:
-            if C2_MAGIC.startswith(held[: len(C2_MAGIC)]) and len(held) < HEADER_BYTES:
-                self._held = held
+            data = self._held + data
+            if C2_MAGIC.startswith(data[: len(C2_MAGIC)]) and len(data) < HEADER_BYTES:
+                self._held = data
                 return np.zeros(0, dtype=np.int16)
-            n_header = header_length(held, required=bool(self._header), name=self._name)
-            held = held[n_header:]
+            n_header = header_length(data, required=bool(self._header), name=self._name)
+            self._held, data = b"", data[n_header:]
             self.has_header = n_header > 0
             self._begun = True
         if len(self._start) < TELLING_BYTES:
-            self._start += held[len(self._held) if self._start else 0 :][:TELLING_BYTES]
+            self._start += data[:TELLING_BYTES]
             if len(self._start) >= TELLING_BYTES:
                 require_packed(self._start[:TELLING_BYTES], self._name)
+        held = self._held + data
         whole = len(held) - len(held) % BYTES_PER_FRAME
         self._held = held[whole:]
         return self._decoder.decode(held[:whole])
