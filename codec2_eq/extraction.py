@@ -17,6 +17,7 @@ from codec2_eq.analysis import Analyser, band_centres_hz
 from codec2_eq.analysis.blocks import Arrays, analyse_blocks
 from codec2_eq.analysis.knots import KnotFitter
 from codec2_eq.audio.arrays import ArrayReader
+from codec2_eq.audio.declip import Declipper
 from codec2_eq.audio.resample import Resampler
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ, K
@@ -55,6 +56,8 @@ class Extractor:
         Value of a float sample at full scale; int16, int32 and uint8 have their own.
     harmonics : bool
         Give picked frames with their harmonics, too.
+    declip : bool
+        Restore clipped peaks, see `codec2_eq.audio.declip`.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class Extractor:
         channel: int | str = "mix",
         full_scale: float = 1.0,
         harmonics: bool = False,
+        declip: bool = False,
     ) -> None:
         self.frame_ms = frame_ms
         fits = check_knots(knots, frame_ms) != "pick"
@@ -86,6 +90,7 @@ class Extractor:
         self._analysed_ms = HOP_MS if fits else frame_ms
         self._analyser = Analyser(self._analysed_ms // HOP_MS, harmonics=harmonics)
         self._resampler = Resampler(rate)
+        self._declipper = Declipper(rate) if declip else None
         self._reader = ArrayReader(channel=channel, full_scale=full_scale)
         self._busy = threading.Lock()
 
@@ -103,14 +108,22 @@ class Extractor:
             For other shapes and types, samples that are not finite, and a second thread.
         """
         with self._alone():
-            return self._analyse(self._resampler.process(self._reader.read(samples)))
+            mono = self._reader.read(samples)
+            if self._declipper:
+                mono = self._declipper.process(mono)
+            return self._analyse(self._resampler.process(mono))
 
     def flush(self) -> RateK:
         """Return the frames still held at the end of the input; a partial frame is dropped."""
         with self._alone():
             self._reader.flush()
-            frames = self._analyse(self._resampler.flush())
-            return RateK.join([frames, self._fitter.flush()]) if self._fitter else frames
+            frames = []
+            if self._declipper:
+                frames.append(self._analyse(self._resampler.process(self._declipper.flush())))
+            frames.append(self._analyse(self._resampler.flush()))
+            if self._fitter:
+                frames.append(self._fitter.flush())
+            return RateK.join(frames)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

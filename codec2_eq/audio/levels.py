@@ -21,7 +21,9 @@ CANCELLED_SHARE = 0.01
 MOST_FULL_SCALES = 1_000_000
 """Float samples beyond this many times full scale are no sound: the analysis would overflow."""
 
-_CLIP = 32767  # the largest int16
+CLIP = 32767
+"""Magnitude of a clipped sample: the largest int16."""
+
 _MOST = MOST_FULL_SCALES * FULL_SCALE
 
 
@@ -79,8 +81,8 @@ class LevelMonitor:
         low, high = float(block.min()), float(block.max())  # NaN if any sample is
         if block.dtype != np.int16 and not (low >= -_MOST and high <= _MOST):
             self._refuse(block)
-        if high >= _CLIP or low <= -_CLIP:
-            self.n_clipped += int(np.count_nonzero((block >= _CLIP) | (block <= -_CLIP)))
+        if high >= CLIP or low <= -CLIP:
+            self.n_clipped += int(np.count_nonzero((block >= CLIP) | (block <= -CLIP)))
         self.peak = max(self.peak, high, -low)
         self.n_frames += len(block)
         self.n_samples += block.size

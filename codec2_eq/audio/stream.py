@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.declip import declipped
 from codec2_eq.audio.levels import LevelMonitor, Mixer
 from codec2_eq.audio.resample import Resampler, check_rate
 from codec2_eq.audio.wav import HeaderReader, PcmSource, Wav, read_wav_header
@@ -53,6 +54,7 @@ def stream_audio(
     *,
     channel: int | str = "mix",
     raw: bool = False,
+    declip: bool = False,
     block_s: float = BLOCK_S,
     log: bool = True,
 ) -> AudioStream:
@@ -60,6 +62,7 @@ def stream_audio(
 
     channel : "mix" for the mean of all channels, or the number of one, from 1
     raw : take it as headerless s16le mono 8 kHz whatever its name; an odd last byte is dropped
+    declip : restore clipped peaks, see `codec2_eq.audio.declip`
     block_s : longest block from a file, s; from a pipe a block is what has arrived
     log : whether its warnings go to the logger "codec2_eq"; they are in `warnings` in any case
 
@@ -70,7 +73,7 @@ def stream_audio(
     Raises Codec2EqError, here or on the way, if the file cannot be read, is not audio, has too low
     a rate, not that channel, or samples that are NaN or infinite.
     """
-    return AudioStream(path, channel=channel, raw=raw, block_s=block_s, log=log)
+    return AudioStream(path, channel=channel, raw=raw, declip=declip, block_s=block_s, log=log)
 
 
 def open_native(
@@ -203,7 +206,14 @@ class AudioStream(_Stream):
     """
 
     def __init__(
-        self, path: PathLike, *, channel: int | str, raw: bool, block_s: float, log: bool
+        self,
+        path: PathLike,
+        *,
+        channel: int | str,
+        raw: bool,
+        declip: bool,
+        block_s: float,
+        log: bool,
     ) -> None:
         super().__init__()
         chosen = None if channel == "mix" else channel
@@ -217,17 +227,18 @@ class AudioStream(_Stream):
         self.warnings = native.warnings
         self._mixer = Mixer()
         self._resampler = Resampler(native.rate)
-        self._blocks = self._run()
+        mono = map(self._mixer.mix, native)
+        self._blocks = self._run(declipped(mono, native.rate) if declip else mono)
 
     @property
     def clipped_share(self) -> float:
         """Share of the file's samples read so far that are at full scale or beyond."""
         return self._native.clipped_share
 
-    def _run(self) -> Iterator[NDArray[np.float32]]:
+    def _run(self, mono: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         with self._files:
-            for block in self._native:
-                samples = self._resampler.process(self._mixer.mix(block))
+            for block in mono:
+                samples = self._resampler.process(block)
                 if len(samples):
                     yield samples
             tail = self._resampler.flush()

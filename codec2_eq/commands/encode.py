@@ -67,7 +67,13 @@ def run(args: argparse.Namespace) -> None:
     )
     jobs = 1 if is_pipe(args.input) else args.jobs
     with (
-        stream_audio(args.input, channel=args.channel, raw=args.raw, block_s=BLOCK_S) as audio,
+        stream_audio(
+            args.input,
+            channel=args.channel,
+            raw=args.raw,
+            declip=encoder.harmonics,
+            block_s=BLOCK_S,
+        ) as audio,
         open_output(args.output, force=args.force) as out,
     ):
         if args.output.lower().endswith(".c2"):

@@ -141,6 +141,7 @@ class StreamEncoder:
             frame_ms=self._encoder.frame_ms,
             harmonics=self._encoder.harmonics,
             full_scale=full_scale,
+            declip=self._encoder.harmonics,
         )
         self.statistics = self._encoder.statistics
 
