@@ -279,8 +279,13 @@ def write_text(path: PathLike, text: str, *, force: bool = False) -> None:
         handle.write(text.encode())
 
 
-def require_writable(path: PathLike, *, force: bool = False) -> None:
-    """Raise Codec2EqError if `path` cannot be written: before long work, and not after it."""
+def require_writable(path: PathLike, *, force: bool = False, standard: bool = True) -> None:
+    """Raise Codec2EqError if `path` cannot be written: before long work, and not after it.
+
+    standard : whether `-` may be stdout
+    """
+    if not standard and os.fspath(path) == STANDARD:
+        raise Codec2EqError(STANDARD, "stdout cannot take this", "name a file")
     if is_pipe(path) or is_stdout(path):  # a reader would take the trial for all there is
         return
     with contextlib.suppress(_OnlyTried), atomic_output(path, force=force):

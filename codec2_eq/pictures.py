@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from codec2_eq.codec2 import FRAME_MS, K
 from codec2_eq.errors import Codec2EqError, require_extra
-from codec2_eq.files import atomic_output
+from codec2_eq.files import PathLike, atomic_output, require_writable
 from codec2_eq.records import RateK
 
 # five lines that stay apart on screen, on paper and for the colour-blind (after Okabe and Ito)
@@ -26,6 +27,15 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "font.size": 10,
 }
+
+
+def require_picture_file(path: PathLike, *, force: bool = False) -> None:
+    """Raise Codec2EqError if a picture cannot be drawn or written there: before the work."""
+    name = os.fspath(path)
+    if os.path.splitext(name)[1].lower() != ".png":
+        raise Codec2EqError(name, "pictures are written as PNG", "name it .png")
+    require_extra(name, "report", "matplotlib", "PIL")
+    require_writable(path, force=force)
 
 
 def save_picture(figure: Any, path: Path, *, force: bool = False) -> None:

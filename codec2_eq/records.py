@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
 
@@ -85,6 +86,10 @@ class RateK:
         """Return what a notebook shows: one line, and the vectors as a small picture."""
         line = f"{len(self)} frames every {self.frame_ms} ms"
         return f"<p><b>RateK</b> {line}</p>{picture_html(self.vectors)}"
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the vectors: a record may stand wherever an array of vectors may."""
+        return np.array(self.vectors, dtype, copy=copy)
 
     def __getitem__(self, frames: slice) -> RateK:
         """Return the record of some of the frames."""

@@ -15,6 +15,7 @@ from codec2_eq.bench.heard import heard_error
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.cli import main
 from codec2_eq.codec2 import library as libcodec2
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c import codec, frames
@@ -281,6 +282,9 @@ def test_other_rates_and_nothing():
         (frames.HEADER[:5], "ends within its header of 7 bytes"),
         (frames.HEADER + bytes(10), "ends 2 bytes into a frame of 4: the stream is cut"),
         (bytes(7), "ends 3 bytes into a frame"),
+        (b"RIFF" + bytes(400), "is audio, not a 700C stream; encode it first"),
+        (b"fLaC" + bytes(8), "is audio, not a 700C stream"),
+        ("a.c2", "stream of type str: bytes expected; read the file first"),
     ],
 )
 def test_bad_streams_are_refused(data, message):
@@ -290,6 +294,13 @@ def test_bad_streams_are_refused(data, message):
 
 def test_a_cut_stream_can_be_decoded_as_far_as_it_goes():
     assert len(codec.decode(frames.HEADER + bytes(10), partial=True)) == 2 * 320
+
+
+def test_a_model_is_a_name_a_path_or_an_equaliser_of_40_ms_frames(speech):
+    path = models_dir() / "channel_eq.npz"
+    assert codec.encode(speech, model=path) == codec.encode(speech, model=str(path))
+    with pytest.raises(Codec2EqError, match="cmn: was loaded for frames 20 ms apart, 40 ms exp"):
+        codec.encode(speech, model=load_equaliser("cmn", frame_ms=20))
 
 
 def test_codebooks_must_fit_the_bits():

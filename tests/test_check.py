@@ -255,6 +255,21 @@ def test_a_picture(noisy_wav, tmp_path):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.jpg", "name it .png"), ("old.png", "exists already"), ("-", "written as PNG")],
+)
+def test_a_picture_is_refused_before_the_work(
+    noisy_wav, tmp_path, monkeypatch, capsys, name, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.png").touch()
+    assert main(["check", str(noisy_wav), "--picture", name]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
+    assert not (tmp_path / "old.png").stat().st_size
+
+
 def test_one_picture_for_one_recording(noisy_wav, capsys):
     assert main(["check", str(noisy_wav), str(noisy_wav), "--picture", "a.png"]) == 1
     assert "check one at a time" in capsys.readouterr().err

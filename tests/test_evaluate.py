@@ -378,19 +378,19 @@ def test_classic_refuses_what_it_would_not_do(samples_dir, capsys, words):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("old", "exists already; pass -f"),
-        ("no/where", "its folder does not exist"),
+        ("old.png", "exists already; pass -f"),
+        ("no/where.png", "its folder does not exist"),
     ],
 )
 def test_outputs_are_refused_before_the_work(
     tmp_path, samples_dir, capsys, monkeypatch, option, name, message
 ):
-    (tmp_path / "old").write_bytes(b"kept")
+    (tmp_path / "old.png").write_bytes(b"kept")
     monkeypatch.setattr(FIND_SPEECH, lambda *_: pytest.fail("work was done"))
     assert main(["evaluate", str(samples_dir), option, str(tmp_path / name)]) == 1
     assert message in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["old"]
-    assert (tmp_path / "old").read_bytes() == b"kept"
+    assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
+    assert (tmp_path / "old.png").read_bytes() == b"kept"
 
 
 @pytest.mark.parametrize("words", [["--picture", "-"], ["--picture", "a", "--json", "a"]])
@@ -407,7 +407,7 @@ def test_figures_as_csv():
 
 def test_noise_is_an_axis(samples_dir, shapes_file, capsys):
     words = ["evaluate", str(samples_dir / "espeak_male_1.wav"), str(samples_dir)]
-    words += ["-m", "cmn", "--shapes", shapes_file, "--noise", "20,0", "--json", "-"]
+    words += ["-m", "cmn", "--shapes", shapes_file, "--noise", "20,0", "--json"]
     assert main(words) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)

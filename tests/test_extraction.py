@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import concurrent.futures
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,10 @@ def test_no_audio_gives_no_frames(tmp_path):
         (np.zeros((80, 2, 1)), {}, r"shape \(80, 2, 1\): expected \(n,\) or \(n, channels\)"),
         (np.array([40_000]), {}, r"type int64: expected int16, .*; convert them, say with .astype"),
         (np.array(["a"]), {}, "type <U1: expected int16, int32, uint8 or float"),
+        ("a.wav", {}, "a.wav: is the name of a file, samples expected; extract_file reads files"),
+        (Path("a.wav"), {}, "a.wav: is the name of a file"),
+        (np.zeros(80), {"rate": "8000"}, "sample rate '8000'; expected a number of Hz"),
+        (np.zeros(80), {"rate": None}, "sample rate None; expected a number"),
         (np.zeros(80), {"rate": 4000}, "4000 Hz: at least 8000 Hz"),
         (np.zeros(80), {"frame_ms": 30}, "30 ms; choose 10, 20 or 40"),
         (np.zeros(80), {"jobs": 0}, "jobs 0: at least one"),
@@ -128,6 +133,13 @@ def test_bad_input_is_told_in_one_line(samples, options, message):
     with pytest.raises(Codec2EqError, match=message) as caught:
         ce.extract(samples, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_stands_for_its_vectors(speech):
+    frames = ce.extract(speech)
+    assert np.asarray(frames) is frames.vectors
+    equaliser = ce.load_equaliser("cmn")
+    np.testing.assert_array_equal(equaliser(frames), equaliser(frames.vectors))  # type: ignore[arg-type]
 
 
 def test_records_refuse_other_shapes(speech):

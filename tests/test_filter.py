@@ -142,7 +142,7 @@ def test_the_curve_as_a_table_and_a_picture(suffix, recording, tmp_path):
         (["-o", "out.ogg"], "out.ogg: audio is not written as .ogg; name it .wav, .flac or .raw"),
         (["-o", "out"], "audio is not written as a file without suffix"),
         (["-m", "mean"], "removes no curve that a filter could remove instead"),
-        (["--curve", "c.txt"], "c.txt: not a format for curves; name it .csv, .json, .png"),
+        (["--curve", "c.txt"], "c.txt: not a format for curves; name it .csv, .json or .png"),
         (["--channel", "3"], "channel 3 asked for, has 2 channels"),
         (["--load-state", "none.npz"], "none.npz: no such file"),
     ],

@@ -236,7 +236,9 @@ def test_a_state_that_cannot_be_saved_is_told_before_the_work(state, samples_dir
     words = ["run", wav, "-o", str(out), "--save-state", str(state)]
     assert main([*words, "-m", "channel_eq"]) == 1
     assert main([*words, "-m", "mean"]) == 1
+    assert main(["run", wav, "-o", str(out), "-m", "cmn", "--save-state", "-"]) == 1
     told = capsys.readouterr().err
     assert "s.npz: exists already" in told
     assert "mean: has no memory" in told
+    assert "-: stdout cannot take this; name a file" in told
     assert not out.exists()

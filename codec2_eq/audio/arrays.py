@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -50,6 +51,10 @@ class ArrayReader:
 
         Raises Codec2EqError for other shapes and types, and samples that are not finite numbers.
         """
+        if isinstance(samples, (str, os.PathLike)):
+            raise Codec2EqError(
+                samples, "is the name of a file, samples expected", "extract_file reads files"
+            )
         array = np.asarray(samples)
         self._check_type(array.dtype)
         if not array.size and 0 < array.ndim < 3:

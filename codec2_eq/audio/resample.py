@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import os
 import threading
 from collections.abc import Iterator
@@ -91,6 +92,8 @@ def to_8khz(samples: NDArray[Any], rate: float) -> NDArray[np.float32]:
 
 def check_rate(rate: float, name: str = "") -> None:
     """Raise Codec2EqError if `rate` [Hz], of the file `name`, cannot be brought to 8 kHz."""
+    if not isinstance(rate, numbers.Real):
+        raise Codec2EqError(name, f"sample rate {rate!r}", "expected a number of Hz")
     what = f"sample rate {rate:.10g} Hz: "
     if not rate >= RATE_HZ:
         raise Codec2EqError(

@@ -21,12 +21,12 @@ def require_curve_file(path: PathLike, *, force: bool = False) -> None:
     """Raise Codec2EqError if a curve cannot be written there: before the work."""
     if _suffix(path) not in SUFFIXES:
         raise Codec2EqError(
-            os.fspath(path), "not a format for curves", f"name it {', '.join(SUFFIXES)}"
+            os.fspath(path), "not a format for curves", "name it .csv, .json or .png"
         )
     if _suffix(path) == ".png":
-        from codec2_eq.errors import require_extra
+        from codec2_eq.pictures import require_picture_file
 
-        require_extra(os.fspath(path), "report", "matplotlib", "PIL")
+        require_picture_file(path, force=force)
     require_writable(path, force=force)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
 from codec2_eq.codec2 import FRAME_MS, HOP_MS, RATE_HZ
-from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.equaliser import Equaliser, equaliser_at
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import Extractor
@@ -43,7 +44,7 @@ class AudioEqualiser:
 
     Parameters
     ----------
-    model : Equaliser or str
+    model : Equaliser, str or path
         An equaliser with a curve, or its name or path.
     rate : float
         Sample rate of the samples, 8000 to 48000 Hz.
@@ -74,7 +75,7 @@ class AudioEqualiser:
 
     def __init__(
         self,
-        model: Equaliser | str = ENCODER_MODEL,
+        model: Equaliser | str | Path = ENCODER_MODEL,
         rate: float = RATE_HZ,
         *,
         level: str = "auto",
@@ -83,17 +84,16 @@ class AudioEqualiser:
         blocks_per_fade: int = BLOCKS_PER_FADE,
         full_scale: float = 1.0,
     ) -> None:
-        if isinstance(model, str):
-            model = load_equaliser(model, frame_ms=FRAME_MS)
+        model = equaliser_at(FRAME_MS, model)
         if not 0 < full_scale < np.inf:
             raise Codec2EqError(f"full scale {full_scale}", "", "expected a positive number")
+        check_rate(rate)
         if rate > MOST_RATE_HZ:
             raise Codec2EqError(
                 f"sample rate {rate:.10g} Hz",
                 f"at most {MOST_RATE_HZ} Hz can be filtered",
                 f"resample it first (sox IN -r {MOST_RATE_HZ} OUT)",
             )
-        check_rate(rate)
         factor = int(rate / RATE_HZ) if rate % RATE_HZ == 0 else 1
         self._decimator = Decimator(factor) if factor > 1 else None
         self._extractor = Extractor(rate / factor, frame_ms=HOP_MS, full_scale=FULL_SCALE)
@@ -152,8 +152,8 @@ class AudioEqualiser:
         Codec2EqError
             For another shape or type, and samples that are not finite.
         """
-        array = np.asarray(samples)
-        if array.size > (most := int(self.rate * MOST_AT_ONCE_S)) * self.channels:
+        array = self._checked(samples)
+        if len(array) > (most := int(self.rate * MOST_AT_ONCE_S)):
             parts = np.split(array, range(most, len(array), most))
             return np.concatenate([self.process(part) for part in parts])
         lines = self._lines(array)
@@ -173,7 +173,7 @@ class AudioEqualiser:
         samples : ndarray
             As for `process`.
         """
-        self._unheard.append(self._lines(np.asarray(samples)))
+        self._unheard.append(self._lines(self._checked(samples)))
         self._follow()
 
     def flush(self) -> NDArray[Any]:
@@ -211,16 +211,23 @@ class AudioEqualiser:
         self._follower.restore(state)
         self._start()
 
-    def _lines(self, array: NDArray[Any]) -> Floats:
-        """Return samples as (channels, n) float32 in the scale of int16; note their form."""
+    def _checked(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Return samples as an array of a shape and type that can be filtered; note its form."""
+        array = np.asarray(samples)
         self._flat = array.ndim == 1 and self.channels == 1
         self._integer = array.dtype == np.int16
         if array.ndim != 2 - self._flat or array.size != len(array) * self.channels:
             raise Codec2EqError(
-                f"samples of shape {array.shape}", "", f"expected (n_samples, {self.channels})"
+                f"samples of shape {array.shape}",
+                f"expected (n_samples, {self.channels})",
+                "state their number with channels=",
             )
         if not self._integer and array.dtype.kind != "f":
             raise Codec2EqError(f"samples of type {array.dtype}", "", "expected int16 or float")
+        return array
+
+    def _lines(self, array: NDArray[Any]) -> Floats:
+        """Return samples as (channels, n) float32 in the scale of int16."""
         lines = array.reshape(-1, self.channels).T.astype(np.float32, order="C")
         return lines if self._integer else lines * np.float32(FULL_SCALE / self._full_scale)
 

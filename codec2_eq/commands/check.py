@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure each recording; return 3 if any has a fault, 1 if any could not be read."""
-    from codec2_eq.errors import Codec2EqError, require_extra
+    from codec2_eq.errors import Codec2EqError
 
     if args.picture:
         if len(args.inputs) > 1:
@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
                 f"one picture for {len(args.inputs)} recordings",
                 "check one at a time",
             )
-        require_extra("--picture", "report", "matplotlib")
+        from codec2_eq.pictures import require_picture_file
+
+        require_picture_file(args.picture, force=args.force)
     code = 0
     for path in args.inputs:
         try:

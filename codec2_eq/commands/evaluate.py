@@ -107,7 +107,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="also print errors by filter or by speaker",
     )
-    parser.add_argument("--json", metavar="FILE", help="write all figures; - is stdout")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write all figures, to stdout without FILE, or with -",
+    )
     parser.add_argument("--csv", metavar="FILE", help="the same, one row per group")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
@@ -136,11 +142,15 @@ def run(args: argparse.Namespace) -> None:
         args.refuse("argument --picture: needs a file of its own")
     if args.csv and args.csv == args.json:
         args.refuse("argument --csv: needs a file of its own")
-    for path in (args.json, args.csv, args.picture):
+    for path in (args.json, args.csv):
         if path:
             require_writable(path, force=args.force)
+    if args.picture:
+        from codec2_eq.pictures import require_picture_file
+
+        require_picture_file(args.picture, force=args.force)
     if not args.classic:
-        require_extra("evaluate", "report", "scipy", *["matplotlib"] * bool(args.picture))
+        require_extra("evaluate", "report", "scipy")
     if args.denoise:
         require_extra("evaluate --denoise", "denoise", "pyrnnoise")
     if args.words:

@@ -31,6 +31,7 @@ __all__ = [
     "ModelFacts",
     "available_models",
     "check_passes",
+    "equaliser_at",
     "load_equaliser",
     "load_trained",
     "model_names",
@@ -220,6 +221,22 @@ def load_equaliser(name_or_path: str | Path, *, frame_ms: int = FRAME_MS) -> Equ
     phases = _phases(network, name, frame_ms)
     start = functools.partial(NetworkStream, network, phases)
     return Equaliser(network.name, network.sha256, frame_ms, start)
+
+
+def equaliser_at(frame_ms: int, model: Equaliser | str | Path) -> Equaliser:
+    """Return an equaliser of frames `frame_ms` apart: the one given, or that of a name or path.
+
+    Raises Codec2EqError as `load_equaliser` does, and for one that was loaded for other frames.
+    """
+    if not isinstance(model, Equaliser):
+        return load_equaliser(model, frame_ms=frame_ms)
+    if model.frame_ms != frame_ms:
+        raise Codec2EqError(
+            model.name,
+            f"was loaded for frames {model.frame_ms} ms apart, {frame_ms} ms expected",
+            f"load it with frame_ms={frame_ms}",
+        )
+    return model
 
 
 def _phases(network: Network, name: str, frame_ms: int) -> int:

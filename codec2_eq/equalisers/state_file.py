@@ -93,7 +93,7 @@ def prepare(
     """
     if save is not None:
         require_memory(equaliser)
-        require_writable(save, force=force)
+        require_writable(save, force=force, standard=False)
     return None if load is None else load_state(load, equaliser, of_filter=of_filter)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import C2_MAGIC, FRAME_MS, HOP_MS, RATE_HZ, SAMPLES_PER_FRAME, STAGE_SHAPE
 from codec2_eq.codec2.library import BYTES_PER_FRAME, Decoder700C, codebook_700c
-from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.equaliser import Equaliser, equaliser_at
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.equalisers.passes import begin
 from codec2_eq.equalisers.stream import State
@@ -50,14 +51,13 @@ class FrameEncoder:
 
     def __init__(
         self,
-        equaliser: Equaliser | str = ENCODER_MODEL,
+        equaliser: Equaliser | str | Path = ENCODER_MODEL,
         *,
         level: str | None = None,
         knots: str | None = None,
         codebooks: Sequence[np.ndarray] | None = None,
     ) -> None:
-        if isinstance(equaliser, str):
-            equaliser = load_equaliser(equaliser, frame_ms=FRAME_MS)
+        equaliser = equaliser_at(FRAME_MS, equaliser)
         own = equaliser.codec2s_own
         level = level or ("keep" if own else "auto")
         knots = check_knots(knots or ("pick" if own else "fit"), FRAME_MS)
@@ -127,7 +127,7 @@ class StreamEncoder:
 
     def __init__(
         self,
-        equaliser: Equaliser | str = ENCODER_MODEL,
+        equaliser: Equaliser | str | Path = ENCODER_MODEL,
         *,
         rate: float = RATE_HZ,
         level: str | None = None,
@@ -205,7 +205,7 @@ def encode(
     samples: NDArray[Any],
     rate: float = RATE_HZ,
     *,
-    model: Equaliser | str = ENCODER_MODEL,
+    model: Equaliser | str | Path = ENCODER_MODEL,
     level: str | None = None,
     knots: str | None = None,
     codebooks: Sequence[np.ndarray] | None = None,
@@ -219,7 +219,7 @@ def encode(
         int16, or float of the given full scale.
     rate : float
         Sample rate, Hz.
-    model : Equaliser or str
+    model : Equaliser, str or path
         An equaliser, or its name or path.
     level : {"keep", "auto"}, optional
         Of the speech; by default "keep" for `none` and `700c`, otherwise "auto".
@@ -324,7 +324,14 @@ class StreamDecoder:
         self.has_header = False
 
     def process(self, data: bytes) -> NDArray[np.int16]:
-        """Return the speech of the frames that the next bytes complete, int16 at 8 kHz."""
+        """Return the speech of the frames that the next bytes complete, int16 at 8 kHz.
+
+        Raises Codec2EqError for a stream of another mode or kind, and what is not bytes.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise Codec2EqError(
+                f"stream of type {type(data).__name__}", "bytes expected", "read the file first"
+            )
         if not self._begun:
             data = self._held + data
             if C2_MAGIC.startswith(data[: len(C2_MAGIC)]) and len(data) < HEADER_BYTES:

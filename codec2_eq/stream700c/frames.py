@@ -31,6 +31,9 @@ MODE_700C = 8
 HEADER = C2_MAGIC + bytes([1, 0, MODE_700C, 0])
 """Header of the ``.c2`` files written here: version 1.0, since which 700C has not changed."""
 
+_AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM")
+"""Files given to the decoder by mistake; no frame begins so, for its last 4 bits are 0."""
+
 _MODE_NAMES = {
     0: "3200",
     1: "2400",
@@ -69,8 +72,10 @@ def header_length(data: bytes, *, required: bool, name: str) -> int:
 def require_packed(start: bytes, name: str) -> None:
     """Raise Codec2EqError if the first bytes behind a header are bits or soft bits, not frames.
 
-    Those are what modems exchange; in frames the last 4 bits of 32 are 0.
+    Those are what modems exchange; in frames the last 4 bits of 32 are 0. Nor may it be audio.
     """
+    if start.startswith(_AUDIO_STARTS):
+        raise Codec2EqError(name, "is audio, not a 700C stream", "encode it first")
     values = set(start)
     bits = np.frombuffer(start[: len(start) // 4 * 4], "<f4")
     spare = np.frombuffer(start, np.uint8)[3 : len(start) // 4 * 4 : 4] & 15
