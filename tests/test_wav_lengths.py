@@ -83,6 +83,7 @@ LIST = chunk(b"LIST", b"hello")
         (riff(chunk(b"FLLR", bytes(100)), fmt(), data(size=0), size=144), SAMPLES),
         (riff(fmt(), data(), LIST), SAMPLES),
         (riff(fmt(), data()) + b"TAG" + bytes(125), SAMPLES),
+        (riff(fmt(), data()) + b"APETAGEX" + bytes(56), SAMPLES),
         (riff(fmt(align=0), data()), SAMPLES),
         (riff(fmt(align=1), data()), SAMPLES),
         (riff(fmt(align=16), data()), SAMPLES),
@@ -110,6 +111,14 @@ def test_samples_beyond_the_told_length_are_read_with_a_warning(read):
     samples, warnings = read(riff(fmt(), data(size=2000)))
     np.testing.assert_array_equal(samples, SAMPLES)
     assert warnings == ["continues beyond the 0.125 s stated in its header; read to its end"]
+
+
+@pytest.mark.parametrize("size", [1, 1001])
+def test_a_told_length_may_end_within_a_sample(read, size):
+    content = riff(fmt(), b"data" + struct.pack("<I", size) + SAMPLES.tobytes())
+    samples, warnings = read(content)
+    np.testing.assert_array_equal(samples, SAMPLES)
+    assert len(warnings) == 1 and "continues beyond the" in warnings[0]
 
 
 @pytest.mark.parametrize("second", [fmt(rate=16000), fmt(channels=2), fmt(tag=0x55)])
@@ -175,14 +184,15 @@ def test_all_of_4_gib_is_read(tmp_path):
     assert native.warnings == []
 
 
-def test_24_bits_in_4_bytes(read):
-    wide = SAMPLES.astype("<i4") << 8
-    for shift in (0, 8):  # at the low end as ALSA has it, at the high end as Microsoft has it
-        samples, warnings = read(riff(fmt(bits=24, align=4), data((wide << shift).astype("<i4"))))
+@pytest.mark.parametrize("bits", [17, 20, 24])
+def test_up_to_24_bits_in_4_bytes(read, bits):
+    wide = SAMPLES.astype("<i4") << bits - 16
+    for shift in (0, 32 - bits):  # at the low end as ALSA has it, at the high end as Microsoft has
+        samples, warnings = read(riff(fmt(bits=bits, align=4), data((wide << shift).astype("<i4"))))
         np.testing.assert_array_equal(samples, SAMPLES)
         assert warnings == []
-    without_sign = (wide & 0xFFFFFF).astype("<i4")  # as some drivers leave it
-    samples, warnings = read(riff(fmt(bits=24, align=4), data(without_sign)))
+    without_sign = (wide & (1 << bits) - 1).astype("<i4")  # as some drivers leave it
+    samples, warnings = read(riff(fmt(bits=bits, align=4), data(without_sign)))
     np.testing.assert_array_equal(samples, SAMPLES)
 
 

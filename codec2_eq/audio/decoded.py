@@ -15,7 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from codec2_eq.audio.containers import find_extent, is_mpeg, unwrapped
+from codec2_eq.audio.containers import find_extent
+from codec2_eq.audio.extent import Part
+from codec2_eq.audio.mpeg import is_mpeg
+from codec2_eq.audio.ogg import unwrapped
 from codec2_eq.audio.pcm import FULL_SCALE, to_scale
 from codec2_eq.audio.wav import READ_BYTES, HeaderReader
 from codec2_eq.errors import Codec2EqError
@@ -133,8 +136,7 @@ class DecodedSource:
             raise read_error(name, error) from error
         except Codec2EqError as error:
             raise error.of(name) from error
-        if extent.problem:
-            self.warnings.append(extent.problem)
+        self.warnings.extend(extent.problems)
         self._parts = extent.parts
         self._wrapped = extent.wrapped
         self._file = self._open(0)
@@ -148,7 +150,9 @@ class DecodedSource:
             self.sample_format = "f32"
         # A FLAC made on a pipe states no length; libsndfile then reports the largest number.
         stated = self._file.frames
-        self.stated_frames = stated if stated < MOST_FRAMES and not self._parts else None
+        if len(self._parts) == 1:
+            stated = self._parts[0].n_samples or stated
+        self.stated_frames = stated if stated < MOST_FRAMES and len(self._parts) < 2 else None
         # MP3 may only estimate its length, and adds silence at both ends.
         self.slack_frames = self.rate // 5 if subtype.startswith("MPEG") else 0
         self.duration_s = None if self.stated_frames is None else stated / self.rate
@@ -164,13 +168,24 @@ class DecodedSource:
             while len(block := self._read(limit, "int16" if self._exact else "float32", n_read)):
                 n_read += len(block)
                 yield block if self._exact else to_scale(block, FULL_SCALE)
+            self._check_flac_end()
 
     def _open(self, part: int) -> soundfile.SoundFile:
+        """Open a part, as it is in the file if libsndfile finds all of it there."""
+        if not self._parts:
+            return self._open_at(self._descriptor)
+        here = self._parts[part]
+        if len(self._parts) == 1 and here.n_samples is not None and not self._wrapped:
+            with contextlib.suppress(Codec2EqError):
+                guess = self._open_at(self._descriptor)
+                if guess.frames >= here.n_samples or not here.head:
+                    return guess
+        return self._open_at(self._copy(here))
+
+    def _open_at(self, descriptor: int) -> soundfile.SoundFile:
         import soundfile
 
-        descriptor = self._descriptor
-        if self._parts:
-            descriptor = self._copy(*self._parts[part])
+        self._reading = descriptor
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
             with self._overheard():
@@ -185,12 +200,14 @@ class DecodedSource:
                 "convert it to WAV or FLAC, say with ffmpeg" + raw * (error.code == _NO_FORMAT),
             ) from error
 
-    def _copy(self, start: int, end: int) -> int:
+    def _copy(self, part: Part) -> int:
         """Copy a part of the file to a temporary one: libsndfile reads a whole file only."""
         copy = self._files.enter_context(tempfile.TemporaryFile())
+        copy.write(part.head)
         if self._wrapped:
-            copy.writelines(unwrapped(self._descriptor, start, end))
+            copy.writelines(unwrapped(self._descriptor, part))
         else:
+            start, end = part.start, part.end
             os.lseek(self._descriptor, start, os.SEEK_SET)
             while start < end:
                 data = os.read(self._descriptor, min(READ_BYTES, end - start))
@@ -209,6 +226,15 @@ class DecodedSource:
                 f"channels follows ({self._file.samplerate} Hz, {self._file.channels})",
                 "split it into files",
             )
+
+    def _check_flac_end(self) -> None:
+        """Warn if bytes are left that libFLAC has not asked for: the stated length is too small."""
+        if self._file.format == "FLAC":
+            n_left = os.fstat(self._reading).st_size - os.lseek(self._reading, 0, os.SEEK_CUR)
+            if n_left > 0:
+                self.warnings.append(
+                    f"has {n_left} bytes and more after the end stated in its header, left out"
+                )
 
     def _read(self, n_frames: int, dtype: str, n_read: int) -> NDArray[Any]:
         import soundfile

@@ -61,10 +61,26 @@ def _iff(data: FileWindow) -> int:
 
 
 def _riff(data: FileWindow) -> int | None:
-    size = _number(data, 4, ">I" if data[0:4] == b"RIFX" else "<I")
-    if size == _UNKNOWN_32 and data[12:16] == b"ds64":
-        return 8 + _number(data, 20, "<Q")
-    return 8 + size if 36 < size < 0x7FFE0000 else None  # others are left there by pipes
+    """Walk over the chunks, as the length of the file and that of the samples may both be wrong."""
+    order = ">I" if data[0:4] == b"RIFX" else "<I"
+    wide = data[12:16] == b"ds64"
+    at = 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], _number(data, at + 4, order)
+        if not _is_name(name):
+            break
+        if name == b"data" and 0x7FFE0000 <= size <= _UNKNOWN_32:  # left there by pipes
+            if not wide or size != _UNKNOWN_32:
+                return None
+            size = _number(data, 28, "<Q")
+        at += 8 + size
+        # Some writers omit the padding.
+        at += size % 2 if at < len(data) and not _is_name(data[at : at + 4]) else 0
+    return at
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and name.isascii() and name.replace(b" ", b"0").isalnum()
 
 
 def _au(data: FileWindow) -> int:

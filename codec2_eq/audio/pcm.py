@@ -26,14 +26,14 @@ Decoder = Callable[[memoryview], NDArray[Any]]
 def decoder(encoding: str, width: int) -> Decoder:
     """Return the function that turns bytes into samples, int16 or float32 in its scale.
 
-    encoding : "int", "float", "alaw", "ulaw", or "int24" for 24 bits in the low end of 4 bytes
+    encoding : "int", "float", "alaw", "ulaw", or "int24" for 24 bits in 4 bytes, down to "int17"
     width : bytes of a sample
     """
     if encoding in ("alaw", "ulaw"):
         table = _alaw_table() if encoding == "alaw" else _ulaw_table()
         return lambda data: table[np.frombuffer(data, np.uint8)]
-    if encoding == "int24":
-        return _Int24()
+    if encoding.startswith("int") and encoding != "int":
+        return _NarrowInt(int(encoding[3:]))
     return {
         ("int", 1): _decode_u8,
         ("int", 2): lambda data: np.frombuffer(data, "<i2"),
@@ -80,30 +80,33 @@ def _decode_s24(data: memoryview) -> NDArray[np.float32]:
     return to_scale(wide.view("<i4")[:, 0], 2.0**-16)
 
 
-class _Int24:
-    """24 bits in 4 bytes: at the low end, as ALSA writes them, unless the samples say otherwise.
+class _NarrowInt:
+    """17 to 24 bits in 4 bytes: at the low end, as ALSA writes them, unless the samples differ.
 
-    A header does not say at which end. At the low end the fourth byte repeats the sign, or is zero
+    A header does not say at which end. At the low end the bits above repeat the sign, or are zero
     throughout. Samples beyond that are at the high end, which is decided once, by the first block
     that is not silent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
         self._high: bool | None = None
 
     def __call__(self, data: memoryview) -> NDArray[np.float32]:
         samples = np.frombuffer(data, "<i4")
         low, high = (int(samples.min()), int(samples.max())) if len(samples) else (0, 0)
-        beyond = not (-(2**23) <= low and high < 2**23) and not (low >= 0 and high < 2**24)
+        top = 1 << self._bits - 1
+        beyond = not (-top <= low and high < top) and not (low >= 0 and high < 2 * top)
         if self._high is None and (low or high):
             self._high = beyond
         elif beyond and not self._high:
             raise Codec2EqError(
                 "",
-                "its samples of 24 bits in 4 bytes begin at the low end and go on beyond it",
+                f"its samples of {self._bits} bits in 4 bytes begin at the low end and go on "
+                "beyond it",
                 "convert it to plain 24 or 16 bits first",
             )
-        return to_scale(samples if self._high else samples << 8, 2.0**-16)
+        return to_scale(samples if self._high else samples << 32 - self._bits, 2.0**-16)
 
 
 def _ulaw_table() -> NDArray[np.int16]:

@@ -80,7 +80,7 @@ def _header_too_long(name: str, what: str) -> Codec2EqError:
 class Wav:
     """The sample format in a WAV header."""
 
-    encoding: str  # "int", "float", "alaw", "ulaw" or "int24"
+    encoding: str  # one of those of `pcm.decoder`
     channels: int
     rate: int
     width: int  # bytes of a sample
@@ -231,8 +231,8 @@ def _parse_format(name: str, chunk: bytes) -> tuple[str, int, int, int] | None:
             f"which is impossible (at most {_MOST_CHANNELS} channels): damaged",
             "fetch or record it again",
         )
-    if encoding == "int" and bits == 24 and frame_bytes == 4 * channels:
-        return "int24", channels, rate, 4
+    if encoding == "int" and 16 < bits <= 24 and frame_bytes == 4 * channels:
+        return f"int{bits}", channels, rate, 4
     return encoding, channels, rate, width
 
 
@@ -270,20 +270,20 @@ class PcmSource:
         block_bytes = max(1, min(block_frames, READ_BYTES // self._frame_bytes)) * self._frame_bytes
         head, size = b"", self._wav.data_bytes
         while True:
-            n_read = yield from self._run(head, size, block_bytes)
+            n_read, rest = yield from self._run(head, size, block_bytes)
             if size is None or n_read < size:
                 return
-            following = self._following(size)
+            following = self._following(size, rest)
             if following is None:
                 return
             head, size = following
 
     def _run(
         self, head: bytes, size: int | None, block_bytes: int
-    ) -> Generator[NDArray[Any], None, int]:
+    ) -> Generator[NDArray[Any], None, tuple[int, bytes]]:
         """Yield the samples of `size` bytes, of all that comes if it is None; `head` is first.
 
-        Returns the number of bytes read.
+        Returns the number of bytes read, and the last ones if they are no whole frame.
         """
         frame_bytes = self._frame_bytes
         n_read = 0
@@ -300,7 +300,7 @@ class PcmSource:
             rest = data[whole:]
             if whole:
                 yield self._samples(memoryview(data)[:whole])
-        return n_read
+        return n_read, rest
 
     def _samples(self, data: memoryview) -> NDArray[Any]:
         try:
@@ -314,8 +314,11 @@ class PcmSource:
         except OSError as error:
             raise read_error(self._name, error) from error
 
-    def _following(self, size: int) -> tuple[bytes, int | None] | None:
-        """Look after `size` bytes of samples: return first bytes and length of more, or None."""
+    def _following(self, size: int, rest: bytes) -> tuple[bytes, int | None] | None:
+        """Look after `size` bytes of samples: return first bytes and length of more, or None.
+
+        rest : the last of them, if they begin a frame
+        """
         pad = size % 2
         while True:
             head = read_bytes(self._handle, self._name, 8 + pad)
@@ -329,7 +332,7 @@ class PcmSource:
             elif pad and _is_chunk(head[:8]):  # some writers omit the padding
                 pad = 0
             if not _is_chunk(head[:8]):
-                return self._more_samples(head, size)
+                return self._more_samples(head, size, rest)
             tag, n_bytes = head[:4], int.from_bytes(head[4:8], "little")
             extra = head[8:]
             if tag == b"data":
@@ -341,9 +344,9 @@ class PcmSource:
             pad = n_bytes % 2
             self._skip(n_bytes - len(extra))
 
-    def _more_samples(self, head: bytes, size: int) -> tuple[bytes, None] | None:
+    def _more_samples(self, head: bytes, size: int, rest: bytes) -> tuple[bytes, None] | None:
         """Go on with what is not a chunk: the length was wrong, if it was not simply left at 0."""
-        if not head or head[:3] == b"TAG":  # a title as in MP3
+        if not head or head.startswith((b"TAG", b"APETAGEX")):  # a title as in MP3
             return None
         if size:
             seconds = size // self._frame_bytes / self.rate
@@ -351,7 +354,7 @@ class PcmSource:
                 f"continues beyond the {seconds:.3f} s stated in its header; read to its end"
             )
         self.stated_frames = None
-        return head, None
+        return rest + head, None
 
     def _next_recording(self, head: bytes) -> tuple[bytes, int | None] | None:
         """Go on with a second WAV in the same file; only warn if it is of another kind."""

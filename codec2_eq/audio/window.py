@@ -7,8 +7,10 @@ The file is read, not mapped: if a mapped file is cut meanwhile, a signal ends t
 from __future__ import annotations
 
 import os
+import re
 
 _WINDOW_BYTES = 1 << 18
+_MOST_PATTERN_BYTES = 16
 
 
 class FileWindow:
@@ -39,6 +41,22 @@ class FileWindow:
             if at >= 0:
                 return self._start + at
             start = max(start, self._start + len(self._held) - len(sought) + 1)
+        return -1
+
+    def search(self, pattern: re.Pattern[bytes], start: int) -> int:
+        """Return the first offset from `start` on where a pattern matches, -1 if it does nowhere.
+
+        The pattern is one of at most _MOST_PATTERN_BYTES.
+        """
+        while start < self._size:
+            held_to = self._start + len(self._held)
+            enough = held_to == self._size or start + _MOST_PATTERN_BYTES <= held_to
+            if not (self._start <= start and enough):
+                self._read(start, start + _MOST_PATTERN_BYTES)
+                held_to = self._start + len(self._held)
+            if match := pattern.search(self._held, start - self._start):
+                return self._start + match.start()
+            start = held_to if held_to == self._size else held_to - _MOST_PATTERN_BYTES + 1
         return -1
 
     def _read(self, start: int, stop: int) -> None:
