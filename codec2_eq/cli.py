@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.run is None:
             parser.print_help(sys.stderr)
             return 2
-        if NO_BLAS.intersection(words[:1]):
+        if args.command in NO_BLAS:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         messages.show_on_stderr("codec2-eq: warning: ", verbosity=args.verbosity)
         gc.set_threshold(_GARBAGE_AFTER)
@@ -137,7 +137,11 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: -"):
             wrong = message.split()[2].partition("=")[0]
         near = difflib.get_close_matches(wrong, sorted(set(_words(self))), n=1) if wrong else []
-        super().error(f"{message}; did you mean {near[0]}?" if near else message)
+        if near == [wrong]:
+            message += "; options of a command come after it"
+        elif near:
+            message += f"; did you mean {near[0]}?"
+        super().error(message)
 
 
 def _words(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -172,7 +176,8 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         help="print the version and exit",
     )
     parser.set_defaults(run=None, debug=False, verbosity=0)
-    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    _add_common(parser)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", dest="command")
     for name, does in COMMANDS.items():
         aliases = ALIASES.get(name, ())
         command = commands.add_parser(

@@ -185,10 +185,14 @@ def fails(capsys, *words):
         (["extract", "DIR/nan.wav"], "sample 1000 (at 0.125 s) is NaN or infinite"),
         (["extract", "DIR/slow.wav"], "sample rate 4000 Hz: at least 8000"),
         (["extract", "DIR/ok.wav", "-o", "DIR/a.xyz"], "suffix '.xyz' names no vector format"),
+        (["extract", "DIR/ok.wav", "-o", "DIR/a"], "a: has no suffix to name a format; use .f32"),
         (["extract", "DIR/ok.wav", "-o", "DIR/none/a.f32"], "its folder does not exist"),
         (["extract", "DIR/ok.wav", "-o", "DIR/there.f32"], "exists already; pass -f"),
         (["run", "DIR/ok.wav", "-m", "nosuch"], "no equaliser 'nosuch'; there are none, mean"),
         (["run", "DIR/ok.wav", "-m", "DIR/text.npz"], "text.npz: "),
+        (["equalise", "DIR/none"], "none: no such file"),
+        (["equalise", "DIR"], "is a directory"),
+        (["vq", "train", "DIR/none"], "none: no such file"),
         (["equalise", "DIR/cut.f32"], "81 bytes are no whole number of rows"),
         (["equalise", "DIR/huge.f32"], "huge.f32: row 1 (counted from 0) has values beyond"),
         (["equalise", "DIR/10ms.npz", "--frame-ms", "40"], "its vectors are 10 ms apart, not 40"),
@@ -258,7 +262,13 @@ def test_debug_shows_the_traceback(capsys, tmp_path, words):
 
 @pytest.mark.parametrize(
     "words",
-    [["nonsense"], ["extract", "--frame-ms", "30"], ["extract", "--jobs", "0"], ["run", "a", "b"]],
+    [
+        ["nonsense"],
+        ["extract", "--frame-ms", "30"],
+        ["extract", "--jobs", "0"],
+        ["run", "a", "b"],
+        ["vq", "train", "a.f32", "-o", "a", "--sizes", "8,x"],
+    ],
 )
 def test_usage_errors_exit_with_2(words, capsys):
     with pytest.raises(SystemExit) as left:

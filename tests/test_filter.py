@@ -73,6 +73,10 @@ def test_raw_in_raw_out_and_channels(recording, tmp_path, speech):
     assert np.array_equal(np.fromfile(out, "<i2"), expected)
     piped = subprocess.run([*COMMAND, "--raw"], input=raw.read_bytes(), capture_output=True)
     assert piped.stdout == out.read_bytes()
+    for suffix in ("wav", "flac"):
+        named = tmp_path / f"raw.{suffix}"
+        assert main(["filter", "--raw", str(raw), "-o", str(named)]) == 0
+        assert np.array_equal(soundfile.read(named, dtype="int16")[0], expected)
     for channel, n in (("1", 1), ("mix", 1), ("all", 2)):
         wav = tmp_path / f"{channel}.wav"
         assert main(["filter", str(recording), "-o", str(wav), "--channel", channel]) == 0

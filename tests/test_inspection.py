@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import codec2_eq as ce
 from codec2_eq.codec2.library import codebook_700c
-from codec2_eq.equalisers.equaliser import models_dir
+from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
+from codec2_eq.equalisers.state_file import save_state
 from codec2_eq.inspection.files import describe_file
 from codec2_eq.vectors import FORMATS
 from codec2_eq.vectors.reader import BLOCK_ROWS
@@ -90,6 +92,21 @@ def test_networks():
         "kind": "Keras model",
         "remedy": f"pass it to -m: codec2-eq run -m {keras}",
     }
+
+
+def test_states(tmp_path):
+    for name, learner, kind in (
+        ("a.npz", load_equaliser("cmn").stream(), "state of an equaliser, for --load-state"),
+        ("b.npz", ce.AudioEqualiser("cmn"), "state of a filter, for --load-state"),
+    ):
+        save_state(tmp_path / name, load_equaliser("cmn"), learner)
+        facts = {"kind": kind, "model": "cmn", "frame_ms": 40}
+        assert describe_file(tmp_path / name) == facts
+
+
+def test_raw_audio_of_any_name(tmp_path):
+    (tmp_path / "a.f32").write_bytes(bytes(800))
+    assert describe_file(tmp_path / "a.f32", raw=True)["duration_s"] == 0.05
 
 
 def test_formats_are_those_of_vectors(tmp_path):

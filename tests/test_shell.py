@@ -132,6 +132,12 @@ def test_help_of_a_command_is_its_help(capsys, command):
     assert run(capsys, "help", command) == run(capsys, command, "--help")
 
 
+def test_where_completions_go_can_be_copied(capsys):
+    _, out, _ = run(capsys, "completions", "--help")
+    folder = "~/.local/share/bash-completion/completions"
+    assert f"codec2-eq completions bash > {folder}/codec2-eq\n" in out
+
+
 def test_help_alone_lists_the_commands(capsys):
     code, out, _ = run(capsys, "help")
     assert code == 0
@@ -179,6 +185,16 @@ def test_quiet_says_nothing_and_verbose_more(capsys, samples_dir, tmp_path, comm
     assert said["-q"] == ""
     assert said["--debug"]
     assert said["-v"].count("\n") == said["--debug"].count("\n") + 1
+
+
+def test_options_of_all_commands_may_come_before_them(capsys, samples_dir, tmp_path):
+    wav = samples_dir / "espeak_male_1.wav"
+    assert run(capsys, "-q", "run", wav, "-o", tmp_path / "a.f32") == (0, "", "")
+    assert "s of a processor" in run(capsys, "-v", "info", wav)[2]
+    assert "Traceback" in run(capsys, "--debug", "info", tmp_path / "no")[2]
+    code, _, err = run(capsys, "--json", "info", wav)
+    assert code == 2
+    assert err.endswith("unrecognized arguments: --json; options of a command come after it\n")
 
 
 def test_quiet_still_tells_errors(capsys, tmp_path):

@@ -90,7 +90,7 @@ def test_vq_train_writes_codebooks_that_load(vectors, tmp_path, capsys):
         (np.zeros((40, 18), np.float32), "a.npy: holds an array of shape"),
         (np.full((40, 20), np.nan, np.float32), "a.npy: row 0"),
         (np.zeros((0, 20), np.float32), "0 vectors, fewer than the 16 entries"),
-        (np.zeros((7, 20), np.float32), "7 vectors, fewer than the 16 entries"),
+        (np.zeros((7, 20), np.float32), "a.npy: 7 vectors, fewer than the 16 entries"),
     ],
 )
 def test_vq_train_errors_are_one_line(tmp_path, capsys, array, message):

@@ -38,7 +38,7 @@ def open_audio_output(
     """Open an output for audio; a file appears only when it is whole.
 
     The suffix chooses .wav, .flac or headerless 16 bits (.raw, .sw, .s16); a pipe is WAV.
-    sample_format : "s16", "s24" or "f32", for WAV;  raw : headerless whatever the name
+    sample_format : "s16", "s24" or "f32", for WAV;  raw : headerless where no suffix says otherwise
     Raises Codec2EqError for another suffix, and as `open_output` does.
     """
     kind = _kind(path, raw)
@@ -61,12 +61,12 @@ def require_audio_suffix(path: PathLike, *, raw: bool = False) -> None:
 
 def _kind(path: PathLike, raw: bool) -> str:
     suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix in (".wav", ".flac"):
+        return suffix.removeprefix(".")
     if raw or suffix in RAW_SUFFIXES:
         return "raw"
-    if is_stdout(path) or is_pipe(path) or suffix == ".wav":
+    if is_stdout(path) or is_pipe(path):
         return "wav"
-    if suffix == ".flac":
-        return "flac"
     raise Codec2EqError(
         display_name(path), f"audio is not written as {suffix or 'a file without suffix'}",
         f"name it .wav, .flac or {RAW_SUFFIXES[0]}",

@@ -23,11 +23,11 @@ FOLDERS = ("DIR",)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
-    parser.epilog = (
-        "bash: codec2-eq completions bash > ~/.local/share/bash-completion/completions/codec2-eq; "
-        "zsh: into _codec2-eq in a folder of $fpath; "
-        "fish: into ~/.config/fish/completions/codec2-eq.fish"
-    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # whole lines, to be copied
+    parser.epilog = """where to:
+  codec2-eq completions bash > ~/.local/share/bash-completion/completions/codec2-eq
+  codec2-eq completions zsh > _codec2-eq      in a folder of $fpath
+  codec2-eq completions fish > ~/.config/fish/completions/codec2-eq.fish"""
 
 
 def run(args: argparse.Namespace) -> None:

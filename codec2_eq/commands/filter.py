@@ -38,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="the input is headerless 16-bit mono 8 kHz, and so is the output",
+        help="the input is headerless 16-bit mono 8 kHz, and so is the output unless its name ends "
+        "in .wav or .flac",
     )
     options.add_model(parser, default=ENCODER_MODEL)
     parser.add_argument(

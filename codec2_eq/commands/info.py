@@ -15,9 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="FILE",
-        help="vectors, network, codebook, .c2 stream, audio, or corpus folder",
+        help="vectors, network, state, codebook, .c2 stream, audio, or corpus folder; - is stdin",
     )
     options.add_format(parser)
+    options.add_raw(parser)
     options.add_json(parser, "print one JSON object")
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the facts, one per line."""
     from codec2_eq.inspection.files import describe_file
 
-    facts = describe_file(args.input, format=args.format)
+    facts = describe_file(args.input, format=args.format, raw=args.raw)
     if args.json:
         progress.print_json(facts)
         return

@@ -320,4 +320,7 @@ def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> Non
 
 
 def _sizes(text: str) -> list[int]:
-    return [options.count(size) for size in text.split(",")]
+    try:
+        return [options.count(size) for size in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: not numbers, separated by commas") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Describe files by their content: vectors, networks, codebooks, streams, audio."""
+"""Describe files by their content: vectors, networks, states, codebooks, streams, audio."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ MAX_CODEBOOK_ENTRIES = 65536
 """Zero-mean rows up to this many, a power of two of them, are taken for a codebook."""
 
 
-def describe_file(path: PathLike, *, format: str | None = None) -> Facts:
+def describe_file(path: PathLike, *, format: str | None = None, raw: bool = False) -> Facts:
     """Return the facts about a file by name; "kind" comes first.
 
     path : `-` is stdin; a pipe is read to its end first
     format : of vectors, if the suffix does not determine it
+    raw : headerless 16-bit mono 8 kHz audio, whatever it looks like
     Raises Codec2EqError if the file cannot be read or is none of the kinds.
     """
     if os.fspath(path) == "-" or is_pipe(path):
         with _spooled(path) as name:
             try:
-                return _describe(name, format)
+                return _describe(name, format, raw)
             except Codec2EqError as error:
                 raise error.of(display_name(path)) from error
-    return _describe(os.fspath(path), format)
+    return _describe(os.fspath(path), format, raw)
 
 
 @contextlib.contextmanager
@@ -80,7 +81,9 @@ def _describe_corpus(name: str) -> Facts:
     return facts
 
 
-def _describe(name: str, format: str | None) -> Facts:
+def _describe(name: str, format: str | None, raw: bool) -> Facts:
+    if raw:
+        return _describe_audio(name, raw=True)
     if os.path.isdir(name):
         return _describe_corpus(name)
     with open_input(name) as handle:
@@ -89,7 +92,7 @@ def _describe(name: str, format: str | None) -> Facts:
     if head[:4] in ZIP_MAGICS and suffix not in (".npy", ".f32"):
         members = _members(name)
         if "meta.npy" in members:
-            return _describe_network(name)
+            return _describe_state(name) or _describe_network(name)
         if "config.json" in members:
             return {"kind": "Keras model", "remedy": f"pass it to -m: codec2-eq run -m {name}"}
         return _describe_vectors(name, "npz")
@@ -114,6 +117,24 @@ def _members(name: str) -> set[str]:
             f"begins as a ZIP archive and is none ({error}): cut or damaged",
             "make or fetch it again",
         ) from error
+
+
+def _describe_state(name: str) -> Facts | None:
+    """Return the facts of what an equaliser has learnt, None if it is something else."""
+    from codec2_eq.equalisers.archive import NoArchive, read_archive
+    from codec2_eq.equalisers.state_file import FILTER_PREFIX, FORMAT
+
+    try:
+        meta, arrays = read_archive(name)
+    except NoArchive:
+        return None
+    if meta.get("format") != FORMAT:
+        return None
+    of_filter = any(key.startswith(FILTER_PREFIX) for key in arrays)
+    return {
+        "kind": f"state of {'a filter' if of_filter else 'an equaliser'}, for --load-state",
+        **{key: meta[key] for key in ("model", "frame_ms", "sha256") if meta.get(key)},
+    }
 
 
 def _describe_network(name: str) -> Facts:
@@ -169,10 +190,10 @@ def _describe_vectors(name: str, format: str | None) -> Facts:
     return facts
 
 
-def _describe_audio(name: str) -> Facts:
+def _describe_audio(name: str, *, raw: bool = False) -> Facts:
     from codec2_eq.audio.stream import stream_audio
 
-    with stream_audio(name) as audio:
+    with stream_audio(name, raw=raw) as audio:
         facts = {
             "kind": "audio",
             "rate_hz": audio.rate,

@@ -78,6 +78,18 @@ def stream_vectors(
             yield record.vectors
 
 
+def input_format(path: PathLike, format: str | None = None) -> str:
+    """Return the format of a vector file to read, as `vector_format` does.
+
+    Raises Codec2EqError as that does; of a file that cannot be opened, as `open_input` does.
+    """
+    try:
+        return vector_format(path, format)
+    except Codec2EqError:
+        with open_input(path):  # a missing file is no file of another format
+            raise
+
+
 class VectorReader:
     """Iterator over records of n > 0 frames of a vector file or stdin (`-`); a context manager.
 
@@ -132,7 +144,7 @@ class VectorReader:
             "npy": self._npy,
             "npz": self._npz,
             "mlfeat": self._mlfeat,
-        }[vector_format(path, format)]
+        }[input_format(path, format)]
         try:
             handle = self._files.enter_context(open_input(path))
             with self._telling():

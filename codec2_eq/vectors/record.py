@@ -59,6 +59,8 @@ def vector_format(path: PathLike, format: str | None = None) -> str:
         return "f32"
     raise Codec2EqError(
         os.fspath(path),
-        f"suffix '.{suffix}' names no vector format",
+        f"suffix '.{suffix}' names no vector format"
+        if suffix
+        else "has no suffix to name a format",
         "use .f32, .npy or .npz, or pass --format",
     )

@@ -15,8 +15,7 @@ from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError, missing_extra
 from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import first_bad_row
-from codec2_eq.vectors.reader import VectorReader, read_vectors
-from codec2_eq.vectors.record import vector_format
+from codec2_eq.vectors.reader import VectorReader, input_format, read_vectors
 from codec2_eq.vq import ITERATIONS, SEED, TRAINING_SURVIVORS
 from codec2_eq.vq._assignment import add_assigned
 from codec2_eq.vq.codebooks import Floats
@@ -84,7 +83,7 @@ def train_codebooks(
     large to be in dB.
     """
     parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
-    _check_options(parts, sizes, iterations, survivors, sample)
+    _check_options(parts, sizes, iterations, survivors, sample, names)
     shapes = _working_copy(parts, sample, np.random.default_rng(seed), names)
     codebooks: list[Floats] = []
     for stage, size in enumerate(sizes, start=1):
@@ -277,6 +276,7 @@ def _check_options(
     iterations: int,
     survivors: int,
     sample: int | None,
+    names: Sequence[str],
 ) -> None:
     shapes = [part.shape for part in parts]
     if not shapes or any(len(s) != 2 or s[1:] != shapes[0][1:] or s[1] == 0 for s in shapes):
@@ -289,7 +289,7 @@ def _check_options(
     n = n if sample is None else min(sample, n)
     if n < max(sizes):
         raise Codec2EqError(
-            "",
+            names[0] if len(set(names)) == 1 else "",
             f"{n} vectors, fewer than the {max(sizes)} entries wanted",
             "give more vectors or smaller sizes",
         )
@@ -301,7 +301,7 @@ def map_vectors(path: PathLike, *, format: str | None = None) -> Floats:
     .npz, .mlfeat and pipes are read. Raises Codec2EqError as `codec2_eq.vectors.read_vectors`
     does, but for values that are not finite, which training finds.
     """
-    chosen = vector_format(path, format)
+    chosen = input_format(path, format)
     if os.fspath(path) == "-" or is_pipe(path) or chosen in ("npz", "mlfeat"):
         return read_vectors(path, format=chosen)
     VectorReader(path, format=chosen).close()  # checks what it can without reading it all
