@@ -268,6 +268,7 @@ def test_debug_shows_the_traceback(capsys, tmp_path, words):
         ["extract", "--jobs", "0"],
         ["run", "a", "b"],
         ["vq", "train", "a.f32", "-o", "a", "--sizes", "8,x"],
+        ["batch", "a", "-o", "-"],
     ],
 )
 def test_usage_errors_exit_with_2(words, capsys):

@@ -144,6 +144,20 @@ def test_nemo_manifest_with_parts_of_recordings(audio, tmp_path):
     assert batch((), out, manifest=path).run_recordings == 0
 
 
+@pytest.mark.parametrize(("duration", "warned"), [(0.628, False), (2.0, True)])
+def test_a_part_shorter_than_its_list_states_is_warned_of(audio, tmp_path, duration, warned):
+    line = {
+        "audio_filepath": "audio/a.wav",
+        "offset": 0.5,
+        "duration": duration,
+    }  # 0.625 s are left
+    (tmp_path / "nemo.json").write_text(json.dumps(line))
+    out = tmp_path / "out"
+    assert batch((), out, manifest=tmp_path / "nemo.json", passes=2).warnings == warned
+    warning = manifest(out)[0].get("warning")
+    assert warning == ("is 1.375 s shorter than the part that its list states" if warned else None)
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_lhotse_recordings(audio, tmp_path, suffix):
     line = {

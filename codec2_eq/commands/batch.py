@@ -112,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     options.check_before_floor(args)
     if not (args.inputs or args.scp or args.manifest):
         args.refuse("no recordings: name files, folders or lists")
+    if args.output == "-":
+        args.refuse("-o -: a corpus is a folder, name it")
     if args.speakers is not None and args.passes == 1:
         args.refuse("--speakers: needs --passes 2")
     if args.summary is not None:

@@ -15,6 +15,7 @@ from codec2_eq.audio.levels import LevelMonitor
 from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.audio.wav import plain_samples
+from codec2_eq.codec2 import HOP
 from codec2_eq.corpus.listing import Origin, Stamp
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.store import Entry
@@ -55,7 +56,7 @@ def frames_of(options: Options, entry: Entry, heard: Heard) -> Iterator[RateK]:
     path = os.path.join(options.base, entry.path)
     samples = _samples(options, path, heard)
     if entry.origin.path:
-        samples = _cut(samples, entry.origin)
+        samples = _cut(samples, entry.origin, heard)
     samples = _counted(samples, heard)
     return extract_blocks(
         samples,
@@ -127,8 +128,8 @@ def _counted(blocks: Iterable[Samples], heard: Heard) -> Iterator[Samples]:
         yield block
 
 
-def _cut(blocks: Iterable[Samples], origin: Origin) -> Iterator[Samples]:
-    """Yield the samples of a part of a recording, and read no further."""
+def _cut(blocks: Iterable[Samples], origin: Origin, heard: Heard) -> Iterator[Samples]:
+    """Yield the samples of a part of a recording, and read no further; warn if it is shorter."""
     skip = round(origin.offset * RATE_HZ)
     left = None if origin.duration is None else round(origin.duration * RATE_HZ)
     for block in blocks:
@@ -141,6 +142,10 @@ def _cut(blocks: Iterable[Samples], origin: Origin) -> Iterator[Samples]:
             left -= len(part)
             if not left:
                 return
+    if left is not None and left > HOP:  # less may be the rounding of the list's numbers
+        heard.warnings.append(
+            f"is {left / RATE_HZ:.3f} s shorter than the part that its list states"
+        )
 
 
 def _read_plain(path: str, heard: Heard) -> Samples | None:
