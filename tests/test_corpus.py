@@ -307,6 +307,9 @@ def test_nothing_to_do_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(Codec2EqError, match="no recordings there; name audio files, or folders"):
         batch(tmp_path / "empty", tmp_path / "out")
+    (tmp_path / "list.txt").touch()
+    with pytest.raises(Codec2EqError, match=r"@.*list\.txt: no recordings there"):
+        batch(f"@{tmp_path}/list.txt", tmp_path / "out")
     with pytest.raises(Codec2EqError, match=r"none\.txt: no such file"):
         batch(f"@{tmp_path}/none.txt", tmp_path / "out")
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Networks as ONNX and LiteRT graphs, run frame by frame beside Python and Keras."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import require_package
@@ -115,6 +117,17 @@ def test_every_activation(name, tmp_path):
     rows = weights(50, K, seed=3)
     out = run("onnx", network, rows, tmp_path)
     np.testing.assert_allclose(out, network(rows), rtol=TOL, atol=TOL)
+
+
+def test_a_graph_may_go_to_a_pipe(tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.chdir(tmp_path)
+    words = ["export", "mean_removal", "--format", "onnx", "--json", "-o"]
+    assert not main([*words, "a.onnx"])
+    capfdbinary.readouterr()
+    assert not main([*words, "-"])
+    told = capfdbinary.readouterr()
+    assert told.out == (tmp_path / "a.onnx").read_bytes()
+    assert json.loads(told.err) == {"outputs": ["-"], "bytes": len(told.out)}
 
 
 def test_the_command_writes_graphs(tmp_path, monkeypatch, capfd):

@@ -190,6 +190,14 @@ def test_a_list_that_is_no_text(tmp_path, content):
         shaping.read_shapings(tmp_path / "list.f32")
 
 
+def test_errors_of_a_list_name_it(tmp_path):
+    with pytest.raises(Codec2EqError, match="none.txt: no such file"):
+        shaping.read_shapings(tmp_path / "none.txt")
+    (tmp_path / "list.txt").write_text("bloom\n")
+    with pytest.raises(Codec2EqError, match="list.txt: bloom: neither a shaping nor a file; shap"):
+        shaping.read_shapings(tmp_path / "list.txt")
+
+
 @pytest.mark.parametrize("seed", ["\N{SUPERSCRIPT TWO}", "9" * 200, "-1", ""])
 def test_what_is_no_seed(seed):
     with pytest.raises(Codec2EqError, match="neither a shaping nor a file"):

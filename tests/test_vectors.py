@@ -322,9 +322,21 @@ def test_full_disk_for_temporary_files(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_record_is_written_with_all_that_it_knows(tmp_path):
+    record = rate_k(5, frame_ms=20)
+    with VectorWriter(tmp_path / "a.npz", frame_ms=20) as writer:
+        writer.write(record)
+    reader, held = read_all(tmp_path / "a.npz")
+    assert reader.frame_ms == 20
+    np.testing.assert_array_equal(held.vectors, record.vectors)
+    np.testing.assert_array_equal(held.f0_hz, record.f0_hz)
+
+
 def test_writer_refuses_what_are_no_vectors(tmp_path):
-    with pytest.raises(ValueError, match=r"vectors of shape \(3,\): expected \(n_frames, 20\)"):
+    with pytest.raises(Codec2EqError, match=r"shape \(3,\): expected \(n_frames, 20\)"):
         write(tmp_path / "x.f32", np.zeros(3))
+    with pytest.raises(Codec2EqError, match=r"frames 40 ms .* those of 10 ms; open .* frame_ms=40"):
+        write(tmp_path / "x.npz", rate_k(2), frame_ms=10)
     with pytest.raises(ValueError, match="not open: use it in a with statement"):
         VectorWriter(tmp_path / "x.f32").write(frames(1))
     with pytest.raises(ValueError, match=r"block with \['vectors'\]: blocks before had"):

@@ -184,6 +184,7 @@ def test_codebook_files(tmp_path):
     one, two = vq.load_codebooks(f"{path},{tmp_path}/a2.npy")
     np.testing.assert_array_equal(one, codebook)
     np.testing.assert_array_equal(two, codebook[:7])
+    np.testing.assert_array_equal(vq.load_codebooks(path)[0], codebook)
     np.testing.assert_array_equal(vq.load_codebooks("700c")[1], codebook_700c()[1])
     with pytest.raises(Codec2EqError, match="exists already"):
         vq.save_codebook(path, codebook)

@@ -17,7 +17,7 @@ import numpy as np
 from codec2_eq.audio.resample import check_rate
 from codec2_eq.codec2 import RATE_HZ, K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import read_error
+from codec2_eq.files import open_input, read_error
 
 N_TAPS = 1024  # 128 ms: the lowest corner used, 80 Hz, has died away
 N_FFT = 8 * N_TAPS  # fine enough that the cepstrum's aliasing stays below 0.05 dB
@@ -222,7 +222,7 @@ def read_shapings(path: str | Path) -> list[Shaping]:
     Raises Codec2EqError if none is named, one is named twice, or it is no text.
     """
     folder = Path(path).parent
-    with open(path, "rb") as handle:
+    with open_input(path) as handle:
         text = handle.read(MOST_LIST_BYTES + 1).decode("utf-8", errors="replace")
     if len(text) > MOST_LIST_BYTES or "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
         raise Codec2EqError(
@@ -235,7 +235,10 @@ def read_shapings(path: str | Path) -> list[Shaping]:
     twice = next((name for name, count in Counter(listed).items() if count > 1), None)
     if twice:
         raise Codec2EqError(path, f"names {twice} twice", "once is enough")
-    shapings = [_shaping_from(folder, name) for name in listed]
+    try:
+        shapings = [_shaping_from(folder, name) for name in listed]
+    except Codec2EqError as error:
+        raise error.of(f"{path}: {error.subject}") from error
     count = Counter(shaping.name for shaping in shapings)
     return [
         shaping if count[shaping.name] == 1 else replace(shaping, name=name)

@@ -21,7 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write a graph with the state as input and output",
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="the graph (default: MODEL.onnx or MODEL.tflite)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the graph (default: MODEL.onnx or MODEL.tflite); - is stdout",
     )
     options.add_force(parser)
     options.add_json(parser)
@@ -65,4 +68,4 @@ def run(args: argparse.Namespace) -> None:
         from codec2_eq.equalisers.keras_litert import write_litert as write
     n_bytes = write(network, output, force=args.force)
     figures = {"outputs": [output], "bytes": n_bytes}
-    progress.tell_figures(args, figures, f"{output}: {n_bytes:,} bytes")
+    progress.tell_figures(args, figures, f"{output}: {n_bytes:,} bytes", data=[output])

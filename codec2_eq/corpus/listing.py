@@ -103,6 +103,7 @@ def list_recordings(
     Raises Codec2EqError if a list cannot be read, a recording lies outside of base, or there is
     none at all.
     """
+    inputs = list(inputs)
     roots = [os.path.abspath(path) for path in _expand(inputs)]
     named = [item._replace(path=os.path.abspath(item.path)) for item in items]
     search = _Search()
@@ -110,7 +111,7 @@ def list_recordings(
     of_items = {item.path: _stamp(search.look_at(item.path)) for item in named}
     if not found and not of_items:
         raise Codec2EqError(
-            " ".join(roots) or "inputs",
+            " ".join(roots or inputs) or "inputs",
             "no recordings there",
             "name audio files, or folders with files of audio suffixes (.wav, "
             ".flac, .ogg, .mp3, .raw…)",

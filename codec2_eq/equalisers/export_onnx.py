@@ -11,7 +11,7 @@ from codec2_eq.codec2 import K
 from codec2_eq.equalisers.export_graph import Tracer, state_name
 from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import require_extra
-from codec2_eq.files import PathLike, atomic_output
+from codec2_eq.files import PathLike, open_output
 
 OPSET = 17
 _OPERATORS = {
@@ -112,6 +112,6 @@ def write_onnx(network: Network, path: PathLike, *, force: bool = False) -> int:
     helper.set_model_props(model, {**facts, "frame_ms": str(network.frame_ms)})
     onnx.checker.check_model(model)
     content = model.SerializeToString()
-    with atomic_output(path, force=force) as handle:
+    with open_output(path, force=force) as handle:
         handle.write(content)
     return len(content)

@@ -16,7 +16,7 @@ from codec2_eq.equalisers.export_graph import Tracer, state_name
 from codec2_eq.equalisers.keras_import import import_keras, silent_stderr
 from codec2_eq.equalisers.network import Network
 from codec2_eq.errors import Codec2EqError, require_extra
-from codec2_eq.files import PathLike, atomic_output
+from codec2_eq.files import PathLike, open_output
 
 AGREEMENT = 1e-4  # largest difference from the network, relative and absolute
 
@@ -86,7 +86,7 @@ def write_litert(network: Network, path: PathLike, *, force: bool = False) -> in
                 folder, signature_keys=["serve"]
             ).convert()
         _require_agreement(network, content, folder)
-    with atomic_output(path, force=force) as handle:
+    with open_output(path, force=force) as handle:
         handle.write(content)
     return len(content)
 

@@ -108,26 +108,36 @@ class VectorWriter:
             return _NpySink(out, spools, in_place=in_place)
         return _NpzSink(out if in_place else _Forward(out), spools, self._once)
 
-    def write(self, vectors: NDArray[Any], frames: RateK | VectorRecord | None = None) -> None:
+    def write(
+        self, vectors: NDArray[Any] | RateK, frames: RateK | VectorRecord | None = None
+    ) -> None:
         """Write the next vectors.
 
         Parameters
         ----------
-        vectors : ndarray of shape (n, K)
-            dB, n from 0.
+        vectors : ndarray of shape (n, K), or RateK
+            dB, n from 0; a record with all that is known of its frames.
         frames : RateK or VectorRecord, optional
             What else is known of these frames, whatever became of their vectors. In .npz either all
             blocks have pitch, voicing and energy, or none.
         """
         if self._sink is None:
             raise ValueError("VectorWriter is not open: use it in a with statement")
+        if frames is None and isinstance(vectors, RateK):
+            frames = vectors
         vectors = np.asarray(vectors)
         if vectors.ndim != 2 or vectors.shape[1] != K:
-            raise ValueError(f"vectors of shape {vectors.shape}: expected (n_frames, {K})")
+            raise Codec2EqError(f"vectors of shape {vectors.shape}", f"expected (n_frames, {K})")
         record = VectorRecord(vectors)
         if frames is not None:
             record = VectorRecord(vectors, frames.mean_db, frames.f0_hz, frames.voiced)
         if isinstance(frames, RateK):
+            if self.format == "npz" and frames.frame_ms != self._once["frame_ms"]:
+                raise Codec2EqError(
+                    f"frames {frames.frame_ms} ms apart",
+                    f"the file is to hold those of {self._once['frame_ms']} ms",
+                    f"open it with frame_ms={frames.frame_ms}",
+                )
             self._once.setdefault("freqs_hz", np.asarray(frames.freqs_hz, "<f4"))
         self._sink.write(record)
         self.n_frames += len(record)

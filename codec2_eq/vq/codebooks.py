@@ -27,13 +27,13 @@ Floats = NDArray[np.float32]
 
 
 def load_codebooks(
-    spec: str | Sequence[str | os.PathLike[str]], *, n_bands: int = K
+    spec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, n_bands: int = K
 ) -> tuple[Floats, ...]:
     """Load the stages of a quantiser.
 
     Parameters
     ----------
-    spec : str or sequence of paths
+    spec : str, path or sequence of paths
         "700c" for Codec 2's own, or ``.f32`` or ``.npy`` files, one for each stage, joined by
         commas or as a sequence.
     n_bands : int
@@ -54,6 +54,8 @@ def load_codebooks(
     >>> [stage.shape for stage in ce.load_codebooks("700c")]
     [(512, 20), (512, 20)]
     """
+    if isinstance(spec, os.PathLike):
+        spec = [spec]
     if isinstance(spec, str):
         if spec.lower() == "700c":
             from codec2_eq.codec2.library import codebook_700c
