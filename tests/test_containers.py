@@ -163,14 +163,31 @@ def test_flac_that_holds_more_than_it_states(tmp_path):
     assert len(warnings) == 1 and "bytes and more after the end stated in its header" in warnings[0]
 
 
-@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "IMA_ADPCM"), ("WAV", "GSM610")])
-def test_samples_that_chunks_do_not_tell_of(tmp_path, kind, subtype):
-    path = tmp_path / "a.wav"
+@pytest.mark.parametrize(
+    ("kind", "subtype", "name", "order"),
+    [
+        ("WAV", "IMA_ADPCM", b"data", "<I"),
+        ("WAV", "GSM610", b"data", "<I"),
+        ("AIFF", "PCM_16", b"SSND", ">I"),
+    ],
+)
+def test_samples_that_chunks_do_not_tell_of(tmp_path, kind, subtype, name, order):
+    path = tmp_path / "a.audio"
     whole = encoded(path, TONES[0], kind, subtype)
-    at = whole.index(b"data") + 4
-    for size in (0, 1040):
-        path.write_bytes(whole[:at] + struct.pack("<I", size) + whole[at + 4 :])
+    at = whole.index(name) + 4
+    for size in (8, 1040):
+        path.write_bytes(whole[:at] + struct.pack(order, size) + whole[at + 4 :])
         assert "after the end stated in its header" in read(path)[1][0]
+
+
+def test_aiff_of_pipes(tmp_path):
+    path = tmp_path / "a.aiff"
+    whole = encoded(path, TONES[0], "AIFF", "PCM_16")
+    at = whole.index(b"SSND") + 4
+    for size in (b"\0" * 4, b"\xff" * 4, b"\x7f\0\0\x08"):  # sox writes the last one
+        path.write_bytes(whole[:4] + size + whole[8:at] + size + whole[at + 4 :])
+        samples, warnings = read(path)
+        assert len(samples) == len(TONES[0]) and warnings == []
 
 
 def test_joined_parts_of_different_rates_are_refused(tmp_path):

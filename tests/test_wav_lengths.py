@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from codec2_eq.audio import wav
 from codec2_eq.audio.stream import open_native, read_audio, stream_audio
 from codec2_eq.audio.wav import HeaderReader, read_wav_header
 from codec2_eq.audio.writer import WavWriter
@@ -147,6 +148,14 @@ def test_a_second_recording_that_is_cut_is_warned_of(read):
     assert len(warnings) == 1 and "ends after 0.812 s, but its header states 0.875 s" in warnings[0]
 
 
+@pytest.mark.parametrize("each", [b"JUNK\0\0\0\0", data(SAMPLES[:1]), riff(fmt(), data())])
+def test_chunks_without_end_are_refused(read, monkeypatch, each):
+    monkeypatch.setattr(wav, "_MOST_CHUNKS", 20)
+    read(riff(fmt(), data(), *[each] * 19))
+    with pytest.raises(Codec2EqError, match="has over 20 chunks: damaged; fetch it again"):
+        read(riff(fmt(), data(), *[each] * 21))
+
+
 def test_odd_lengths_with_and_without_padding(read):
     eight_bits = (SAMPLES[:301] // 256 + 128).astype(np.uint8)
     expected = (eight_bits.astype(np.int16) - 128) * 256
@@ -167,8 +176,8 @@ def test_lengths_that_have_wrapped_round(tmp_path, behind):
         out.seek(44 + n_bytes - 8000)
         out.write(SAMPLES.tobytes() + behind)
     with open(path, "rb") as handle:
-        wav = read_wav_header(HeaderReader(handle, "a.wav"), path.stat().st_size)
-    assert wav is not None and wav.data_bytes == n_bytes
+        found = read_wav_header(HeaderReader(handle, "a.wav"), path.stat().st_size)
+    assert found is not None and found.data_bytes == n_bytes
     with open_native(path) as native:
         assert native.duration_s == n_bytes / 16000
 

@@ -18,6 +18,8 @@ _UNKNOWN = -1
 """Length of a file whose header marks it as unknown, or has no place for it."""
 
 _UNKNOWN_32 = 0xFFFFFFFF
+_LEFT_BY_PIPES = range(0x7F000000, _UNKNOWN_32 + 1)  # as the length of samples
+_MOST_CHUNKS = 100_000
 _TITLES = (b"TAG", b"ID3", b"APETAGEX")  # as in MP3, after the samples
 
 
@@ -56,27 +58,32 @@ def _number(data: FileWindow, at: int, kind: str) -> int:
     return int(number)
 
 
-def _iff(data: FileWindow) -> int:
-    return 8 + _number(data, 4, ">I")
+def _iff(data: FileWindow) -> int | None:
+    return _walk(data, ">I", (b"SSND", b"BODY"))
 
 
 def _riff(data: FileWindow) -> int | None:
-    """Walk over the chunks, as the length of the file and that of the samples may both be wrong."""
-    order = ">I" if data[0:4] == b"RIFX" else "<I"
+    return _walk(data, ">I" if data[0:4] == b"RIFX" else "<I", (b"data",))
+
+
+def _walk(data: FileWindow, size_kind: str, samples: tuple[bytes, ...]) -> int | None:
+    """Go from chunk to chunk: what the first states of the file's length is wrong more often."""
     wide = data[12:16] == b"ds64"
     at = 12
-    while at + 8 <= len(data):
-        name, size = data[at : at + 4], _number(data, at + 4, order)
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return at
+        name, size = data[at : at + 4], _number(data, at + 4, size_kind)
         if not _is_name(name):
-            break
-        if name == b"data" and 0x7FFE0000 <= size <= _UNKNOWN_32:  # left there by pipes
+            return at
+        if name in samples and (size in _LEFT_BY_PIPES or (size == 0 and name == b"SSND")):
             if not wide or size != _UNKNOWN_32:
                 return None
             size = _number(data, 28, "<Q")
         at += 8 + size
         # Some writers omit the padding.
         at += size % 2 if at < len(data) and not _is_name(data[at : at + 4]) else 0
-    return at
+    return _UNKNOWN
 
 
 def _is_name(name: bytes) -> bool:

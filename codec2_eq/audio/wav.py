@@ -28,6 +28,7 @@ UNKNOWN = 0xFFFFFFFF
 """Length in the header of a file that is longer than 32 bits can say, or written to a pipe."""
 
 _HEADER_BYTES = 64 << 20  # no real header comes near it
+_MOST_CHUNKS = 100_000  # of a file, after the first samples
 _MOST_CHANNELS = 1024  # as in libsndfile
 _WRAP = 1 << 32  # where lengths of 32 bits begin again
 _OTHERS = (b"fLaC", b"OggS", b"ID3", b"FORM", b"riff", b"caff", b".snd")
@@ -257,6 +258,7 @@ class PcmSource:
         self._wav = wav
         self._decode = pcm.decoder(wav.encoding, wav.width)
         self._frame_bytes = wav.width * wav.channels
+        self._n_chunks = 0
         self.stated_frames = None if wav.data_bytes is None else wav.data_bytes // self._frame_bytes
         self.duration_s = None
         if file_bytes is not None:
@@ -321,6 +323,11 @@ class PcmSource:
         """
         pad = size % 2
         while True:
+            self._n_chunks += 1
+            if self._n_chunks > _MOST_CHUNKS:
+                raise Codec2EqError(
+                    self._name, f"has over {_MOST_CHUNKS:,} chunks: damaged", "fetch it again"
+                )
             head = read_bytes(self._handle, self._name, 8 + pad)
             if len(head) < 8 and size:
                 return None
