@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that users see, and the import of optional packages."""
+"""The one exception that users see, and what raises it in many places."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import threading
 
 
 class Codec2EqError(ValueError):
@@ -53,6 +54,26 @@ class Codec2EqError(ValueError):
     def of(self, subject: str) -> Codec2EqError:
         """Return the same error about another subject."""
         return type(self)(subject, self.problem, self.remedy)
+
+
+class OneThread:
+    """Context that keeps other threads out of an object, whose samples they would mix up.
+
+    Raises Codec2EqError, about `subject`, in the other thread.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise Codec2EqError(
+                self._subject, "is in use by another thread", "give each thread one of its own"
+            )
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
 
 
 def require_extra(what: str, extra: str, *packages: str) -> None:

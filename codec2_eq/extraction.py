@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,7 +19,7 @@ from codec2_eq.audio.declip import Declipper
 from codec2_eq.audio.resample import Resampler
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP, HOP_MS, RATE_HZ, K
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, OneThread
 from codec2_eq.files import PathLike, is_pipe
 from codec2_eq.records import RateK, remove_mean
 
@@ -92,7 +90,7 @@ class Extractor:
         self._resampler = Resampler(rate)
         self._declipper = Declipper(rate) if declip else None
         self._reader = ArrayReader(channel=channel, full_scale=full_scale)
-        self._busy = threading.Lock()
+        self._alone = OneThread("Extractor")
 
     def process(self, samples: NDArray[Any]) -> RateK:
         """Analyse the next samples; return the frames that they complete.
@@ -107,7 +105,7 @@ class Extractor:
         Codec2EqError
             For other shapes and types, samples that are not finite, and a second thread.
         """
-        with self._alone():
+        with self._alone:
             mono = self._reader.read(samples)
             if self._declipper:
                 mono = self._declipper.process(mono)
@@ -115,7 +113,7 @@ class Extractor:
 
     def flush(self) -> RateK:
         """Return the frames still held at the end of the input; a partial frame is dropped."""
-        with self._alone():
+        with self._alone:
             self._reader.flush()
             frames = []
             if self._declipper:
@@ -124,18 +122,6 @@ class Extractor:
             if self._fitter:
                 frames.append(self._fitter.flush())
             return RateK.join(frames)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other threads out, which would mix their samples with ours."""
-        if not self._busy.acquire(blocking=False):
-            raise Codec2EqError(
-                "Extractor", "is in use by another thread", "give each thread one of its own"
-            )
-        try:
-            yield
-        finally:
-            self._busy.release()
 
     def _analyse(self, samples: NDArray[np.float32]) -> RateK:
         frames = _record(self._analyser.process(samples), self._analysed_ms)

@@ -11,11 +11,30 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, K
+from codec2_eq.errors import Codec2EqError
 
 MOST_DB = 1_000_000
 """Beyond any spectrum [dB]: such a value means that something else was read as vectors."""
 
 _PER_FRAME = ("mean_db", "f0_hz", "voiced", "wo", "n_harm")
+
+
+def plain_array(values: Any, what: str) -> NDArray[Any]:
+    """Return array-like values as an array in this machine's byte order.
+
+    Raises Codec2EqError for masked values, which would be taken for true ones, and raw bytes.
+    """
+    if isinstance(values, (bytes, bytearray)):
+        raise Codec2EqError(
+            f"{what} of type {type(values).__name__}",
+            "an array expected",
+            "say its type: np.frombuffer(data, np.int16)",
+        )
+    mask = getattr(values, "mask", None)
+    if isinstance(mask, (np.ndarray, np.bool_)) and mask.any():
+        raise Codec2EqError(what, "some are masked", "fill them, say with .filled(0)")
+    array = np.asarray(values)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import codec2_eq as ce
 from codec2_eq.analysis import Analyser
 from codec2_eq.audio.arrays import ArrayReader
 from codec2_eq.audio.pool import Pool
+from codec2_eq.audio.resample import Resampler
 from codec2_eq.errors import Codec2EqError
 
 
@@ -154,25 +155,37 @@ def test_padding_is_zeros(speech):
     assert_same(ce.extract(short, pad=True), ce.extract(np.pad(short, (0, 280))))
 
 
-def test_a_second_thread_gets_a_clear_error(speech):
-    stream = ce.Extractor(16_000)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ce.Extractor(16_000),
+        lambda: Resampler(16_000),
+        lambda: ce.AudioEqualiser("cmn", 16_000),
+        lambda: ce.StreamEncoder(rate=16_000),
+        ce.StreamDecoder,
+    ],
+)
+def test_a_second_thread_gets_a_clear_error(speech, make):
+    stream = make()
     long = np.tile(speech, 40)
+    given = ce.encode(long[:80_000], model="none") if make is ce.StreamDecoder else long
     start = threading.Barrier(8)
 
     def work():
         start.wait()
         try:
-            return len(stream.process(long))
+            return len(stream.process(given))
         except Codec2EqError as error:
+            name = type(stream).__name__
             assert str(error) == (
-                "Extractor: is in use by another thread; give each thread one of its own"
+                f"{name}: is in use by another thread; give each thread one of its own"
             )
             return -1
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: work(), range(8)))
     assert max(results) > 0 and min(results) == -1
-    stream.process(speech)  # it is free again
+    stream.process(given)  # it is free again
 
 
 def test_an_analyser_refuses_a_second_thread(speech):
@@ -215,3 +228,47 @@ def test_a_pool_keeps_a_few_of_any_kind():
     assert pool.take(1) == "c"
     assert pool.take(1) is None
     assert pool.take(2) == "b"
+
+
+def every_reader_of_arrays():
+    eq = ce.load_equaliser("cmn")
+    return [
+        (ce.extract, "samples", np.zeros(800)),
+        (ce.AudioEqualiser("cmn", 8000).process, "samples", np.zeros(800)),
+        (eq, "vectors", np.zeros((5, 20))),
+        (ce.Quantiser(ce.load_codebooks("700c")).quantise, "vectors", np.zeros((5, 20))),
+    ]
+
+
+@pytest.mark.parametrize(("reader", "what", "array"), every_reader_of_arrays())
+def test_masked_values_are_not_taken_for_true_ones(reader, what, array):
+    masked = np.ma.array(array, mask=array > 0)
+    reader(masked)
+    masked[3] = np.ma.masked
+    with pytest.raises(Codec2EqError, match=rf"{what}: some are masked; fill them, say with .fill"):
+        reader(masked)
+
+
+@pytest.mark.parametrize("data", [bytes(800), bytearray(800)])
+def test_raw_bytes_are_no_samples_of_8_bits(data):
+    with pytest.raises(Codec2EqError, match="an array expected; say its type: np.frombuffer"):
+        ce.extract(data)
+
+
+def test_the_order_of_bytes_does_not_matter(speech):
+    swapped = speech.astype(speech.dtype.newbyteorder())
+    np.testing.assert_array_equal(
+        ce.AudioEqualiser("cmn", 8000).process(swapped),
+        ce.AudioEqualiser("cmn", 8000).process(speech),
+    )
+
+
+@pytest.mark.parametrize("vectors", [np.zeros((2, 20), complex), np.zeros((2, 20), object), "x"])
+def test_quantisers_take_numbers(vectors):
+    with pytest.raises(Codec2EqError, match="vectors of type .*: expected float32"):
+        ce.Quantiser(ce.load_codebooks("700c")).quantise(vectors)
+
+
+def test_quantisers_refuse_numbers_beyond_float32():
+    with pytest.raises(Codec2EqError, match="vector 0 holds NaN or infinity"):
+        ce.Quantiser(ce.load_codebooks("700c")).quantise(np.full((1, 20), 1e300))

@@ -14,6 +14,7 @@ from codec2_eq.audio.levels import MOST_FULL_SCALES, Mixer
 from codec2_eq.audio.pcm import FULL_SCALE
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.messages import warn
+from codec2_eq.records import plain_array
 
 MOST_CHANNELS = 32
 """Axes up to this long may be channels, longer ones are time."""
@@ -55,7 +56,7 @@ class ArrayReader:
             raise Codec2EqError(
                 samples, "is the name of a file, samples expected", "extract_file reads files"
             )
-        array = np.asarray(samples)
+        array = plain_array(samples, "samples")
         self._check_type(array.dtype)
         if not array.size and 0 < array.ndim < 3:
             return np.empty(0, np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.audio.pool import Pool
 from codec2_eq.codec2 import RATE_HZ
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, OneThread
 
 MAX_RATE_HZ = 1_000_000
 """Above any audio [Hz], which ends at 768 kHz: a rate beyond it means a damaged header. Spectra of
@@ -39,6 +39,7 @@ class Resampler:
         self.rate = rate
         self._stream: Any = None  # taken with the first samples, given back after the last
         self._n_in = self._n_out = 0
+        self._alone = OneThread("Resampler")
 
     def process(self, samples: NDArray[Any], *, last: bool = False) -> NDArray[np.float32]:
         """Resample a chunk (n,), n >= 0; return the 0 or more samples (m,) that are ready.
@@ -49,19 +50,21 @@ class Resampler:
             raise ValueError(f"samples of shape {np.shape(samples)}: expected (n_samples,)")
         if self.rate == RATE_HZ:
             return np.ascontiguousarray(samples, dtype=np.float32)
-        if self._stream is None:
-            self._stream = _idle_streams.take(self.rate) or _soxr_stream(self.rate)
-        if last:
-            return self._end(samples)
-        ready = self._stream.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
-        self._n_in += len(samples)
-        self._n_out += len(ready)
-        return ready
+        with self._alone:  # soxr would crash
+            if self._stream is None:
+                self._stream = _idle_streams.take(self.rate) or _soxr_stream(self.rate)
+            if last:
+                return self._end(samples)
+            ready = self._stream.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
+            self._n_in += len(samples)
+            self._n_out += len(ready)
+            return ready
 
     def flush(self) -> NDArray[np.float32]:
         """Return the samples still to come at the end of the input; then start afresh."""
         nothing = np.empty(0, np.float32)
-        return nothing if self._stream is None else self._end(nothing)
+        with self._alone:
+            return nothing if self._stream is None else self._end(nothing)
 
     def _end(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Push the last samples out with zeros.

@@ -19,9 +19,9 @@ from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
 from codec2_eq.codec2 import FRAME_MS, HOP_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, equaliser_at
 from codec2_eq.equalisers.names import ENCODER_MODEL
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, OneThread
 from codec2_eq.extraction import Extractor
-from codec2_eq.records import RateK
+from codec2_eq.records import RateK, plain_array
 
 MOST_RATE_HZ = 48_000
 """Highest sample rate that is filtered."""
@@ -109,6 +109,7 @@ class AudioEqualiser:
         self._pending = np.zeros((channels, 0), np.float32)
         self._unheard: list[Floats] = []
         self._begun = False
+        self._alone = OneThread("AudioEqualiser")
         self._n_fades = 1
         self._flat, self._integer = channels == 1, False  # form of the samples
         self._start()
@@ -152,10 +153,15 @@ class AudioEqualiser:
         Codec2EqError
             For another shape or type, and samples that are not finite.
         """
-        array = self._checked(samples)
-        if len(array) > (most := int(self.rate * MOST_AT_ONCE_S)):
+        with self._alone:
+            array = self._checked(samples)
+            most = int(self.rate * MOST_AT_ONCE_S)
+            if len(array) <= most:
+                return self._process(array)
             parts = np.split(array, range(most, len(array), most))
-            return np.concatenate([self.process(part) for part in parts])
+            return np.concatenate([self._process(part) for part in parts])
+
+    def _process(self, array: NDArray[Any]) -> NDArray[Any]:
         lines = self._lines(array)
         self._begun = True
         self._unheard.append(lines)
@@ -173,20 +179,22 @@ class AudioEqualiser:
         samples : ndarray
             As for `process`.
         """
-        self._unheard.append(self._lines(self._checked(samples)))
-        self._follow()
+        with self._alone:
+            self._unheard.append(self._lines(self._checked(samples)))
+            self._follow()
 
     def flush(self) -> NDArray[Any]:
         """Return the samples that are held at the end of the recording, as `process` does."""
-        self._follow()
-        self._remember(self._extractor.flush())
-        n_held = self._pending.shape[1]
-        n_blocks = -(-n_held // self._filter.block)
-        padding = n_blocks * self._filter.block - n_held
-        self._pending = np.pad(self._pending, ((0, 0), (0, padding)))
-        out = [self._filtered(n_blocks, at_end=True), self._limiter.flush()]
-        whole = np.concatenate(out, axis=1)
-        return self._as_given(whole[:, : whole.shape[1] - padding])
+        with self._alone:
+            self._follow()
+            self._remember(self._extractor.flush())
+            n_held = self._pending.shape[1]
+            n_blocks = -(-n_held // self._filter.block)
+            padding = n_blocks * self._filter.block - n_held
+            self._pending = np.pad(self._pending, ((0, 0), (0, padding)))
+            out = [self._filtered(n_blocks, at_end=True), self._limiter.flush()]
+            whole = np.concatenate(out, axis=1)
+            return self._as_given(whole[:, : whole.shape[1] - padding])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what is known of the station: arrays by name, for ``np.savez`` and `restore`."""
@@ -213,7 +221,7 @@ class AudioEqualiser:
 
     def _checked(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return samples as an array of a shape and type that can be filtered; note its form."""
-        array = np.asarray(samples)
+        array = plain_array(samples, "samples")
         self._flat = array.ndim == 1 and self.channels == 1
         self._integer = array.dtype == np.int16
         if array.ndim != 2 - self._flat or array.size != len(array) * self.channels:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import first_bad_row
+from codec2_eq.records import first_bad_row, plain_array
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
@@ -51,7 +51,7 @@ class EqualiserStream:
         Codec2EqError
             For another shape, and values that are not finite or no decibels.
         """
-        rows = np.asarray(block)
+        rows = plain_array(block, "vectors")
         if rows.ndim != 2 or rows.shape[1] != K:
             raise Codec2EqError(f"vectors of shape {rows.shape}", f"expected (frames, {K})")
         if rows.dtype.kind not in "fiu":

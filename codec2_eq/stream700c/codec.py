@@ -16,7 +16,7 @@ from codec2_eq.equalisers.equaliser import Equaliser, equaliser_at
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.equalisers.passes import begin
 from codec2_eq.equalisers.stream import State
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, OneThread
 from codec2_eq.extraction import LOOK_AHEAD_MS, Extractor, Fitter, check_knots, extract_blocks
 from codec2_eq.records import RateK, remove_mean, whole_groups
 from codec2_eq.stream700c._pitch_code import encode_pitch
@@ -144,14 +144,17 @@ class StreamEncoder:
             declip=self._encoder.harmonics,
         )
         self.statistics = self._encoder.statistics
+        self._alone = OneThread("StreamEncoder")
 
     def process(self, samples: NDArray[Any]) -> bytes:
         """Return the frames, of 4 bytes, that the next (n,) int16 or float samples settle."""
-        return self._encoder.process(self._extractor.process(samples))
+        with self._alone:
+            return self._encoder.process(self._extractor.process(samples))
 
     def flush(self) -> bytes:
         """Return the frames still held; a partial frame is dropped."""
-        return self._encoder.process(self._extractor.flush()) + self._encoder.flush()
+        with self._alone:
+            return self._encoder.process(self._extractor.flush()) + self._encoder.flush()
 
 
 def encode_blocks(
@@ -322,6 +325,7 @@ class StreamDecoder:
         self._start = b""  # of the frames, to see whether they are any
         self._begun = header is False
         self.has_header = False
+        self._alone = OneThread("StreamDecoder")
 
     def process(self, data: bytes) -> NDArray[np.int16]:
         """Return the speech of the frames that the next bytes complete, int16 at 8 kHz.
@@ -332,6 +336,10 @@ class StreamDecoder:
             raise Codec2EqError(
                 f"stream of type {type(data).__name__}", "bytes expected", "read the file first"
             )
+        with self._alone:
+            return self._process(data)
+
+    def _process(self, data: bytes) -> NDArray[np.int16]:
         if not self._begun:
             data = self._held + data
             if C2_MAGIC.startswith(data[: len(C2_MAGIC)]) and len(data) < HEADER_BYTES:
