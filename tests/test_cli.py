@@ -202,6 +202,7 @@ def fails(capsys, *words):
         (["info", "DIR/cut.keras"], "cut.keras: begins as a ZIP archive and is none"),
         (["info", "DIR/empty.npy"], "empty.npy: not a .npy array"),
         (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/no/s"], "folder does not exist"),
+        (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/there.f32"], "is no summary"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):

@@ -876,6 +876,7 @@ def test_command(audio, tmp_path):
     done = cli(audio, "-o", tmp_path / "out", "-m", "cmn", "--jobs", 2, "--summary", "-")
     assert done.returncode == 0
     summary = json.loads(done.stdout)
+    (tmp_path / "s.json").write_text(done.stdout)  # which the next run may overwrite
     assert summary["utterances"] == 25 and summary["run_vectors_per_s"] > 0
     assert "25 utterances" in done.stderr and "times real time" in done.stderr
     (audio / "bad\n.wav").write_bytes(b"")

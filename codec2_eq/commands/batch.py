@@ -117,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if args.speakers is not None and args.passes == 1:
         args.refuse("--speakers: needs --passes 2")
     if args.summary is not None:
+        _require_no_other_file(args.summary)
         require_writable(args.summary, force=True)
     with _executor(args.scheduler) as executor, _Display() as display:
         summary = batch(
@@ -244,6 +245,24 @@ def _print_summary(summary: Summary) -> None:
         if len(reasons) > MOST_REASONS:
             lines.append(f"  {sum(n for _, n in reasons[MOST_REASONS:])} x other reasons")
     messages.tell("\n".join(lines))
+
+
+def _require_no_other_file(path: str) -> None:
+    """Raise Codec2EqError if a file is not what an earlier run wrote: -f is for the corpus."""
+    import json
+    import os
+
+    from codec2_eq.errors import Codec2EqError
+
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    try:
+        with open(path, encoding="utf-8") as handle:
+            ours = "run_recordings" in json.load(handle)
+    except (OSError, ValueError, TypeError, RecursionError):
+        ours = False
+    if not ours:
+        raise Codec2EqError(path, "exists already, and is no summary", "name another file")
 
 
 def _write_summary(summary: Summary, path: str) -> None:
