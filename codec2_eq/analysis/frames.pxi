@@ -378,6 +378,3 @@ init_twiddles()
 init_pitch()
 init_spectrum()
 init_harmonics()
-
-BLOCK_SAMPLES = LANES * MAX_SEGMENT * HOP
-"""Samples of a full block: calls with multiples of it are the fastest."""

@@ -76,7 +76,7 @@ class Shaping:
         return 20 * np.log10(np.abs(np.exp(phase) @ self.taps) + 1e-16)
 
 
-def minimum_phase(curve: Curve, *, n_taps: int = N_TAPS) -> np.ndarray:
+def minimum_phase(curve: Curve) -> np.ndarray:
     """Impulse response at 8 kHz with the gain `curve` (dB of Hz) and the least delay.
 
     The log magnitude's cepstrum is folded onto positive time, which leaves the magnitude and
@@ -88,7 +88,7 @@ def minimum_phase(curve: Curve, *, n_taps: int = N_TAPS) -> np.ndarray:
     cepstrum = np.fft.irfft(gain_db * (np.log(10) / 20))
     cepstrum[1 : N_FFT // 2] *= 2
     cepstrum[N_FFT // 2 + 1 :] = 0
-    return np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:n_taps]
+    return np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:N_TAPS]
 
 
 def tilt(db_per_octave: float) -> Curve:

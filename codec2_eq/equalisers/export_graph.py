@@ -41,7 +41,6 @@ class Tracer:
     """Runs a network's layers on the values of a graph."""
 
     def __init__(self, operations: Operations) -> None:
-        self._operations = operations
         self.constant = operations.constant
         self.apply = operations.apply
         self.mean = operations.mean
