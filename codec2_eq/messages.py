@@ -46,6 +46,11 @@ def tell_more(line: str) -> None:
         tell(line)
 
 
+def is_quiet() -> bool:
+    """Whether -q was given."""
+    return _verbosity < 0
+
+
 def print_error(message: str) -> None:
     """Print what ended a command, or the work on one of its inputs, as one line on stderr."""
     print(f"codec2-eq: error: {printable(message)}", file=sys.stderr)

@@ -99,7 +99,7 @@ def test_devices_are_no_lists():
 
 def test_kaldi_scp(audio, tmp_path):
     scp = tmp_path / "wav.scp"
-    scp.write_text(f"utt1 {audio}/a.wav\nutt-2  {audio}/deep/c d.wav \n")
+    scp.write_text(f"utt1\t{audio}/a.wav\nutt-2  {audio}/deep/c d.wav \n")
     assert batch((), tmp_path / "out", scp=scp).utterances == 2
     assert [line["id"] for line in manifest(tmp_path / "out")] == ["utt1", "utt-2"]
     assert [u.id for u in ce.open_corpus(tmp_path / "out")] == ["utt1", "utt-2"]
@@ -189,6 +189,8 @@ def test_lhotse_recordings(audio, tmp_path, suffix):
         ('{"audio_filepath": "a", "id": []}', r"line 1: id \[\]"),
         ('{"sources": [{"type": "command", "source": "sox"}]}', "source of type 'command'"),
         ('{"sources": [1, 2]}', "has 2 sources"),
+        ('{"audio_filepath": "\\ud800"}', "line 1: names no recording"),
+        ('{"audio_filepath": "a", "id": "\\ud800"}', "line 1: id '.ud800'; expected text"),
     ],
 )
 def test_manifests_refuse_by_line(tmp_path, line, message):
@@ -196,6 +198,44 @@ def test_manifests_refuse_by_line(tmp_path, line, message):
     path.write_text(line)
     with pytest.raises(Codec2EqError, match=message):
         read_manifest(str(path))
+
+
+def test_a_list_of_recordings_names_no_folders(audio, tmp_path):
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": str(audio)}))
+    with pytest.raises(Codec2EqError, match="audio: is a directory, not a file; name the files"):
+        batch((), tmp_path / "out", manifest=tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
+@pytest.mark.parametrize("id_", ["/etc/x", "../../x", "..", "x/", "a\0b\nc"])
+def test_ids_that_look_like_paths(audio, tmp_path, layout, id_):
+    line = {"audio_filepath": f"{audio}/a.wav", "id": id_}
+    (tmp_path / "m.jsonl").write_text(json.dumps(line))
+    for _ in range(2):
+        batch((), tmp_path / "out", manifest=tmp_path / "m.jsonl", layout=layout)
+    corpus = ce.open_corpus(tmp_path / "out")
+    (utterance,) = corpus
+    assert utterance.id == id_
+    np.testing.assert_array_equal(
+        corpus.vectors(utterance),
+        ce.load_equaliser("cmn")(ce.extract_file(audio / "a.wav").vectors),
+    )
+    key = manifest(tmp_path / "out")[0]["key"]
+    assert key.startswith("_") or key == "a_b_c"
+
+
+@pytest.mark.parametrize("layout", ["tree", "shards", "kaldi", "webdataset"])
+def test_recordings_whose_names_are_no_utf8(audio, tmp_path, layout):
+    os.rename(audio / "a.wav", os.fsencode(audio) + b"/h\xf6r.wav")
+    summary = batch(audio, tmp_path / "out", layout=layout)
+    assert summary.failures == 0
+    eq = ce.load_equaliser("cmn")
+    for utterance in (corpus := ce.open_corpus(tmp_path / "out")):
+        np.testing.assert_array_equal(
+            corpus.vectors(utterance), eq(ce.extract_file(utterance.audio_filepath).vectors)
+        )
+    if layout == "kaldi":
+        assert b"h\xf6r " in (tmp_path / "out/feats.scp").read_bytes()
 
 
 def test_a_manifest_that_is_cut(tmp_path):
@@ -227,6 +267,12 @@ def test_empty_recordings_are_warned_of_and_counted(audio, tmp_path):
     assert (summary.empty, summary.failures, summary.warnings) == (1, 0, 1)
     (line,) = (line for line in manifest(tmp_path / "out") if "warning" in line)
     assert line["frames"] == 0 and "empty" in line["warning"] or "no samples" in line["warning"]
+
+
+def test_warnings_are_counted_for_the_quiet_too(audio, tmp_path, capsys):
+    soundfile.write(audio / "empty.wav", np.zeros(0, np.int16), 8000)
+    assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn", "-q"]) == 0
+    assert '/out: 1 with a "warning" in the manifest, 1 empty' in capsys.readouterr().err
 
 
 # What comes out

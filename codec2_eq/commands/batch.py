@@ -222,10 +222,11 @@ def _print_summary(summary: Summary) -> None:
         )
     else:
         lines.append("nothing was left to do")
-    if summary.warnings:
-        lines.append(f'{summary.warnings} with a "warning" in the manifest')
-    if summary.empty:
-        lines.append(f"{summary.empty} empty")
+    odd = [f'{summary.warnings} with a "warning" in the manifest'] * bool(summary.warnings)
+    odd += [f"{summary.empty} empty"] * bool(summary.empty)
+    if odd and messages.is_quiet():
+        messages.warn(f"{summary.output}: {', '.join(odd)}")
+    lines += odd
     if summary.passed_over:
         suffixes = ", ".join(
             suffix if n == 1 else f"{suffix} ({n})" for suffix, n in summary.passed_over.items()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LEVEL_ROW_BYTES = 12
 
 TAR_BLOCK_BYTES = 512
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 @dataclass(frozen=True)
 class Container:
@@ -48,7 +51,12 @@ class Container:
 
 def _kaldi_head(key: str, n_frames: int) -> bytes:
     """Return the key and a binary header; Kaldi matrix/kaldi-matrix.cc."""
-    return key.encode() + b" \0BFM " + struct.pack("<bibi", 4, n_frames, 4, K)
+    return key_bytes(key) + b" \0BFM " + struct.pack("<bibi", 4, n_frames, 4, K)
+
+
+def key_bytes(key: str) -> bytes:
+    """Return a key as bytes: those of the file's name if it is no UTF-8."""
+    return key.encode("utf-8", "surrogateescape")
 
 
 def _npy_header(n_frames: int) -> bytes:
@@ -100,7 +108,7 @@ LAYOUTS = ("tree", *CONTAINERS)
 
 def key_of(layout: str, stem: str) -> str:
     """Return the key of an utterance in an archive: its id or name as the format can have it."""
-    key = "_".join(stem.split()) or "_"
+    key = "_".join(_CONTROL.sub(" ", stem).split()) or "_"
     if layout == "webdataset":  # where a key ends at its first dot
         key = key.replace(".", "_")
     return key

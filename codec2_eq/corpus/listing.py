@@ -108,7 +108,7 @@ def list_recordings(
     named = [item._replace(path=os.path.abspath(item.path)) for item in items]
     search = _Search()
     found = {path: stamp for root in roots for path, stamp in search.root(root)}
-    of_items = {item.path: _stamp(search.look_at(item.path)) for item in named}
+    of_items = {item.path: search.file(item.path) for item in named}
     if not found and not of_items:
         raise Codec2EqError(
             " ".join(roots or inputs) or "inputs",
@@ -185,6 +185,13 @@ class _Search:
         is_folder = found is not None and stat.S_ISDIR(found.st_mode)
         self.tops.add(path if is_folder else os.path.dirname(path))
         return found
+
+    def file(self, path: str) -> Stamp:
+        """Return the stamp of a recording in a list; raise Codec2EqError if it is a folder."""
+        found = self.look_at(path)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise Codec2EqError(path, "is a directory, not a file", "name the files in it")
+        return _stamp(found)
 
     def root(self, root: str) -> Iterator[tuple[str, Stamp]]:
         """Yield a file, or the recordings below a folder."""

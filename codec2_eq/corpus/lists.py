@@ -79,10 +79,10 @@ def read_scp(path: str) -> list[Item]:
     items: dict[str, Item] = {}
     for number, line in numbered_lines(path):
         where = f"{path}: line {number}"
-        key, _, target = line.strip().partition(" ")
-        target = target.strip()
-        if not target:
+        key, *target_if_any = line.split(maxsplit=1)
+        if not target_if_any:
             raise Codec2EqError(where, "has no path after its id", "write: ID PATH")
+        target = target_if_any[0].strip()
         if target.endswith("|") or target.startswith("|"):
             raise Codec2EqError(
                 where, "is a pipe", "run its command, and name the file that it writes"
@@ -117,7 +117,7 @@ def _item(fields: dict[str, Any], where: str, folder: str) -> Item:
     source = fields.get("audio_filepath", fields.get("audio_file"))
     if source is None and isinstance(fields.get("sources"), list):
         source = _lhotse_source(fields["sources"], where)
-    if not isinstance(source, str) or not source or _CONTROL.search(source):
+    if not isinstance(source, str) or not source or _CONTROL.search(source) or not _is_text(source):
         raise Codec2EqError(where, "names no recording", "give it an audio_filepath")
     beside = os.path.join(folder, source)
     offset = _seconds(fields, "offset", where)
@@ -155,11 +155,20 @@ def _seconds(fields: dict[str, Any], name: str, where: str) -> float | None:
 
 def _text(fields: dict[str, Any], name: str, where: str) -> str | None:
     value = fields.get(name)
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and _is_text(value)):
         return value
     if isinstance(value, int):
         return str(value)
     raise Codec2EqError(where, f"{name} {value!r}", "expected text")
+
+
+def _is_text(value: str) -> bool:
+    """Whether text can be written; JSON may hold halves of characters."""
+    try:
+        value.encode("utf-8", "surrogateescape")  # as names of files that are no UTF-8
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def numbered_lines(path: str) -> Iterator[tuple[int, str]]:

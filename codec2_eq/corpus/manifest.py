@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from codec2_eq.codec2 import RATE_HZ
-from codec2_eq.corpus.containers import CONTAINERS
+from codec2_eq.corpus.containers import CONTAINERS, key_bytes
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import Part, part_name, read_task
 from codec2_eq.corpus.store import MANIFEST_FILE, Entry, Record, Store, json_line, remove
@@ -124,11 +124,12 @@ class Manifest:
             self._count(record)
             lines.append(json_line(self._describe(record, entry, place)))
             if record.problem is None and self._scripts:
-                head_bytes = len(entry.output.encode()) + 1
-                at = f"{self._store.path(place.path)}:{place.start + head_bytes}"
-                script_lines[FEATS_SCP].append(os.fsencode(f"{entry.output} {at}\n"))
+                key = key_bytes(entry.output)
+                path = os.fsencode(self._store.path(place.path))
+                line = b"%b %b:%d\n" % (key, path, place.start + len(key) + 1)
+                script_lines[FEATS_SCP].append(line)
                 speaker = "_".join((entry.origin.speaker or entry.output).split())
-                script_lines[UTT2SPK].append(os.fsencode(f"{entry.output} {speaker}\n"))
+                script_lines[UTT2SPK].append(b"%b %b\n" % (key, key_bytes(speaker)))
             place.advance(record)
         self._file.add(lines)
         for name, own in script_lines.items():

@@ -177,12 +177,16 @@ def leads_elsewhere(path: str) -> bool:
     return outside or not set(_NOT_OURS_TO_WRITE).isdisjoint(parts)
 
 
+def _is_ours_to_write(output: str) -> bool:
+    folder, file = os.path.split(output)
+    return file not in _NOT_OURS_TO_WRITE and not leads_elsewhere(folder)
+
+
 def _parse_entry(values: Any) -> Entry:
     if type(values) is not list or tuple(map(type, values[:3])) != (str, int, str):
         raise ValueError("no recording")
     name, size, output = values[:3]
-    folder, file = os.path.split(output)
-    if file in _NOT_OURS_TO_WRITE or leads_elsewhere(folder):
+    if not _is_ours_to_write(output):
         raise ValueError("an output elsewhere")
     if len(values) == 3:
         return Entry(name, size, output)
@@ -270,6 +274,8 @@ def _keys(layout: str, names: Sequence[str], origins: Any, taken: set[str]) -> d
     stems = name_outputs(names, "", set())
     for name in names:
         key = key_of(layout, getattr(origins.get(name), "id", None) or stems[name])
+        if key.endswith("/") or not _is_ours_to_write(key):  # as an id may be
+            key = "_" + key.replace("/", "_")
         if key in seen:
             raise Codec2EqError(name, f"its key would be {key}, another's", "rename it")
         seen.add(key)
