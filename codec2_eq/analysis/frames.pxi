@@ -18,6 +18,7 @@ import numpy as np
 
 cdef enum:
     MAX_SEGMENT = 32                           # hops; a block is at most 5.12 s
+    ROW_BYTES = 4 * LANES                      # a cache line
     MIN_SEGMENT = 4                            # the pitch DFT reaches 3 hops back: one lane at most
     FIR_MEMORY = N_TAPS - 1
     DFT_MEMORY = N_DECIMATED - NEW_DECIMATED
@@ -46,7 +47,7 @@ cdef struct StopWatch:
 
 
 cdef struct Workspace:
-    StopWatch watch
+    # Rows first, all of whole cache lines.
     float samples[HISTORY + LANES * MAX_SEGMENT * HOP]
     float x[(HISTORY + MAX_SEGMENT * HOP) * LANES]
     float notched[(FIR_MEMORY + MAX_SEGMENT * HOP) * LANES]
@@ -56,6 +57,7 @@ cdef struct Workspace:
     float power[LANES * POWER_STRIDE]
     PitchCandidates found[LANES * MAX_SEGMENT]
     unsigned char pitch_bin[LANES * MAX_SEGMENT]
+    StopWatch watch
 
 
 cdef struct Output:
@@ -228,7 +230,8 @@ cdef class Analyser:
     linear : give them as amplitudes, not in dB
     """
 
-    cdef Workspace *work
+    cdef void *room
+    cdef Workspace *work                       # in `room`, where a cache line begins
     cdef Memory memory
     cdef float rest[HOP]
     cdef int n_rest
@@ -243,9 +246,10 @@ cdef class Analyser:
         self.step = step
         self.harmonics = harmonics
         self.linear = linear
-        self.work = <Workspace *>calloc(1, sizeof(Workspace))
-        if self.work == NULL:
+        self.room = calloc(1, sizeof(Workspace) + ROW_BYTES)
+        if self.room == NULL:
             raise MemoryError
+        self.work = <Workspace *>((<size_t>self.room // ROW_BYTES + 1) * ROW_BYTES)
         self.work.watch.on = timed
         memset(&self.memory, 0, sizeof(Memory))
         cdef int i
@@ -255,7 +259,7 @@ cdef class Analyser:
         self.n_rest = 0
 
     def __dealloc__(self):
-        free(self.work)
+        free(self.room)
 
     @property
     def stage_seconds(self):

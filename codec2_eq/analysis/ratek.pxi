@@ -114,10 +114,11 @@ def rate_k_less_curves(
     """Take curves off harmonics, then go on as the analysis does: floor, and rate K.
 
     harmonics_db : (n, MAX_HARMONICS) of `Analyser.process`;  wo, n_harm : (n,)
-    curves_db : (n, 20) dB at the bands
+    curves_db : (m, 20) dB at the bands, each taken off n / m frames
     Returns vectors (n, 20) and mean_db (n,), float32 dB.
     """
     cdef Py_ssize_t n = harmonics_db.shape[0], i
+    cdef Py_ssize_t step = n // max(curves_db.shape[0], 1)
     cdef float amp_db[MAX_HARMONICS]
     vectors = np.empty((n, BANDS), np.float32)
     mean_db = np.empty(n, np.float32)
@@ -125,7 +126,7 @@ def rate_k_less_curves(
     cdef float[::1] mean_view = mean_db
     with nogil:
         for i in range(n):
-            subtract_curve(&harmonics_db[i, 0], wo[i], n_harm[i], &curves_db[i, 0], amp_db)
+            subtract_curve(&harmonics_db[i, 0], wo[i], n_harm[i], &curves_db[i // step, 0], amp_db)
             raise_to_floor(amp_db, n_harm[i])
             resample_to_rate_k(amp_db, wo[i], n_harm[i], &vectors_view[i, 0])
             mean_view[i] = mean_of_bands(&vectors_view[i, 0])

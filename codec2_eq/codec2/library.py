@@ -262,7 +262,7 @@ def _read_tables(symbol: str) -> list[NDArray[np.float32]]:
     """Copy a list of codebooks, each (m, k) float32; kept, so that `_loaded` cannot change it."""
     with _tables_lock:
         return [
-            np.ctypeslib.as_array(s.cb, (s.m, s.k)).astype(np.float32)
+            np.frombuffer(ctypes.string_at(s.cb, 4 * s.m * s.k), np.float32).reshape(s.m, s.k)
             for s in _table_structs(symbol)
         ]
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Protocol, TypeVar
 
@@ -41,6 +39,9 @@ def begin(
     if check_passes(passes) == 1 or not equaliser.stateful:
         yield equaliser.stream(state), blocks
         return
+    import pickle
+    import tempfile
+
     with tempfile.TemporaryFile() as spool:
         hearing = Hearing(equaliser.stream, state)
         for block in blocks:
@@ -55,6 +56,8 @@ def begin(
 
 
 def _unspool(spool: IO[bytes]) -> Iterator[Any]:
+    import pickle
+
     spool.seek(0)
     with contextlib.suppress(EOFError):
         while True:

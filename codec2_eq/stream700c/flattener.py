@@ -28,14 +28,11 @@ def flatten(frames: RateK, stream: EqualiserStream, step: int) -> RateK:
     """
     picked = frames.vectors[step - 1 :: step]
     taken = remove_mean(picked)[1] - remove_mean(stream.process(picked))[1]
-    curves_db = np.repeat(taken, step, axis=0)
     if frames.harmonics_db is None:
-        vectors = frames.vectors - curves_db
+        vectors = frames.vectors - np.repeat(taken, step, axis=0)
         mean_db = remove_mean(vectors)[0]
     else:
-        vectors, mean_db = rate_k_less_curves(
-            frames.harmonics_db, frames.wo, frames.n_harm, curves_db
-        )
+        vectors, mean_db = rate_k_less_curves(frames.harmonics_db, frames.wo, frames.n_harm, taken)
     return replace(frames, vectors=vectors, mean_db=mean_db, harmonics_db=None)
 
 

@@ -149,8 +149,9 @@ class VqStatistics:
         """Count a block: shapes as they were quantised, what they became, and their indexes."""
         error = (shapes - quantised)[:, self._bands].astype(np.float64)
         self.n_vectors += len(error)
-        self._squares += float(np.mean(error**2, axis=1).sum())
-        self._squares_without_mean += float(np.var(error, axis=1).sum())
+        self._squares += float(np.square(error).sum()) / error.shape[1]
+        error -= error.mean(axis=1, keepdims=True)
+        self._squares_without_mean += float(np.square(error).sum()) / error.shape[1]
         for stage, counts in enumerate(self.usage):
             counts += np.bincount(indexes[:, stage], minlength=len(counts))
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define GROUP 64                /* entries whose sums are kept in registers */
+#define AT_ONCE 8               /* residuals that a group is searched for while it is in the cache */
 #define MAX_ERROR 1e32f         /* an entry must be better than this; codec2 mbest_create */
 
 /* One stage. grouped: entries in groups of GROUP, within a group band by band, GROUP values each;

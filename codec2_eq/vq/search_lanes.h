@@ -27,31 +27,35 @@ void NAME(group_errors)(const float *c, const float *x, int k, FLOATS sum[PARTS]
         sum[p] = s[p];
 }
 
-/* The first entry with the least error, or 0 if none is below MAX_ERROR. */
+/* The best of the entries after each of n <= AT_ONCE residuals; of equal ones the first residual's,
+ * then the first entry, or 0 and 0 if no error is below MAX_ERROR. */
 static inline __attribute__((always_inline))
-struct survivor NAME(nearest)(const struct stage *stage, const float *x, int k, int parent)
+struct survivor NAME(nearest)(const struct stage *stage, const float *residuals, int k, int n)
 {
-    FLOATS best = {0};
-    INTS arg = {0}, j;
-    best += MAX_ERROR;
+    struct survivor found = {MAX_ERROR, 0, 0};
+    FLOATS best[AT_ONCE] = {{0}};
+    INTS arg[AT_ONCE] = {{0}}, first = {0};
+    for (int r = 0; r < n; r++)
+        best[r] += MAX_ERROR;
     for (int v = 0; v < LANES; v++)
-        j[v] = v;
-    for (int g = 0; g < stage->n_groups; g++) {
-        FLOATS sum[PARTS];
-        NAME(group_errors)(stage->grouped + (size_t)g * GROUP * k, x, k, sum);
+        first[v] = v;
+    for (int g = 0; g < stage->n_groups; g++, first += GROUP)
+        for (int r = 0; r < n; r++) {
+            FLOATS sum[PARTS];
+            INTS j = first;
+            NAME(group_errors)(stage->grouped + (size_t)g * GROUP * k, residuals + (size_t)r * k, k, sum);
 #pragma GCC unroll 8
-        for (int p = 0; p < PARTS; p++, j += LANES) {
-            INTS less = sum[p] < best;
-            best = (FLOATS)((less & (INTS)sum[p]) | (~less & (INTS)best));
-            arg = (less & j) | (~less & arg);
+            for (int p = 0; p < PARTS; p++, j += LANES) {
+                INTS less = sum[p] < best[r];
+                best[r] = (FLOATS)((less & (INTS)sum[p]) | (~less & (INTS)best[r]));
+                arg[r] = (less & j) | (~less & arg[r]);
+            }
         }
-    }
-    struct survivor found = {best[0], arg[0], parent};
-    for (int v = 1; v < LANES; v++)
-        if (best[v] < found.error || (best[v] == found.error && arg[v] < found.entry)) {
-            found.error = best[v];
-            found.entry = arg[v];
-        }
+    for (int r = 0; r < n; r++)
+        for (int v = 0; v < LANES; v++)
+            if (best[r][v] < found.error
+                || (best[r][v] == found.error && r == found.parent && arg[r][v] < found.entry))
+                found = (struct survivor){best[r][v], arg[r][v], r};
     return found;
 }
 
@@ -126,10 +130,11 @@ static void NAME(mbest)(const float *x, int64_t n, int k, const struct stage *st
             next_path = swap_path;
         }
         struct survivor best = {MAX_ERROR, 0, 0};
-        for (int p = 0; p < parents; p++) {
-            struct survivor found = NAME(nearest)(&stages[n_stages - 1], residual + (size_t)p * k, k, p);
+        for (int p = 0; p < parents; p += AT_ONCE) {
+            int n = parents - p < AT_ONCE ? parents - p : AT_ONCE;
+            struct survivor found = NAME(nearest)(&stages[n_stages - 1], residual + (size_t)p * k, k, n);
             if (found.error < best.error)
-                best = found;
+                best = (struct survivor){found.error, found.entry, p + found.parent};
         }
         memcpy(indexes, path + (size_t)best.parent * n_stages, (size_t)(n_stages - 1) * sizeof *path);
         indexes[n_stages - 1] = best.entry;
