@@ -11,6 +11,7 @@ import atexit
 import functools
 import gc
 import importlib
+import io
 import os
 import sys
 import threading
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and "--debug" not in words:
         warnings.simplefilter("ignore")  # Python's and NumPy's, which are for developers
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in letters that it has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:  # closed, as in a daemon: print would use stdout instead
         sys.stderr = open(os.devnull, "w")
     if words[:1] == ["help"]:
@@ -101,7 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return system.EXIT_BROKEN_PIPE
     except OSError as error:
-        return _report(f"{error.filename or 'input or output'}: {error.strerror}", debug)
+        if error.filename is None:  # printing failed: files are opened and written elsewhere
+            from codec2_eq.files import write_error
+
+            return _report(str(write_error("stdout", error)), debug)
+        return _report(f"{error.filename}: {error.strerror}", debug)
     except MemoryError:
         return _report(
             "memory: not enough of it; close other programs, or give smaller files", debug

@@ -247,6 +247,19 @@ def test_a_full_disk_is_told(wav):
         done.stderr == b"codec2-eq: error: /dev/full: disk full; free some space or write "
         b"elsewhere\n"
     )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, "models"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"codec2-eq: error: stdout: disk full; free some space")
+
+
+def test_names_in_letters_that_the_output_lacks_are_escaped(wav, tmp_path):
+    shutil.copy(wav, tmp_path / "é.wav")
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = [*COMMAND, "check", tmp_path / "é.wav"]
+    done = subprocess.run(words, env=ascii_only, capture_output=True)
+    assert done.returncode in (0, 3), done.stderr
+    assert rb"\xe9.wav: " in done.stdout
 
 
 def test_newlines_in_names_stay_in_one_line(tmp_path, capsys):
