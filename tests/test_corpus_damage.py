@@ -83,6 +83,28 @@ def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep
     assert corpus_files(out) == whole
 
 
+@pytest.mark.parametrize("layout", ["tree", "shards", "kaldi", "webdataset"])
+@pytest.mark.parametrize("field", ["frames", "offset", "byte"])
+@pytest.mark.parametrize("change", [-1, 1, None])
+def test_a_manifest_of_other_places_is_damaged(audio, tmp_path, layout, field, change):
+    """Whatever rows it would lead to, they are not the utterance's."""
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_bytes().splitlines()]
+    line = lines[-1]
+    changed = 0 if change is None else line.get(field, 0) + change
+    if (
+        changed < 0
+        or line.get(field) in (None, changed)
+        or (field == "offset" and layout != "shards")
+    ):
+        pytest.skip("nothing to change")
+    line[field] = changed
+    (out / "manifest.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    with pytest.raises(Codec2EqError, match="run codec2-eq batch again to make it"):
+        list(ce.open_corpus(out).arrays())
+
+
 @pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
 def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path, layout):
     out = tmp_path / "out"

@@ -225,6 +225,31 @@ def test_ids_that_look_like_paths(audio, tmp_path, layout, id_):
 
 
 @pytest.mark.parametrize("layout", ["tree", "shards", "kaldi", "webdataset"])
+def test_a_list_that_says_other_things_by_now(audio, tmp_path, layout):
+    out, path = tmp_path / "out", tmp_path / "m.jsonl"
+
+    def run(*facts):
+        lines = [
+            {"audio_filepath": f"{audio}/{name}.wav", "id": id_, "speaker": speaker}
+            for name, id_, speaker in facts
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        batch((), out, manifest=path, layout=layout)
+        eq = ce.load_equaliser("cmn")
+        for utterance in (corpus := ce.open_corpus(out)):
+            expected = eq(ce.extract_file(utterance.audio_filepath).vectors)
+            np.testing.assert_array_equal(corpus.vectors(utterance), expected)
+        found = [(line["id"], line["speaker"]) for line in manifest(out)]
+        assert found == [facts_of[1:] for facts_of in facts]
+
+    run(("a", "u1", "x"), ("b", "u2", "y"))
+    run(("a", "u1", "x"), ("b", "u9", "z"))
+    run(("a", "u9", "x"), ("b", "u1", "z"))  # swapped
+    batch(audio, out, layout=layout)  # what no list describes stays as it was
+    assert {line.get("id") for line in manifest(out)} == {"u9", "u1", None}
+
+
+@pytest.mark.parametrize("layout", ["tree", "shards", "kaldi", "webdataset"])
 def test_recordings_whose_names_are_no_utf8(audio, tmp_path, layout):
     os.rename(audio / "a.wav", os.fsencode(audio) + b"/h\xf6r.wav")
     summary = batch(audio, tmp_path / "out", layout=layout)

@@ -348,3 +348,27 @@ def test_parts_that_killed_runs_have_left_are_removed(tmp_path):
         handle.write(b"whole again")
     assert [path.name for path in tmp_path.iterdir()] == ["o.f32"]
     assert target.read_bytes() == b"whole again"
+
+
+@pytest.mark.parametrize("old", [b'"part": 0', b'"s0/2.wav"', b'"s1/3"'])
+def test_a_plan_that_was_edited_is_made_again(audio, tmp_path, old):
+    out = tmp_path / "out"
+    batch(audio, out, layout="kaldi")
+    before = corpus_files(out)
+    plan = out / ".codec2-eq" / "plan.jsonl"
+    data = plan.read_bytes()
+    assert old in data
+    plan.write_bytes(
+        data.replace(old, old[:-1] + (b"x" if old.endswith(b'"') else b"1") + old[-1:])
+    )
+    batch(audio, out, layout="kaldi")
+    assert corpus_files(out) == before
+
+
+def test_options_without_a_folder_are_refused(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    options = json.loads((out / "corpus.json").read_bytes())
+    (out / "corpus.json").write_text(json.dumps(options | {"base": ""}))
+    with pytest.raises(Codec2EqError, match=r"does not describe a corpus of this version \(base '"):
+        batch(audio, out)

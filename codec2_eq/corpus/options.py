@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,6 +103,8 @@ def parse_options(fields: Any) -> Options:
             or value not in _CHOICES.get(name, (value,))
         ):
             raise ValueError(f"{name} {str(value)[:40]!r}")
+    if not os.path.isabs(own.get("base", os.sep)):
+        raise ValueError(f"base {own['base'][:40]!r}")
     try:
         return Options(**own)
     except TypeError as error:

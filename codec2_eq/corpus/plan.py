@@ -10,6 +10,7 @@ order, for any number of workers and interruptions.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -104,7 +105,7 @@ def read_plan(store: Store, options: Options) -> list[Task] | None:
         tasks = [_parse_task(line) for line in lines]
     except (ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict) or fields.get("tasks") != len(tasks):  # cut between lines
+    if not isinstance(fields, dict) or fields.get("digest") != _digest(lines):
         return None
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
@@ -129,16 +130,28 @@ def read_task(store: Store, line: TaskLine) -> list[Entry]:
 
 def write_plan(store: Store, options: Options, tasks: Sequence[Task]) -> list[TaskLine]:
     """Write the plan; return the places of the tasks in it."""
-    lines = [json_line({"options": options_fields(options), "tasks": len(tasks)})]
-    places = []
-    position = len(lines[0])
-    for task in tasks:
-        recordings = [_fields(entry) for entry in task.entries]
-        lines.append(json_line({"task": task.number, "part": task.part, "recordings": recordings}))
-        places.append(TaskLine(task.number, task.part, position))
-        position += len(lines[-1])
-    store.write(store.plan(), b"".join(lines))
-    return places
+    lines = [
+        json_line(
+            {
+                "task": task.number,
+                "part": task.part,
+                "recordings": [_fields(e) for e in task.entries],
+            }
+        )
+        for task in tasks
+    ]
+    digest = _digest([line.removesuffix(b"\n") for line in lines])
+    head = json_line({"options": options_fields(options), "digest": digest})
+    starts = itertools.accumulate(map(len, lines), initial=len(head))
+    store.write(store.plan(), b"".join((head, *lines)))
+    return [
+        TaskLine(task.number, task.part, start) for task, start in zip(tasks, starts, strict=False)
+    ]
+
+
+def _digest(lines: Sequence[bytes]) -> str:
+    """Return the digest of a plan's lines, which tells whether all are as they were written."""
+    return hashlib.blake2b(b"\n".join(lines), digest_size=16).hexdigest()
 
 
 def _fields(entry: Entry) -> list[Any]:
@@ -256,6 +269,36 @@ def new_entries(
         for entry in entries:
             refuse_existing(store.path(entry.output))
     return entries
+
+
+def renewed(
+    options: Options, listing: Listing, tasks: Sequence[Task]
+) -> tuple[list[Task], dict[str, Entry]]:
+    """Bring planned entries up to date with what lists say of them now.
+
+    Returns the tasks, and the earlier entries that differ, by name. What no list describes any
+    more stays as it was described.
+    """
+    old = {
+        entry.name: entry
+        for task in tasks
+        for entry in task.entries
+        if listing.origins.get(entry.name, entry.origin) != entry.origin
+    }
+    if not old:
+        return list(tasks), old
+    keys = {name: entry.output for name, entry in old.items()}
+    if not options.is_tree and options.layout != "shards":
+        taken = {entry.output for task in tasks for entry in task.entries if entry.name not in old}
+        keys = _keys(options.layout, list(old), listing.origins, taken)
+    new = {
+        name: entry._replace(origin=listing.origins[name], output=keys[name])
+        for name, entry in old.items()
+    }
+    return [
+        task._replace(entries=[new.get(entry.name, entry) for entry in task.entries])
+        for task in tasks
+    ], old
 
 
 def refuse_existing(path: str) -> None:

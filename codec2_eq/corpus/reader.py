@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.codec2 import K
-from codec2_eq.corpus.containers import LEVEL_ROW_BYTES, LEVELS_SUFFIX
+from codec2_eq.codec2 import RATE_HZ, K
+from codec2_eq.corpus.containers import CONTAINERS, LEVEL_ROW_BYTES, LEVELS_SUFFIX
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import leads_elsewhere
 from codec2_eq.corpus.store import MANIFEST_FILE, Store
@@ -98,6 +99,7 @@ def open_corpus(folder: PathLike) -> Corpus:
     try:
         with open(manifest, "rb") as handle:
             lines = [_parse_line(line) for line in handle]
+        _check_places(lines, options)
         return Corpus(store.root, options, lines)
     except FileNotFoundError:
         raise Codec2EqError(
@@ -171,7 +173,7 @@ class Corpus(Sequence[Utterance]):
         """Return the vectors (frames, K) of an utterance, mapped into memory and read-only."""
         found = self[utterance] if isinstance(utterance, (int, np.integer)) else utterance
         if found.byte is not None:
-            return self._archived(found.path, found.byte, found.frames)
+            return self._archived(found)
         return self._rows(found.path, found.offset, found.offset + found.frames)
 
     def levels(self, utterance: int | Utterance) -> Levels:
@@ -202,14 +204,19 @@ class Corpus(Sequence[Utterance]):
             raise _unreadable(full, "holds vectors alone")
         return Levels(record.mean_db, record.f0_hz, record.voiced)
 
-    def _archived(self, path: str, start: int, n_frames: int) -> NDArray[np.float32]:
-        """Return rows that begin at a byte of an archive."""
-        full = os.path.join(self.folder, path)
+    def _archived(self, found: Utterance) -> NDArray[np.float32]:
+        """Return the rows of an utterance in an archive, if its head is in front of them."""
+        full = os.path.join(self.folder, found.path)
+        head = CONTAINERS[self.options.layout].head(found.key or "", found.frames)
+        start = found.byte or 0
         try:
-            data = self._open(path)
-            return np.frombuffer(data, "<f4", n_frames * K, start).reshape(-1, K)
+            data = self._open(found.path)
+            rows = np.frombuffer(data, "<f4", found.frames * K, start).reshape(-1, K)
         except ValueError as error:
-            raise _unreadable(full, f"ends before row {n_frames} of an utterance") from error
+            raise _unreadable(full, f"ends before row {found.frames} of an utterance") from error
+        if data[max(0, start - len(head)) : start].tobytes() != head:
+            raise _unreadable(full, f"holds no utterance of {found.frames} rows at byte {start}")
+        return rows
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """Yield the vectors of each utterance: a generator for ``tf.data.Dataset``."""
@@ -361,3 +368,21 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         if leads_elsewhere(path):
             raise ValueError(f"path {path!r} leads elsewhere")
     return fields
+
+
+def _check_places(lines: list[dict[str, Any]], options: Options) -> None:
+    """Raise ValueError if utterances overlap in a file, or lengths contradict each other."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for line in lines:
+        if "error" in line:
+            continue
+        n_samples = round(line["duration"] * RATE_HZ)
+        if line["frames"] != n_samples * 1000 // (RATE_HZ * options.frame_ms):
+            raise ValueError(f"{line['frames']} frames of {line['duration']} s")
+        if options.layout in ("tree", "shards"):
+            start = line["offset"]
+            spans.setdefault(line["path"], []).append((start, start + line["frames"]))
+    for path, own in spans.items():
+        own.sort()
+        if any(end > start for (_, end), (start, _) in itertools.pairwise(own)):
+            raise ValueError(f"utterances overlap in {path}")

@@ -34,6 +34,7 @@ from codec2_eq.corpus.plan import (
     part_name,
     read_plan,
     refuse_existing,
+    renewed,
     write_plan,
 )
 from codec2_eq.corpus.store import (
@@ -72,14 +73,21 @@ def make_plan(
     if planned is None:  # its outputs are ours, wherever a plan of today has them
         planned = list(cut(new_entries(store, options, listing, [], own=True), None))
     _refuse_unnamed(store, options, listing, planned)
+    planned, renamed = renewed(options, listing, planned)
     fresh = new_entries(store, options, listing, planned, own=own or damaged)
     added = list(cut(fresh, planned[-1] if planned else None))
     if not options.is_tree and not own:
         for part in {task.part for task in added}:
             refuse_existing(store.path(part_name(options, part)))
     review = _Review(store, options, listing, retry, check_content=check_content)
+    review.outdated = {
+        entry.name
+        for task in planned
+        for entry in task.entries
+        if entry.name in renamed and not _same_bytes(options, renamed[entry.name], entry)
+    }
     verdicts = [review.judge(part, tasks) for part, tasks in group_parts(planned)]
-    if damaged or added:
+    if damaged or added or renamed:
         review.change()
     tasks: list[Task] = []
     done = set()
@@ -91,6 +99,15 @@ def make_plan(
     tasks += added
     _clear_rest(store, tasks, done)
     return _plan(tasks, write_plan(store, options, tasks), done, review.whole_pieces)
+
+
+def _same_bytes(options: Options, old: Entry, new: Entry) -> bool:
+    """Whether an entry's vectors and what surrounds them are the same with another origin."""
+    if options.layout == "webdataset":  # where a member tells the origin
+        return False
+    speakers = (old.origin.speaker, new.origin.speaker) if options.speakers else ("", "")
+    origin = old.origin._replace(id=new.origin.id, speaker=new.origin.speaker)
+    return speakers[0] == speakers[1] and (origin, old.output) == (new.origin, new.output)
 
 
 def _clear_rest(store: Store, tasks: Sequence[Task], done: set[int]) -> None:
@@ -173,6 +190,7 @@ class _Review:
         self.stamps = listing.stamps
         self.retry = retry
         self.check_content = check_content
+        self.outdated: set[str] = set()  # whose lists say other things by now
         self.whole_pieces: set[int] = set()
         self.changed = False
         self._contents: dict[str, str] = {}
@@ -323,6 +341,8 @@ class _Review:
     def _holds(self, record: Record, entry: Entry, *, since_ns: int, joined: bool = False) -> bool:
         """Whether a record still holds and its output is still there."""
         stamp = self.stamps.get(record.name)
+        if record.name in self.outdated:
+            return False
         if record.problem is not None:
             if stamp != record.stamp:
                 return False
