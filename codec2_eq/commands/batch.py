@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_knots(parser)
     options.add_audio(parser)
     options.add_before_floor(parser)
-    options.add_passes(parser)
+    options.add_passes(parser, pipes=False)
     parser.add_argument(
         "--speakers",
         metavar="FILE|folder",
@@ -211,12 +211,12 @@ def _start_bar(progress: Progress) -> Any:
 
 def _print_summary(summary: Summary) -> None:
     lines = [
-        f"{summary.output}: {summary.utterances} utterances, {summary.hours:.2f} h, "
-        f"{summary.frames} vectors ({summary.model}, {summary.frame_ms} ms)"
+        f"{summary.output}: {_counted(summary.utterances, 'utterance')}, {summary.hours:.2f} h, "
+        f"{_counted(summary.frames, 'vector')} ({summary.model}, {summary.frame_ms} ms)"
     ]
     if summary.run_recordings:
         lines.append(
-            f"{summary.run_recordings} recordings in {summary.run_elapsed_s:.1f} s: "
+            f"{_counted(summary.run_recordings, 'recording')} in {summary.run_elapsed_s:.1f} s: "
             f"{summary.run_times_real_time:,.0f} times real time, "
             f"{summary.run_vectors_per_s:,.0f} vectors/s"
         )
@@ -231,14 +231,16 @@ def _print_summary(summary: Summary) -> None:
         suffixes = ", ".join(
             suffix if n == 1 else f"{suffix} ({n})" for suffix, n in summary.passed_over.items()
         )
-        lines.append(f"{sum(summary.passed_over.values())} other files skipped: {suffixes}")
+        skipped = _counted(sum(summary.passed_over.values()), "other file")
+        lines.append(f"{skipped} skipped: {suffixes}")
     if summary.late:
         lines.append(
-            f"{summary.late} were added after the first pass of their speakers and start from it; "
-            "-f learns from scratch"
+            f"{_counted(summary.late, 'recording')} added after the first pass of the speaker, "
+            "which was not repeated; -f learns from scratch"
         )
     if summary.unused_speaker_lines:
-        lines.append(f"{summary.unused_speaker_lines} lines of --speakers name no recording here")
+        unused = _counted(summary.unused_speaker_lines, "line")
+        lines.append(f"{unused} of --speakers with no recording here")
     if summary.failures:
         lines.append(f"{summary.failures} failed, see the manifest:")
         reasons = list(summary.failures_by_reason.items())
@@ -246,6 +248,10 @@ def _print_summary(summary: Summary) -> None:
         if len(reasons) > MOST_REASONS:
             lines.append(f"  {sum(n for _, n in reasons[MOST_REASONS:])} x other reasons")
     messages.tell("\n".join(lines))
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _require_no_other_file(path: str) -> None:

@@ -163,15 +163,19 @@ def check_before_floor(args: argparse.Namespace) -> None:
         args.refuse("--before-floor: needs --knots pick")
 
 
-def add_passes(parser: argparse.ArgumentParser) -> None:
-    """--passes: whether the equaliser hears the whole recording before it equalises it."""
+def add_passes(parser: argparse.ArgumentParser, *, pipes: bool = True) -> None:
+    """--passes: whether the equaliser hears the whole recording before it equalises it.
+
+    pipes : whether the command reads them
+    """
+    and_pipes = "; a pipe is read to its end first" if pipes else ""
     parser.add_argument(
         "--passes",
         type=int,
         choices=(1, 2),
         default=1,
         help="2: hear the whole recording first, then equalise it from the start with what was "
-        "learnt; a pipe is read to its end first (default: %(default)s)",
+        f"learnt{and_pipes} (default: %(default)s)",
     )
 
 
