@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -260,6 +261,13 @@ def test_names_in_letters_that_the_output_lacks_are_escaped(wav, tmp_path):
     done = subprocess.run(words, env=ascii_only, capture_output=True)
     assert done.returncode in (0, 3), done.stderr
     assert rb"\xe9.wav: " in done.stdout
+
+
+def test_training_asks_for_its_packages_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    message = fails(capsys, "train", "mean_removal", "-o", tmp_path)
+    assert message.startswith("codec2-eq: error: train: needs matplotlib, which is not installed;")
+    assert not list(tmp_path.iterdir())
 
 
 def test_newlines_in_names_stay_in_one_line(tmp_path, capsys):

@@ -44,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train the network that was named."""
+    from codec2_eq.errors import require_extra
+
+    require_extra("train", "train", "matplotlib", "scipy")  # whose lack would show at the end
     args.train(args)
 
 
