@@ -36,6 +36,7 @@ from codec2_eq.extraction import Extractor, extract
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "codec2_eq"]
 PACKAGE = "asterisk-core-sounds-it-wav"
+MINUTES = (3, 20, 60)  # of speech, for whole commands
 PYCODEC2_LOOP = """
 import sys, numpy, pycodec2
 codec = pycodec2.Codec2(700)
@@ -172,6 +173,33 @@ def against_codec2(raw: Path, wav: Path, c2enc: str, runs: int) -> Table:
 def analyse_with(variant: str, samples: NDArray[np.float32]) -> None:
     """Analyse with one compiled variant."""
     analysis.load_variant(variant).Analyser(4).process(samples)
+
+
+def commands(folder: Path, samples: NDArray[np.int16], c2enc: str, runs: int) -> Table:
+    """Whole commands, start included, against c2enc on as much speech."""
+    words = {
+        "extract": ("extract",),
+        "extract --knots fit": ("extract", "--knots", "fit"),
+        "encode": ("encode",),
+    }
+    speeds: dict[str, list[str]] = {name: [] for name in words}
+    raw, wav, out = (folder / name for name in ("long.raw", "long.wav", "long.f32"))
+    for minutes in MINUTES:
+        speech = np.resize(samples, minutes * 60 * 8000)
+        speech.tofile(raw)
+        soundfile.write(wav, speech, 8000)
+        jobs = {"c2enc": partial(of_command, c2enc, "700C", raw, out.with_suffix(".c2"))}
+        for name, (command, *options) in words.items():
+            ours = (command, wav, "-o", out, "-f", "--jobs", "1", *options)
+            jobs[name] = partial(of_command, *COMMAND, *ours)
+        costs = interleaved(jobs, runs)
+        for name in words:
+            speeds[name].append(f"{costs['c2enc'].cpu_s / costs[name].cpu_s:.1f}")
+    return Table(
+        "Commands, start included: times c2enc's speed",
+        ("command", *(f"{minutes} minutes of speech" for minutes in MINUTES)),
+        [(f"`{name} --jobs 1`", *found) for name, found in speeds.items()],
+    )
 
 
 def stages(samples: NDArray[np.float32], runs: int) -> Table:
@@ -370,6 +398,7 @@ def main() -> int:
         samples.tofile(raw)
         soundfile.write(wav, samples, 8000)
         tables = [against_codec2(raw, wav, c2enc, args.runs)]
+        tables.append(commands(folder, samples, c2enc, args.runs))
         as_float = samples.astype(np.float32)
         tables.append(stages(as_float, args.runs))
         tables.append(equalisers(samples, args.runs))
