@@ -189,8 +189,8 @@ def commands(folder: Path, samples: NDArray[np.int16], c2enc: str, runs: int) ->
         speech.tofile(raw)
         soundfile.write(wav, speech, 8000)
         jobs = {"c2enc": partial(of_command, c2enc, "700C", raw, out.with_suffix(".c2"))}
-        for name, (command, *options) in words.items():
-            ours = (command, wav, "-o", out, "-f", "--jobs", "1", *options)
+        for name, command in words.items():
+            ours = (*command, str(wav), "-o", str(out), "-f", "--jobs", "1")
             jobs[name] = partial(of_command, *COMMAND, *ours)
         costs = interleaved(jobs, runs)
         for name in words:

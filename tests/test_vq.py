@@ -70,7 +70,7 @@ def test_every_machine_gives_the_same(k, sizes):
     codebooks = [rng.normal(0, 5, (size, k)).astype(np.float32) for size in sizes]
     vectors = np.round(rng.normal(0, 8, (300, k))).astype(np.float32)
     grouped = [group_entries(c) for c in codebooks]
-    assert not any(c.ctypes.data % _search.LINE_BYTES for c in grouped)
+    assert not any(c.ctypes.data % 64 for c in grouped)
     wide, narrow = (search(vectors, codebooks, grouped, 5, wide=w) for w in (True, False))
     np.testing.assert_array_equal(wide, narrow)
     assert brute_force_mbest(vectors[0], codebooks, 5) == tuple(narrow[0])
