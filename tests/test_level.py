@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from codec2_eq.audiofilter._level_control import LevelControl
 from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
@@ -203,6 +204,21 @@ def test_hiss_that_passed_for_speech_is_forgotten_when_a_voice_comes():
     assert gain[39] > 15  # the hiss was taken for a very quiet voice
     alone = level.level_control().process(energy_db, voiced)
     assert np.abs(gain[40 + 30 :] - alone[30:]).max() < 4
+
+
+@pytest.mark.parametrize("off_db", [-20, 20])
+def test_a_voice_that_has_just_begun_is_brought_up_less_but_down_as_far(off_db):
+    energy_db, voiced = speech_db(200)
+    sure, unsure = (
+        LevelControl(35, enough=1, unsure_db=db).process(energy_db + off_db, voiced)
+        for db in (0, 6)
+    )
+    begun = np.flatnonzero(sure)[0]
+    if off_db > 0:
+        assert unsure[begun] == sure[begun] < 0
+    else:
+        assert 0 < unsure[begun] < sure[begun] - 3
+    assert abs(unsure[-1] - sure[-1]) < 1
 
 
 def test_a_quieter_speaker_is_brought_up_slowly():

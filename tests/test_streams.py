@@ -9,6 +9,7 @@ from conftest import require_package
 
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench import streams
+from codec2_eq.bench.filtering import load_filter
 from codec2_eq.bench.heard import Heard, decoded_error, heard_error
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import load_shaping
@@ -166,6 +167,15 @@ def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
     heard = reduce(add, parts)
     assert found.of(name, ["none"]).all == heard
     assert found.of(at_48_khz, ["none"]).all.total == pytest.approx(heard.total, rel=0.15)
+
+
+def test_a_filter_that_hears_twice_starts_with_what_it_has_learnt(recording):
+    passage = as_pcm(recording.samples)[: 12 * 8000]
+    first, known = AudioEqualiser("cmn"), AudioEqualiser("cmn")
+    first.hear(passage)
+    known.restore(first.state())
+    expected = np.concatenate([known.process(passage), known.flush()])
+    np.testing.assert_array_equal(load_filter("cmn:2:filter")(passage), expected)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ class LevelControl:
         rise_db_per_s: float = ...,
         enough: float = ...,
         tolerance_db: float = ...,
+        unsure_db: float = ...,
         new_voice_db: float = ...,
         above_noise_db: float = ...,
         far_above_noise_db: float = ...,

@@ -14,11 +14,12 @@ cdef double FRAME_S = FRAME_MS / 1000.0
 cdef double VOICED_RUN_MS = 40  # from first to last: a single frame is often noise
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
-cdef int VOICE = 18  # frames of speech (0.7 s) by which a new voice is told
+cdef int VOICE = 25  # frames of speech (1 s) by which a new voice is told
 cdef double VOICE_SPAN_DB = 6  # from its softest to its loudest: a tone has less
 cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
 cdef double AFRESH = 5  # frames of evidence that are left of a level that is far too loud
 cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
+cdef double UNSURE = 5  # frames of speech by which what is unsure falls to 1/e
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double WEIGHT_DB = 20  # by which the weight of a frame rises tenfold
 cdef double SETTLED_S = 2  # time constant, once settled
@@ -41,7 +42,8 @@ cdef class LevelControl:
     rise_db_per_s : fastest rise of the gain, once settled
     enough : frames of speech at the present level, before which nothing moves
     tolerance_db : speech that is this near to `target_db` stays as it is
-    new_voice_db : 0.7 s of speech that is nowhere nearer to the level than this is a new voice, to
+    unsure_db : how much quieter still a voice may be that has just begun: it will get louder
+    new_voice_db : 1 s of speech that is nowhere nearer to the level than this is a new voice, to
         which the gain settles afresh; so is a voice that is this much too loud at any time
     above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
     far_above_noise_db : what stands out so far is the first speech, be it voiced or not
@@ -51,14 +53,15 @@ cdef class LevelControl:
     """
 
     cdef readonly double gain_db
-    cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
+    cdef double target_db, forget, rise_db, enough, tolerance_db, unsure_db, new_voice_db
     cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db, softest_db
     cdef double above_noise_db, far_above_noise_db, guessed_db
     cdef int voiced_run, frames_in_span, frames_of_voice, step, n_unfilled
     cdef bint started, guess
 
     def __init__(self, double target_db, *, double memory_s=15, double rise_db_per_s=2,
-                 double enough=5, double tolerance_db=0, double new_voice_db=INFINITY,
+                 double enough=5, double tolerance_db=0, double unsure_db=0,
+                 double new_voice_db=INFINITY,
                  double above_noise_db=8, double far_above_noise_db=INFINITY, int step=1,
                  bint guess=False):
         self.above_noise_db, self.far_above_noise_db = above_noise_db, far_above_noise_db
@@ -66,7 +69,7 @@ cdef class LevelControl:
         self.guess, self.guessed_db = guess, -INFINITY
         self.new_voice_db = new_voice_db
         self.loudest_db, self.softest_db = -INFINITY, INFINITY
-        self.enough, self.tolerance_db = enough, tolerance_db
+        self.enough, self.tolerance_db, self.unsure_db = enough, tolerance_db, unsure_db
         self.target_db = target_db
         self.forget = exp(-FRAME_S / memory_s)
         self.rise_db = rise_db_per_s * FRAME_S
@@ -144,7 +147,8 @@ cdef class LevelControl:
             return
         cdef double wanted_db = min(max(self.target_db - level_db, -MOST_GAIN_DB), MOST_GAIN_DB)
         cdef double step_db = wanted_db - self.gain_db
-        step_db -= min(max(step_db, -self.tolerance_db), self.tolerance_db)
+        cdef double short_db = self.tolerance_db + self.unsure_db * exp(-evidence / UNSURE)
+        step_db -= min(max(step_db, -self.tolerance_db), short_db)
         if step_db < -self.new_voice_db and evidence > AFRESH:
             self.weights *= AFRESH / evidence
             self.weighted_db *= AFRESH / evidence

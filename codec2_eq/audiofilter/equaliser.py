@@ -16,7 +16,7 @@ from codec2_eq.audiofilter.decimator import Decimator
 from codec2_eq.audiofilter.follower import CurveFollower
 from codec2_eq.audiofilter.limiter import Limiter
 from codec2_eq.audiofilter.moving import BLOCKS_PER_FADE, MovingFilter
-from codec2_eq.codec2 import FRAME_MS, HOP_MS, RATE_HZ
+from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.equalisers.equaliser import Equaliser, equaliser_at
 from codec2_eq.equalisers.names import ENCODER_MODEL
 from codec2_eq.errors import Codec2EqError, OneThread
@@ -96,7 +96,7 @@ class AudioEqualiser:
             )
         factor = int(rate / RATE_HZ) if rate % RATE_HZ == 0 else 1
         self._decimator = Decimator(factor) if factor > 1 else None
-        self._extractor = Extractor(rate / factor, frame_ms=HOP_MS, full_scale=FULL_SCALE)
+        self._extractor = Extractor(rate / factor, frame_ms=FRAME_MS, full_scale=FULL_SCALE)
         if channels < 1:
             raise Codec2EqError(f"{channels} channels", "", "at least one")
         self.model, self.rate, self.channels = model, rate, channels

@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 
 from codec2_eq.audiofilter._level_control import LevelControl
 from codec2_eq.audiofilter.response import gain_points
-from codec2_eq.codec2 import FRAME_MS, HOP_MS
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.state_file import FILTER_PREFIX
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import K, RateK, whole_groups
+from codec2_eq.records import K, RateK
 
 MOST_DB = 25.0
 """Most that is removed or added at a band."""
 
-TARGET_DB = 41.5
+TARGET_DB = 41.0
 LEVEL_TOLERANCE_DB = 4.0
 """Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter
 [dB]: 3.7 dB above the mean of active frames. Speech is equally intelligible while that mean is
@@ -31,8 +30,9 @@ between 34 and 41 dB, and a constant gain is less audible than one that moves.""
 
 LEVEL_MEMORY_S = 5.0
 LEVEL_RISE_DB_PER_S = 3.0
-LEVEL_ENOUGH = 2.0
-LEVEL_NEW_VOICE_DB = 5.0
+LEVEL_ENOUGH = 1.5
+LEVEL_UNSURE_DB = 6.0
+LEVEL_NEW_VOICE_DB = 8.0
 LEVEL_FAR_ABOVE_NOISE_DB = 15.0
 """A voice is brought up at once, and soon again after another was too loud; pauses change nothing.
 Frames, s, dB/s and dB of `LevelControl`."""
@@ -54,13 +54,6 @@ NOISE_SPAN = 32
 
 LEVEL_STATE = FILTER_PREFIX + "level"
 """Name of the level within a state."""
-
-STEPS = FRAME_MS // HOP_MS
-
-FRAMES_EARLY = 12
-"""Frames of speech of which the equaliser hears every 10 ms rather than the last 10 ms [0.5 s].
-
-It then knows a microphone in half the time; after that it does better with fewer."""
 
 FRAMES_ALONE = 50
 GROUP = 4
@@ -95,6 +88,7 @@ class CurveFollower:
             rise_db_per_s=LEVEL_RISE_DB_PER_S,
             enough=LEVEL_ENOUGH,
             tolerance_db=LEVEL_TOLERANCE_DB,
+            unsure_db=LEVEL_UNSURE_DB,
             new_voice_db=LEVEL_NEW_VOICE_DB,
             far_above_noise_db=LEVEL_FAR_ABOVE_NOISE_DB,
         )
@@ -102,18 +96,16 @@ class CurveFollower:
         self._activity = _Activity()
         self._n_pause = 0
         self._n_heard = 0
-        self._n_active = 0
-        self._held: RateK | None = None  # frames of less than 40 ms
         self._waiting: list[NDArray[np.float32]] = []
         self.curve_db = self._bounded_curve()
 
-    def _hear(self, rows: NDArray[np.float32]) -> bool:
-        """Give 40 ms to the equaliser, later in groups; return whether it heard them.
+    def _hear(self, vector: NDArray[np.float32]) -> bool:
+        """Give a frame (1, K) to the equaliser, later in groups; return whether it heard them.
 
         A group costs little more than a frame, and a curve that is known moves slowly.
         """
         self._n_heard += 1
-        self._waiting.append(rows if self._n_active < FRAMES_EARLY else rows[-1:])
+        self._waiting.append(vector)
         if self._n_heard > FRAMES_ALONE and len(self._waiting) < GROUP:
             return False
         self._catch_up()
@@ -130,23 +122,17 @@ class CurveFollower:
         return gain_points(self.curve_db[None], np.array([level_db]))[0]
 
     def process(self, frames: RateK) -> NDArray[np.float32]:
-        """Hear the next frames of 10 ms; return the gains after each 40 ms, (n, N_POINTS) dB."""
-        frames, self._held = whole_groups(self._held, frames, STEPS)
-        n = len(frames) // STEPS
-        picked = slice(STEPS - 1, None, STEPS)
-        mean_db, voiced = frames.mean_db[picked], frames.voiced[picked]
-        curves = np.empty((n, K), np.float32)
-        for i, level_db in enumerate(mean_db.tolist()):
+        """Hear the next frames of 40 ms; return the gains after each, (n, N_POINTS) dB."""
+        curves = np.empty((len(frames), K), np.float32)
+        for i, level_db in enumerate(frames.mean_db.tolist()):
             active = self._activity.hears_speech(level_db)
             self._n_pause = 0 if active else self._n_pause + 1
-            rows = frames.vectors[i * STEPS : (i + 1) * STEPS]
-            heard = self._n_pause <= LONGEST_PAUSE and self._hear(rows)
-            self._n_active += active
+            heard = self._n_pause <= LONGEST_PAUSE and self._hear(frames.vectors[i : i + 1])
             if active and heard:
                 self.curve_db = self._bounded_curve()
             curves[i] = self.curve_db
-        levels_db = self._control.process(mean_db, voiced)
-        return gain_points(curves, levels_db if self._auto else np.zeros(n))
+        levels_db = self._control.process(frames.mean_db, frames.voiced)
+        return gain_points(curves, levels_db if self._auto else np.zeros(len(frames)))
 
     def _bounded_curve(self) -> NDArray[np.float32]:
         curve_db = np.asarray(self._stream.curve_db)
@@ -169,7 +155,6 @@ class CurveFollower:
                 raise Codec2EqError("state", f"its {LEVEL_STATE} is damaged", "start afresh")
             self._control.state = level
         self._stream.restore(own)
-        self._n_active = FRAMES_EARLY
         self.curve_db = self._bounded_curve()
 
 

@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         dest="models",
         help=f"equaliser, may be repeated (default: {', '.join(MODELS)}); also kalman-cmn; "
-        "NAME:2 hears each segment twice; NAME:filter is `filter` with it in front of c2enc, "
-        "NAME:filter:48000 the same at 48 kHz in stereo; with --heard and --words also any mode of "
-        "Codec 2, as codec2:3200",
+        "NAME:2 hears each segment twice; NAME:filter and NAME:2:filter are `filter` with it in "
+        "front of c2enc, NAME:filter:48000 the same at 48 kHz in stereo; with --heard and --words "
+        "also any mode of Codec 2, as codec2:3200",
     )
     parser.add_argument(
         "--shapes",
