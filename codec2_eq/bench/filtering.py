@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench.methods import TWO_PASSES
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
-from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 
 BEHIND_FILTER = ":filter"

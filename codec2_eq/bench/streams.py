@@ -40,7 +40,7 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
     """Encoders by name: `c2enc`, `c2enc --eq`, then each model with picked and fitted knots.
 
     `none` and `700c` give the bytes of the first two unless something else is asked of them.
-    "NAME[:2]:filter" is c2enc behind the audio filter, see `filtering.load_filter`. "codec2:3200" is
+    "NAME:filter" and "NAME:2:filter" are c2enc behind `filtering.load_filter`. "codec2:3200" is
     another mode of Codec 2, measured by what it decodes to.
     level : "keep" or "auto" for the models; by default what `encode` does with each
     """
