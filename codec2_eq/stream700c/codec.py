@@ -18,7 +18,7 @@ from codec2_eq.equalisers.passes import begin
 from codec2_eq.equalisers.stream import State
 from codec2_eq.errors import Codec2EqError, OneThread
 from codec2_eq.extraction import LOOK_AHEAD_MS, Extractor, Fitter, check_knots, extract_blocks
-from codec2_eq.records import RateK, remove_mean, whole_groups
+from codec2_eq.records import RateK, whole_groups
 from codec2_eq.stream700c._pitch_code import encode_pitch
 from codec2_eq.stream700c.flattener import flatten
 from codec2_eq.stream700c.frames import (
@@ -96,12 +96,12 @@ class FrameEncoder:
     def _encode(self, frames: RateK) -> bytes:
         if not len(frames):
             return b""
-        mean_db, shapes = remove_mean(frames.vectors)
+        shapes = frames.vectors - frames.mean_db[:, None]
         if not self.harmonics and not self.equaliser.does_nothing:
             shapes = self.stream.process(frames.vectors)
         pitch_codes = encode_pitch(frames.wo, frames.voiced)
         quantised, indexes = self._quantiser.quantise(shapes)
-        energy_db = mean_db + self._gains.settle(len(frames))
+        energy_db = frames.mean_db + self._gains.settle(len(frames))
         if self._corrected:
             energy_db += level_correction_db(shapes, quantised, pitch_codes)
         self.statistics.add(shapes, quantised, indexes)

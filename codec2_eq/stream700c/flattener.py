@@ -26,8 +26,9 @@ def flatten(frames: RateK, stream: EqualiserStream, step: int) -> RateK:
     stream : of an equaliser of frames 40 ms apart
     step : frames to 40 ms: 1 or 4. What is taken off the last of them is taken off all.
     """
-    picked = frames.vectors[step - 1 :: step]
-    taken = remove_mean(picked)[1] - remove_mean(stream.process(picked))[1]
+    picked = frames[step - 1 :: step]
+    equalised = remove_mean(stream.process(picked.vectors))[1]
+    taken = picked.vectors - picked.mean_db[:, None] - equalised
     if frames.harmonics_db is None:
         vectors = frames.vectors - np.repeat(taken, step, axis=0)
         mean_db = remove_mean(vectors)[0]
