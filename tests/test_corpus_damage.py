@@ -136,9 +136,16 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
     batch(audio, out, layout=layout)
     whole = corpus_files(out)
     records = out / store.HIDDEN_FOLDER / "parts/00001.jsonl"
-    records.write_bytes(records.read_bytes()[:50])
-    batch(audio, out, layout=layout)
-    assert corpus_files(out) == whole
+    data = records.read_bytes()
+    for damaged in (
+        data[:50],
+        data.replace(b", 18, ", b", 17, ", 1),
+        data.replace(b"null", b'"x"', 1),
+    ):
+        assert damaged != data
+        records.write_bytes(damaged)
+        batch(audio, out, layout=layout)
+        assert corpus_files(out) == whole
 
 
 @pytest.mark.parametrize(

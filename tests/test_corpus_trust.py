@@ -15,6 +15,7 @@ from conftest import corpus_files
 
 import codec2_eq as ce
 from codec2_eq.corpus import build, worker
+from codec2_eq.corpus.store import records_json
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -204,9 +205,9 @@ def test_records_of_more_frames_than_their_bytes_hold_are_made_again(audio, tmp_
     batch(audio, out, layout=layout)
     whole = corpus_files(out)
     part = out / ".codec2-eq" / "parts" / "00000.jsonl"
-    records = json.loads(part.read_text())
+    records = json.loads(part.read_bytes().splitlines()[0])
     records[0][4] = 1 << 40
-    part.write_text(json.dumps(records) + "\n")
+    part.write_bytes(records_json(records))
     batch(audio, out, layout=layout)
     assert corpus_files(out) == whole
 

@@ -10,7 +10,6 @@ order, for any number of workers and interruptions.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -31,6 +30,7 @@ from codec2_eq.corpus.store import (
     Entry,
     Store,
     TaskLine,
+    digest_of,
     json_line,
     remove,
 )
@@ -105,7 +105,7 @@ def read_plan(store: Store, options: Options) -> list[Task] | None:
         tasks = [_parse_task(line) for line in lines]
     except (ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict) or fields.get("digest") != _digest(lines):
+    if not isinstance(fields, dict) or fields.get("digest") != digest_of(b"\n".join(lines)):
         return None
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
@@ -140,18 +140,13 @@ def write_plan(store: Store, options: Options, tasks: Sequence[Task]) -> list[Ta
         )
         for task in tasks
     ]
-    digest = _digest([line.removesuffix(b"\n") for line in lines])
+    digest = digest_of(b"".join(lines).removesuffix(b"\n"))
     head = json_line({"options": options_fields(options), "digest": digest})
     starts = itertools.accumulate(map(len, lines), initial=len(head))
     store.write(store.plan(), b"".join((head, *lines)))
     return [
         TaskLine(task.number, task.part, start) for task, start in zip(tasks, starts, strict=False)
     ]
-
-
-def _digest(lines: Sequence[bytes]) -> str:
-    """Return the digest of a plan's lines, which tells whether all are as they were written."""
-    return hashlib.blake2b(b"\n".join(lines), digest_size=16).hexdigest()
 
 
 def _fields(entry: Entry) -> list[Any]:

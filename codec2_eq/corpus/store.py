@@ -16,6 +16,7 @@ vectors and a part's records after its shard, so that records prove that their d
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -346,7 +347,10 @@ _RECORD_KINDS = frozenset(
 
 def _parse_records(data: bytes) -> list[Record]:
     """Parse records; raise ValueError for anything else."""
-    rows = json.loads(data)
+    line, _, digest = data.removesuffix(b"\n").partition(b"\n")
+    if digest.decode("ascii", "replace") != digest_of(line):
+        raise ValueError("not as they were written")
+    rows = json.loads(line)
     if not isinstance(rows, list):
         raise ValueError("no records")
     for row in rows:
@@ -358,8 +362,14 @@ def _parse_records(data: bytes) -> list[Record]:
 
 
 def records_json(records: Iterable[Record]) -> bytes:
-    """Return records as one line of JSON, which takes less time than a line for each."""
-    return json_line(list(records))
+    """Return records as one line of JSON, which takes less time than a line for each; a digest."""
+    line = json_line(list(records))
+    return line + digest_of(line.removesuffix(b"\n")).encode() + b"\n"
+
+
+def digest_of(data: bytes) -> str:
+    """Return what tells whether lines of a state file are as they were written."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def json_line(value: Any) -> bytes:
