@@ -139,7 +139,7 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
     data = records.read_bytes()
     for damaged in (
         data[:50],
-        data.replace(b", 18, ", b", 17, ", 1),
+        re.sub(rb", \d+, null", b", 1, null", data, count=1),
         data.replace(b"null", b'"x"', 1),
     ):
         assert damaged != data
