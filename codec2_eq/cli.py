@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.run is None:
             parser.print_help(sys.stderr)
             return 2
+        if any(word == "" or (word[:2] == "--" and word[-1:] == "=") for word in words):
+            raise Codec2EqError("command line", "an argument is empty", "is a variable not set?")
         if args.command in NO_BLAS:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         messages.show_on_stderr("codec2-eq: warning: ", verbosity=args.verbosity)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -298,6 +299,20 @@ def test_usage_errors_exit_with_2(words, capsys):
         cli.main(words)
     assert left.value.code == 2
     assert "usage: codec2-eq" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["batch WAV -o ''", "run '' -o a.f32", "filter WAV -o a.wav --curve ''", "export cmn --c ''"]
+    + ["vq train a.f32 -o '' --sizes 2", "batch WAV -o out --speakers ''", "encode WAV --output="],
+)
+def test_variables_that_are_not_set(tmp_path, monkeypatch, wav, words, capsys):
+    """Empty words would mean the current folder, or nothing."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main([{"WAV": str(wav)}.get(word, word) for word in shlex.split(words)]) == 1
+    assert "an argument is empty; is a variable not set?" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_no_command_prints_the_help(capsys):

@@ -286,3 +286,10 @@ def test_flac_in_ogg(tmp_path, parts):
         assert "is cut within its last page" in read(path)[1][0]
     except Codec2EqError as error:
         assert "cut or damaged" in str(error)
+
+
+def test_mp3_of_too_little(tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(encoded(path, TONES[0], "MP3", "MPEG_LAYER_III")[:20])
+    with pytest.raises(Codec2EqError, match="no frame of MPEG audio that can be decoded"):
+        read_audio(path)

@@ -194,9 +194,12 @@ class DecodedSource:
             if error.code == _NO_SUCH_ENCODING:
                 raise _foreign(self._name, "has an encoding") from error
             raw = "; if it is headerless 16-bit 8 kHz samples, name it .raw or pass --raw"
+            reason = error.error_string.rstrip(".")
+            if "possibly a pipe" in reason:  # what it says of MPEG audio that it cannot begin
+                reason = "no frame of MPEG audio that can be decoded"
             raise Codec2EqError(
                 self._name,
-                f"not audio that libsndfile reads ({error.error_string.rstrip('.')})",
+                f"not audio that libsndfile reads ({reason})",
                 "convert it to WAV or FLAC, say with ffmpeg" + raw * (error.code == _NO_FORMAT),
             ) from error
 
