@@ -2,6 +2,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,16 @@ def test_tables_name_everything(found):
     by_speaker = detail_table(found, "speaker")
     assert [line.split()[0] for line in by_speaker.splitlines()] == ["speaker", "him", "her"]
     assert detail_table(found, "shaping").splitlines()[1].startswith("boom")
+
+
+def test_times_that_nobody_speaks_at_have_no_number(found):
+    silent, spoken = Scores(), [1, 1, 1, 1, 1, 0]
+    for key, sums in found.sums.items():
+        silent.sums[key] = replace(
+            sums, residual=sums.residual * spoken, residual_count=sums.residual_count * spoken
+        )
+    rows = overall_table(silent).splitlines()[1:]
+    assert [row.split()[-1] for row in rows] == ["-"] * len(rows)
 
 
 def test_json_round_trip(found):

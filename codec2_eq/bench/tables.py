@@ -50,7 +50,7 @@ def overall_table(scores: Scores) -> str:
                 _span(span["shape_closed"]),
                 f"{m.variance_ratio:.3f}",
                 f"{m.slope:.3f}",
-                *(f"{r:.1f}" for r in m.residual),
+                *("-" if np.isnan(r) else f"{r:.1f}" for r in m.residual),
             ]
         )
     return _table(head, rows)
