@@ -71,6 +71,18 @@ def test_npz_tells_all_and_its_frame_interval_is_kept(tmp_path, speech, wav):
         assert held["frame_ms"] == 10 and held["model"] == "700c"
 
 
+@pytest.mark.parametrize("suffix", ["f32", "npy"])
+def test_npz_made_of_vectors_alone_keeps_their_means(tmp_path, speech, wav, suffix):
+    raw, out = str(tmp_path / f"raw.{suffix}"), str(tmp_path / "out.npz")
+    assert cli.main(["extract", str(wav), "-o", raw]) == 0
+    assert cli.main(["equalise", raw, "-o", out, "-m", "cmn"]) == 0
+    expected = ce.extract(speech)
+    with np.load(out) as held:
+        assert set(held) == {"vectors", "mean_db", "freqs_hz", "frame_ms", "model"}
+        np.testing.assert_array_equal(held["mean_db"], expected.mean_db)
+        np.testing.assert_array_equal(held["freqs_hz"], expected.freqs_hz)
+
+
 def test_channel_and_rate(tmp_path, samples_dir):
     stereo = str(samples_dir / "dialogue_stereo_16k.wav")
     samples, rate = soundfile.read(stereo, dtype="float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES
@@ -58,6 +59,7 @@ def write_equalised(
     """
     from codec2_eq.equalisers import passes, state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
+    from codec2_eq.records import remove_mean
     from codec2_eq.vectors.writer import VectorWriter
 
     if before_floor:
@@ -79,6 +81,8 @@ def write_equalised(
     ):
         for block in heard:
             shapes = shape(block, stream) if before_floor else stream.process(block.vectors)
+            if writer.format == "npz" and block.mean_db is None:  # which the shapes have lost
+                block = replace(block, mean_db=remove_mean(block.vectors)[0])
             writer.write(shapes, block)
     if args.save_state:
         state_file.save_state(args.save_state, equaliser, stream, force=args.force)

@@ -41,7 +41,7 @@ class VectorWriter:
     frame_ms : {10, 20, 40}
         Time between vectors, ms, kept in .npz.
     freqs_hz : ndarray of shape (K,), optional
-        Centres of the bands, Hz, kept in .npz; by default those of the frames written.
+        Centres of the bands, Hz, kept in .npz; by default those of the frames, or of Codec 2.
     durable : bool
         The file outlives a power loss once it is there.
 
@@ -95,9 +95,16 @@ class VectorWriter:
             spools = files.enter_context(contextlib.ExitStack())
             self._sink = sink = self._make_sink(out, spools)
             # Called first of all at the exit; what it raises keeps the file from appearing.
-            files.push(lambda kind, error, traceback: sink.finish() if kind is None else None)
+            files.push(lambda kind, error, traceback: self._finish(sink) if kind is None else None)
             self._resources = files.pop_all()
         return self
+
+    def _finish(self, sink: _Sink) -> None:
+        if self.format == "npz" and "freqs_hz" not in self._once:
+            from codec2_eq.analysis import band_centres_hz
+
+            self._once["freqs_hz"] = np.asarray(band_centres_hz(), "<f4")
+        sink.finish()
 
     def _make_sink(self, out: IO[bytes], spools: contextlib.ExitStack) -> _Sink:
         if self.format == "f32":
