@@ -181,14 +181,53 @@ def test_what_is_no_keras_file_is_told(tmp_path, content):
 
 
 def test_weights_that_do_not_fit_are_told(saved, tmp_path):
-    with zipfile.ZipFile(saved[1]) as archive, zipfile.ZipFile(tmp_path / "b.keras", "w") as other:
-        for name in archive.namelist():
-            content = archive.read(name)
-            if name == "config.json":
-                content = content.replace(b'"units": 30', b'"units": 31')
-            other.writestr(name, content)
+    change = lambda content: content.replace(b'"units": 30', b'"units": 31')  # noqa: E731
+    spoilt(saved[1], tmp_path, "config.json", change)
     with pytest.raises(Codec2EqError, match="b.keras: Keras cannot read it"):
         load_keras(tmp_path / "b.keras")
+
+
+def test_models_beyond_their_weights_are_refused_before_keras_starts(saved, tmp_path, no_keras):
+    path = spoilt(saved[1], tmp_path, "config.json", lambda c: c.replace(b": 30", b": 3000000000"))
+    with pytest.raises(Codec2EqError, match="has layers of .* 3000000000 values, beyond its"):
+        load_keras(path)
+
+
+def test_damaged_weights_are_told(saved, tmp_path):
+    """Keras would use random ones for those that are lost, and h5py raises what it likes."""
+    rng = np.random.default_rng(2)
+    whole = load_keras(saved[1])
+
+    def damage(content):
+        at = int(rng.integers(0, len(content) - 8))
+        return content[:at] + bytes(8) + content[at + 8 :]
+
+    n_refused = 0
+    for number in range(60):
+        path = spoilt(saved[1], tmp_path / str(number), "model.weights.h5", damage)
+        try:
+            network = load_keras(path)
+        except Codec2EqError as error:
+            assert "Keras cannot read it" in str(error) or "finite" in str(error)
+            n_refused += 1
+            continue
+        assert np.count_nonzero(weights_of(network) != weights_of(whole)) <= 3
+    assert n_refused > 5
+
+
+def weights_of(network):
+    arrays = [a for layer in network.layers for a in vars(layer).values() if hasattr(a, "ravel")]
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def spoilt(path, folder, name, change):
+    """Write a copy of an archive in which one member is changed; return its path."""
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(folder / "b.keras", "w") as other:
+        for member in archive.namelist():
+            content = archive.read(member)
+            other.writestr(member, change(content) if member == name else content)
+    return folder / "b.keras"
 
 
 def test_a_subclassed_model_is_told(saved, tmp_path):

@@ -12,9 +12,11 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -41,6 +43,9 @@ TENSORFLOW_VARIABLES = {
 
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 HDF5_MAGIC = b"\x89HDF"
+_MOST_UNASKED = 8 << 20
+"""Weights that Keras may make of any file: 32 MB."""
+
 CELL = ("RecursiveEstimatorCell", "codec2_eq>RecursiveEstimatorCell")
 """Class and registered name of the one cell that `RNN` may run."""
 
@@ -261,8 +266,9 @@ def _cache_dir() -> Path:
 
 
 def _convert(path: Path, content: bytes, digest: str) -> Network:
-    description, _ = _parts(path, content)
+    description, weights = _parts(path, content)
     _require_known_classes(path, description)
+    _require_weights(path, description, len(weights) // 4)
     keras = import_keras()
     from codec2_eq.equalisers import keras_cell  # noqa: F401  # makes its cell known to Keras
 
@@ -270,24 +276,29 @@ def _convert(path: Path, content: bytes, digest: str) -> Network:
         with tempfile.TemporaryDirectory() as folder:
             checked = Path(folder) / "checked.keras"  # what was checked, whatever becomes of path
             _write_float32(content, description, checked)
-            model = keras.saving.load_model(checked, compile=False)
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise Codec2EqError(path, f"Keras cannot read it: {reason}") from error
+            with warnings.catch_warnings():
+                # Weights that a file lacks would stay random.
+                warnings.filterwarnings("error", message=".*(Skipping|could not be loaded)")
+                model = keras.saving.load_model(checked, compile=False)
+    except Exception as error:  # Keras, h5py and TensorFlow raise what they like
+        raise Codec2EqError(path, f"Keras cannot read it: {_first_line(error)}") from error
     try:
         network = from_keras(model, path.stem, card={"keras_sha256": digest})
     except Codec2EqError as error:
         raise Codec2EqError(str(path), error.about(path.stem)) from error
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # the same, where a model is run
         raise Codec2EqError(
             path,
             "no row of layers with one input and one output, built for frames of "
-            f"{K} values ({reason})",
+            f"{K} values ({_first_line(error)})",
             "build it so and save it again",
         ) from error
     network.card["sha256"] = network.sha256
     return network
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _write_float32(content: bytes, description: dict[str, Any], path: Path) -> None:
@@ -329,6 +340,30 @@ def _require_known_classes(path: Path, description: dict[str, Any]) -> None:
             raise Codec2EqError(
                 path, f"layer {i} {name!r} ({kind}) holds a {inner}, which is not supported"
             )
+
+
+def _require_weights(path: Path, description: dict[str, Any], n_weights: int) -> None:
+    """Refuse layers of far more weights than the file holds: Keras would make them all first."""
+    most = sorted(_sizes(description["config"]))[-2:]
+    if any(size > MOST_BYTES for size in most) or math.prod(most) > max(n_weights, _MOST_UNASKED):
+        raise Codec2EqError(
+            path,
+            f"has layers of {' and '.join(map(str, most))} values, beyond its {n_weights} weights",
+            "is it damaged?",
+        )
+
+
+def _sizes(value: Any) -> Iterator[int]:
+    """Yield the numbers of values that layers give or take, as far as they are stated."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _sizes(part)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if key == "units" or key.endswith("shape"):
+                numbers = part if isinstance(part, list) else [part]
+                yield from (n for n in numbers if isinstance(n, int))
+            yield from _sizes(part)
 
 
 def _foreign(value: Any) -> Iterator[str]:
