@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 success, 1 bad data, 2 usage error, 3 `check` found a fault, 130 interrupted.
     """
+    if argv is None:
+        system.read_names_as_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and "--debug" not in words:
         warnings.simplefilter("ignore")  # Python's and NumPy's, which are for developers

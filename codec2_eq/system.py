@@ -40,6 +40,21 @@ def host_name() -> str:
     return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
+def read_names_as_utf8() -> None:
+    """Start this program anew if it would read names of files by another locale.
+
+    Names are written into manifests, which are the same bytes wherever they are made.
+    """
+    if sys.platform == "win32" or sys.getfilesystemencoding() == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") == "1" or not sys.executable:  # it did not help
+        return
+    if sys.stderr is not None:
+        os.environ.setdefault("PYTHONIOENCODING", f"{sys.stderr.encoding}:backslashreplace")
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, sys.orig_argv)
+
+
 def on_end_signal(leave: Callable[[int], None]) -> None:
     """Call `leave` with the signal's number when the user or the system politely ends us.
 

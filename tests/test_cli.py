@@ -400,3 +400,17 @@ def test_the_environment_changes_no_byte_and_prints_nothing(samples_dir, tmp_pat
     )
     assert plain.stdout == odd.stdout and len(plain.stdout) > 2000
     assert plain.stderr == odd.stderr == b""
+
+
+def test_the_locale_changes_no_name_in_a_corpus(tmp_path, speech):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "hör.wav", speech, 8000)
+    latin = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    manifests = []
+    for number, more in enumerate(({}, latin)):
+        out = tmp_path / str(number)
+        words = ["batch", str(tmp_path / "in"), "-o", str(out), "-m", "cmn", "--layout", "kaldi"]
+        done = subprocess.run([*COMMAND, *words], env={**os.environ, **more}, capture_output=True)
+        assert done.returncode == 0
+        manifests.append((out / "manifest.jsonl").read_bytes())
+    assert manifests[0] == manifests[1] and b"h\\u00f6r" in manifests[0]
