@@ -206,6 +206,12 @@ def test_quiet_still_tells_errors(capsys, tmp_path):
 def test_quiet_in_a_corpus(capsys, samples_dir, tmp_path):
     code, out, err = run(capsys, "batch", samples_dir, "-o", tmp_path / "out", "-q")
     assert (code, out, err) == (0, "", "")
+    (tmp_path / "bad.wav").write_text("bad")
+    code, out, err = run(capsys, "batch", tmp_path / "bad.wav", "-o", tmp_path / "other", "-q")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[1:] == [
+        f"codec2-eq: warning: {tmp_path / 'other'}: 1 failed, see the manifest"
+    ]
 
 
 def test_figures_are_numbers_in_json(capsys, samples_dir, tmp_path):

@@ -224,8 +224,9 @@ def _print_summary(summary: Summary) -> None:
         lines.append("nothing was left to do")
     odd = [f'{summary.warnings} with a "warning" in the manifest'] * bool(summary.warnings)
     odd += [f"{summary.empty} empty"] * bool(summary.empty)
-    if odd and messages.is_quiet():
-        messages.warn(f"{summary.output}: {', '.join(odd)}")
+    if messages.is_quiet() and (odd or summary.failures):
+        failed = [f"{summary.failures} failed, see the manifest"] * bool(summary.failures)
+        messages.warn(f"{summary.output}: {', '.join(odd + failed)}")
     lines += odd
     if summary.passed_over:
         suffixes = ", ".join(
