@@ -111,7 +111,9 @@ class RateK:
         return np.array(self.vectors, dtype, copy=copy)
 
     def __getitem__(self, frames: slice) -> RateK:
-        """Return the record of some of the frames."""
+        """Return the record of some of the frames: a slice, a mask or a list of them."""
+        if isinstance(frames, (int, np.integer)):
+            raise TypeError(f"one frame is [{frames}:{frames + 1}], its vector .vectors[{frames}]")
         arrays = {name: getattr(self, name)[frames] for name in ("vectors", *_PER_FRAME)}
         if self.harmonics_db is not None:
             arrays["harmonics_db"] = self.harmonics_db[frames]
@@ -120,6 +122,10 @@ class RateK:
     @classmethod
     def join(cls, parts: Sequence[RateK]) -> RateK:
         """Join records of consecutive blocks (at least one, all of one kind)."""
+        if len({part.frame_ms for part in parts}) > 1:
+            raise ValueError(
+                f"frames {[part.frame_ms for part in parts]} ms apart, one interval expected"
+            )
         names = ["vectors", *_PER_FRAME, *["harmonics_db"] * (parts[0].harmonics_db is not None)]
         arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
         return cls(**arrays, freqs_hz=parts[0].freqs_hz, frame_ms=parts[0].frame_ms)

@@ -137,6 +137,8 @@ def test_a_stations_microphone_is_known_from_the_first_frame(channel_eq, recordi
 def test_a_foreign_state_is_refused(channel_eq):
     with pytest.raises(Codec2EqError, match="of the same equaliser"):
         channel_eq.stream().restore(load_equaliser("cmn").stream().state())
+    with pytest.raises(Codec2EqError, match="state of type str: expected arrays by name"):
+        channel_eq.stream("state.npz")
     state = channel_eq.stream().state()
     state["0.0.curve"][3] = np.nan
     with pytest.raises(Codec2EqError, match="not finite numbers"):

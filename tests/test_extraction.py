@@ -151,6 +151,10 @@ def test_records_refuse_other_shapes(speech):
     ):
         with pytest.raises(ValueError, match=message):
             replace(frames, **change)
+    with pytest.raises(TypeError, match=r"one frame is \[3:4\], its vector .vectors\[3\]"):
+        frames[3]  # type: ignore[index]
+    with pytest.raises(ValueError, match=r"\[40, 10\] ms apart, one interval expected"):
+        ce.RateK.join([frames, ce.extract(speech, frame_ms=10)])
 
 
 def test_the_package_names_what_it_offers():

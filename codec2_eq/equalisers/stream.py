@@ -88,6 +88,10 @@ class EqualiserStream:
         Codec2EqError
             If the state belongs to another equaliser, or is damaged.
         """
+        if not isinstance(state, Mapping):
+            raise Codec2EqError(
+                f"state of type {type(state).__name__}", "expected arrays by name, as of np.load"
+            )
         own = self.state()
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:
             held, wanted = (", ".join(names) or "nothing" for names in (state, own))
