@@ -37,6 +37,7 @@ _READ_REMEDIES = {
 _WRITE_REMEDIES = {
     errno.ENOENT: "its folder does not exist; create it first",
     errno.EISDIR: "is a directory; name a file in it",
+    errno.EEXIST: "is a file; name a folder",
     errno.ENOTDIR: "part of this path is a file, not a folder",
     errno.EACCES: "no permission to write there; choose another folder",
     errno.EPERM: "no permission to write there; choose another folder",

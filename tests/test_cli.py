@@ -247,6 +247,18 @@ def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):
     assert (tmp_path / "there.f32").read_bytes() == b"precious"
 
 
+def test_a_file_is_no_folder(wav, capsys):
+    assert "is a file; name a folder" in fails(capsys, "export", "channel_eq", "--c", wav)
+
+
+def test_an_output_may_be_the_input(tmp_path, speech):
+    soundfile.write(tmp_path / "a.wav", speech, 8000)
+    words = [str(tmp_path / "a.wav"), "-o"]
+    assert cli.main(["filter", *words, str(tmp_path / "b.wav")]) == 0
+    assert cli.main(["filter", *words, str(tmp_path / "a.wav"), "-f"]) == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
 def test_force_overwrites(tmp_path, wav):
     out = tmp_path / "a.f32"
     out.write_bytes(b"old")
@@ -304,6 +316,10 @@ def test_debug_shows_the_traceback(capsys, tmp_path, words):
         ["run", "a", "b"],
         ["vq", "train", "a.f32", "-o", "a", "--sizes", "8,x"],
         ["batch", "a", "-o", "-"],
+        ["run", "a.wav", "-o", "a.npz", "--save-state", "./a.npz"],
+        ["equalise", "a.f32", "--save-state", "a.f32", "-f"],
+        ["encode", "a.wav", "-o", "a.c2", "--save-state", "a.c2"],
+        ["filter", "a.wav", "-o", "b.wav", "--save-state", "c.csv", "--curve", "c.csv"],
     ],
 )
 def test_usage_errors_exit_with_2(words, capsys):

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.equalisers import state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
 
+    options.check_files(args)
     equaliser = load_equaliser(args.model)
     require_audio_suffix(args.output, raw=args.raw)
     if args.curve:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -187,6 +188,25 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-state", metavar="FILE", help="save what the equaliser has learnt (.npz)"
     )
+    parser.set_defaults(refuse=parser.error, curve=None)
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """End with a usage error if one file would be two things; only -o may be the input."""
+    given = {
+        "IN": args.input,
+        "-o": args.output,
+        "--save-state": args.save_state,
+        "--curve": args.curve,
+    }
+    seen: dict[str, str] = {}
+    for name, path in given.items():
+        if path in (None, "-", os.devnull):
+            continue
+        other = seen.get(real := os.path.realpath(path))
+        if other is not None and (other, name) != ("IN", "-o"):
+            args.refuse(f"{other} and {name} are both {path}; name two files")
+        seen[real] = name
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
