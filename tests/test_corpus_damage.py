@@ -117,6 +117,14 @@ def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path
             read()
 
 
+def test_a_manifest_of_endless_recordings_is_damaged(audio, tmp_path):
+    batch(audio, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.jsonl"
+    path.write_text(re.sub(r'"duration": [0-9.]+', '"duration": Infinity', path.read_text()))
+    with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: damaged \(duration inf"):
+        ce.open_corpus(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("layout", "field"), [("tree", "frames"), ("shards", "offset"), ("kaldi", "frames")]
 )

@@ -328,7 +328,8 @@ def _unreadable(path: str, why: str) -> Codec2EqError:
 
 
 _MOST_ROWS_OR_BYTES = 1 << 40
-"""No file of a corpus has so many; whatever is computed from fewer fits 64 bits."""
+"""No file of a corpus has so many, and no recording as many seconds; whatever is computed from
+fewer fits 64 bits."""
 
 _LINE_KINDS: dict[str, Any] = {
     "audio_filepath": str,
@@ -356,7 +357,7 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         kind = _LINE_KINDS.get(name)
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} {value!r}")
-        if isinstance(value, int) and not 0 <= value < _MOST_ROWS_OR_BYTES:
+        if isinstance(value, (int, float)) and not 0 <= value < _MOST_ROWS_OR_BYTES:
             raise ValueError(f"{name} {value!r}")
     missing = {"audio_filepath", "duration", "frames", "path", "offset", "model"} - fields.keys()
     if missing:

@@ -24,6 +24,7 @@ CORPORA: dict[str, tuple[str, ...]] = {
 """Kinds of corpora, and the options of `batch` that make them."""
 
 FOLDER = "corpus"
+_made: dict[str, bytes] = {}
 _HERE = b"@HERE@"  # in the packed files, in place of the folder where they were made
 
 
@@ -46,7 +47,8 @@ def make_corpora(samples: object, here: Path) -> dict[str, list[bytes]]:
         words = [word.replace("recordings", f"{here}/recordings") for word in commands(kind)[0]]
         words[words.index(FOLDER)] = str(here / FOLDER)
         assert main([*words, "-q"]) == 0
-        packed[kind] = [_packed(here / FOLDER, here)]
+        _made[kind] = _packed(here / FOLDER, here)
+        packed[kind] = [_made[kind]]
         shutil.rmtree(here / FOLDER)
     return packed
 
@@ -68,6 +70,14 @@ def lay_out(data: bytes) -> None:
         path = Path(FOLDER, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.replace(_HERE, os.fsencode(os.getcwd())))
+
+
+def differences(kind: str) -> list[str]:
+    """Return the files that users see and that are not as they were made."""
+    made = unpack(_made[kind])
+    found = unpack(_packed(Path(FOLDER), Path.cwd()))
+    names = (name for name in made.keys() | found.keys() if not name.startswith(".codec2-eq"))
+    return sorted(name for name in names if made.get(name) != found.get(name))
 
 
 def read_corpus() -> None:

@@ -98,6 +98,29 @@ def splice(data: bytes, other: bytes, rng: Rng) -> bytes:
     return data[: rng.integers(0, len(data) + 1)] + other[rng.integers(0, len(other) + 1) :]
 
 
+TITLES: tuple[bytes, ...] = (
+    b"ID3\3\0\0\0\0\0\12" + bytes(10),
+    b"ID3\4\0\x10\0\0\0\12" + bytes(10) + b"3DI\4\0\x10\0\0\0\12",
+    b"TAG" + bytes(125),
+    b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0xA0000000) + bytes(8),
+    b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0x80000000) + bytes(8),
+    b"LIST" + struct.pack("<I", 3) + b"abc",
+    bytes(700),
+)
+"""What programs put before, between and behind recordings."""
+
+
+def join(data: bytes, other: bytes, rng: Rng) -> bytes:
+    """Join recordings, some of them cut, with titles of all kinds around them."""
+    parts: list[bytes] = []
+    for _ in range(int(rng.integers(1, 4))):
+        whole = data if rng.random() < 0.7 else other
+        cut = whole[: -int(rng.integers(1, 200))] if rng.random() < 0.2 else whole
+        parts += [TITLES[int(rng.integers(0, len(TITLES)))] * int(rng.integers(0, 2)), cut]
+    parts.append(TITLES[int(rng.integers(0, len(TITLES)))] * int(rng.integers(0, 3)))
+    return b"".join(parts)
+
+
 def npy_header(rng: Rng) -> bytes:
     """Return the head of an array of any type and shape."""
     descr, shape = rng.choice(DTYPES), rng.choice(SHAPES)
@@ -253,7 +276,28 @@ def _spoil_node(node: Any, rng: Rng) -> None:
         if not (isinstance(below, (dict, list)) and below) or rng.random() < 0.2:
             break
         node = below
-    node[key] = VALUES[int(rng.integers(0, len(VALUES)))]
+    node[key] = (
+        VALUES[int(rng.integers(0, len(VALUES)))] if rng.random() < 0.5 else _like(below, rng)
+    )
+
+
+def _like(value: Any, rng: Rng) -> Any:
+    """Return another value of the same type, which no check of types would find."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + int(rng.choice([-1, 1, 3, -value, value, 10**6]))
+        case float():
+            return value + float(rng.choice([-1, 1, 0.01, -value, 1e6]))
+        case str():
+            others = (value[:-1], value + "x", value.upper(), value[::-1], f"s0/{value}", "a.wav")
+            return others[int(rng.integers(0, len(others)))]
+        case list():
+            return [value[::-1], value[:-1], value + value[-1:]][int(rng.integers(0, 3))]
+        case dict():
+            return dict(list(value.items())[:-1])
+    return value
 
 
 def made_up_wav(rng: Rng) -> bytes:

@@ -124,8 +124,12 @@ def make_case(seeds: dict[str, list[bytes]], seed: int, number: int) -> tuple[st
         return kind, mutators.spoil_keras(data, rng)
     if structured and kind == "audio":
         other = seeds[kind][int(rng.integers(0, len(seeds[kind])))]
-        made_up = rng.random() < 0.5
-        return kind, mutators.made_up_wav(rng) if made_up else mutators.splice(data, other, rng)
+        match int(rng.integers(0, 4)):
+            case 0:
+                return kind, mutators.splice(data, other, rng)
+            case 1:
+                return kind, mutators.join(data, other, rng)
+        return kind, mutators.made_up_wav(rng)
     return kind, mutators.spoil_bytes(data, rng)
 
 
@@ -154,6 +158,8 @@ def run_case(kind: str, content: bytes, number: int) -> None:
         raise Failed(f"{words}: exit code {code}, {lines[-3:]}")
     if words[0] == "batch" and kind in corpora.CORPORA and code == 0:
         corpora.read_corpus()  # the next run completes, whatever was spoiled
+        if different := corpora.differences(kind):
+            raise Failed(f"{words}: not as it was: {different}")
     if not (out.getvalue() + err.getvalue()).replace("\n", "").isprintable():
         raise Failed(f"{words}: control characters on the terminal")
 
