@@ -1,12 +1,10 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/python" "$0" "$@"'
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Sizes of an exported network, by each compiler there is: code, weights, state and stack.
-
-Usage: python scripts/export_sizes.py [MODEL]
-"""
+"""Sizes of an exported network, by each compiler there is: code, weights, state and stack."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -39,10 +37,12 @@ def sizes(name: str, folder: Path, command: list[str]) -> tuple[int, int]:
     return bytes_, max(int(line.split("\t")[1]) for line in frames)
 
 
-def main(words: list[str]) -> int:
+def main() -> int:
     """Print a row for each compiler that is installed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="channel_eq", help="default: %(default)s")
     try:
-        source = c_source(load_exportable(words[0] if words else "channel_eq"))
+        source = c_source(load_exportable(parser.parse_args().model))
     except Codec2EqError as error:
         print(f"export_sizes: error: {error}", file=sys.stderr)
         return 1
@@ -61,4 +61,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -203,6 +203,17 @@ def test_scripts_find_their_environment_or_say_what_to_do(tmp_path):
     assert run().stdout == "hello a b\n"
 
 
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in SCRIPTS.glob("*.py") if os.access(path, os.X_OK))
+)
+def test_every_script_has_help(script):
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / script, "--help"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
 def test_cost_of_syncs(tmp_path, wav, capfd):
     load_script("scripts/sync_cost.py").main([wav, "-o", str(tmp_path / "out"), "--pairs", "1"])
     lines = capfd.readouterr().out.splitlines()
