@@ -172,6 +172,7 @@ def test_json_to_stdout_is_nothing_else(samples_dir, shapes_file, capsys):
     out, err = capsys.readouterr()
     assert "oracle" in json.loads(out)
     assert "oracle" in err
+    assert [row.split()[0] for row in err.splitlines()[-3:]] == ["shaping", "boom", "tilt+3"]
 
 
 def test_classic_table(samples_dir, quantise, capsys):

@@ -104,8 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--by",
         choices=("shaping", "speaker"),
         action="append",
-        default=[],
-        help="also print errors by filter or by speaker",
+        help="print errors also by filter (default), by speaker, or, given twice, by both",
     )
     parser.add_argument(
         "--json",
@@ -236,7 +235,7 @@ def _conditions(args: argparse.Namespace):
 def _print_tables(args: argparse.Namespace, title: str, found, overall, detail) -> None:
     heading = f"{title}:\n" if args.noise else ""
     _print(args, heading + overall(found))
-    for which in args.by:
+    for which in args.by or ["shaping"]:
         _print(args, "\n" + detail(found, which))
 
 
