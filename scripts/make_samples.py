@@ -201,7 +201,7 @@ Each is resampled by soxr and scaled to a peak of {peak} of full scale.
 |---|---|---|
 {twins}
 
-The filters are minimum-phase (`codec2_eq/shaping.py`): no delay, so frames of a clip and of its
+The filters are minimum-phase (`codec2_eq/bench/shaping.py`): no delay, so frames of a clip and of its
 twin face each other, and the loudness (rms) stays.
 
 The sentences were written for this project and, like the clips, come under its licence,
