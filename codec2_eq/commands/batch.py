@@ -108,14 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from codec2_eq.corpus import batch
     from codec2_eq.files import require_writable
 
-    options.check_knots(args)
-    options.check_before_floor(args)
-    if not (args.inputs or args.scp or args.manifest):
-        args.refuse("no recordings: name files, folders or lists")
-    if args.output == "-":
-        args.refuse("-o -: a corpus is a folder, name it")
-    if args.speakers is not None and args.passes == 1:
-        args.refuse("--speakers: needs --passes 2")
+    _check_options(args)
     if args.summary is not None:
         _require_no_other_file(args.summary)
         require_writable(args.summary, force=True)
@@ -146,6 +139,24 @@ def run(args: argparse.Namespace) -> int:
     if args.summary is not None:
         _write_summary(summary, args.summary)
     return 1 if summary.failures else 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """End with a usage error for options that exclude each other."""
+    options.check_knots(args)
+    options.check_before_floor(args)
+    if not (args.inputs or args.scp or args.manifest):
+        args.refuse("no recordings: name files, folders or lists")
+    if args.output == "-":
+        args.refuse("-o -: a corpus is a folder, name it")
+    if args.speakers is not None and args.passes == 1:
+        args.refuse("--speakers: needs --passes 2")
+    if args.speakers is not None and args.before_floor:
+        args.refuse("--before-floor: not with --speakers")
+    if args.format != "f32" and args.layout != "tree":
+        args.refuse(f"--format {args.format}: only with --layout tree")
+    if args.extras and args.layout != "shards":
+        args.refuse("--with records: needs --layout shards; a tree has them with --format npz")
 
 
 @contextlib.contextmanager
