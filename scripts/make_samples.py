@@ -201,8 +201,8 @@ Each is resampled by soxr and scaled to a peak of {peak} of full scale.
 |---|---|---|
 {twins}
 
-The filters are minimum-phase (`codec2_eq/bench/shaping.py`): no delay, so frames of a clip and of its
-twin face each other, and the loudness (rms) stays.
+The filters are minimum-phase (`codec2_eq/bench/shaping.py`): no delay, so frames of a clip and of
+its twin face each other, and the loudness (rms) stays.
 
 The sentences were written for this project and, like the clips, come under its licence,
 LGPL-2.1-or-later. No recordings of people are kept here; `scripts/fetch_speech.py` fetches such.
