@@ -13,22 +13,29 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from codec2_eq.audiofilter.equaliser import AudioEqualiser
-    from codec2_eq.corpus import batch, open_corpus
-    from codec2_eq.equalisers.equaliser import (
-        Equaliser,
-        EqualiserStream,
-        available_models,
-        load_equaliser,
-    )
-    from codec2_eq.errors import Codec2EqError
-    from codec2_eq.extraction import Extractor, extract, extract_file
-    from codec2_eq.pictures import plot
-    from codec2_eq.records import RateK
-    from codec2_eq.stream700c.codec import StreamDecoder, StreamEncoder, decode, encode
-    from codec2_eq.vectors import VectorReader, VectorWriter, read_vectors
-    from codec2_eq.vq import Quantiser, load_codebooks
+if TYPE_CHECKING:  # named twice: for type checkers they are then names of this package
+    from codec2_eq.audiofilter.equaliser import AudioEqualiser as AudioEqualiser
+    from codec2_eq.corpus import batch as batch
+    from codec2_eq.corpus import open_corpus as open_corpus
+    from codec2_eq.equalisers.equaliser import Equaliser as Equaliser
+    from codec2_eq.equalisers.equaliser import EqualiserStream as EqualiserStream
+    from codec2_eq.equalisers.equaliser import available_models as available_models
+    from codec2_eq.equalisers.equaliser import load_equaliser as load_equaliser
+    from codec2_eq.errors import Codec2EqError as Codec2EqError
+    from codec2_eq.extraction import Extractor as Extractor
+    from codec2_eq.extraction import extract as extract
+    from codec2_eq.extraction import extract_file as extract_file
+    from codec2_eq.pictures import plot as plot
+    from codec2_eq.records import RateK as RateK
+    from codec2_eq.stream700c.codec import StreamDecoder as StreamDecoder
+    from codec2_eq.stream700c.codec import StreamEncoder as StreamEncoder
+    from codec2_eq.stream700c.codec import decode as decode
+    from codec2_eq.stream700c.codec import encode as encode
+    from codec2_eq.vectors import VectorReader as VectorReader
+    from codec2_eq.vectors import VectorWriter as VectorWriter
+    from codec2_eq.vectors import read_vectors as read_vectors
+    from codec2_eq.vq import Quantiser as Quantiser
+    from codec2_eq.vq import load_codebooks as load_codebooks
 
 __version__ = "0.1.0"
 

@@ -187,7 +187,9 @@ def test_public_names_are_typed_as_they_are_found():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = {
-        alias.name: node.module
+        str(
+            alias.asname
+        ): node.module  # without `as`, strict type checkers take it for a private name
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
