@@ -316,6 +316,7 @@ def test_debug_shows_the_traceback(capsys, tmp_path, words):
         ["run", "a", "b"],
         ["vq", "train", "a.f32", "-o", "a", "--sizes", "8,x"],
         ["batch", "a", "-o", "-"],
+        ["batch", "@-", "--scp", "-", "-o", "a"],
         ["batch", "a", "-o", "b", "--with", "records"],
         ["batch", "a", "-o", "b", "--layout", "kaldi", "--format", "npz"],
         ["batch", "a", "-o", "b", "--passes", "2", "--speakers", "folder", "--before-floor"],

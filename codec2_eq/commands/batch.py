@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="IN",
         help="audio files, folders to search for them, or @LIST, a file that lists these, "
-        "one per line",
+        "one per line; @- is stdin",
     )
     parser.add_argument(
         "--scp",
@@ -147,6 +147,9 @@ def _check_options(args: argparse.Namespace) -> None:
     options.check_before_floor(args)
     if not (args.inputs or args.scp or args.manifest):
         args.refuse("no recordings: name files, folders or lists")
+    lists = [*args.inputs, *(f"@{name}" for name in (*args.scp, *args.manifest, args.speakers))]
+    if lists.count("@-") > 1:
+        args.refuse("stdin holds one list: name files for the others")
     if args.output == "-":
         args.refuse("-o -: a corpus is a folder, name it")
     if args.speakers is not None and args.passes == 1:
