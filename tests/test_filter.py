@@ -17,6 +17,7 @@ import codec2_eq as ce
 from codec2_eq.audio.writer import open_audio_output
 from codec2_eq.cli import main
 from codec2_eq.commands import filter as command
+from codec2_eq.errors import Codec2EqError
 
 COMMAND = [sys.executable, "-m", "codec2_eq", "filter"]
 
@@ -166,6 +167,29 @@ def test_a_rate_that_is_too_high_is_told_with_its_file(tmp_path, speech, capsys)
     assert "in.wav: sample rate 96000 Hz: at most 48000 Hz can be filtered" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("at", [1, 5, 7])
+def test_flac_on_a_full_disk(tmp_path, monkeypatch, capfd, at):
+    """libsndfile writes through callbacks, out of which no error comes."""
+    calls = []
+
+    def write(self, data):
+        calls.append(len(data))
+        if len(calls) >= at:
+            raise Codec2EqError("a.flac", "disk full", "free some space or write elsewhere")
+        return os.write(self.fileno(), data)
+
+    monkeypatch.setattr("codec2_eq.files.OutputFile.write", write)
+    noise = np.random.default_rng(0).integers(-9000, 9000, (40_000, 1)).astype(np.int16)
+    with pytest.raises(Codec2EqError, match="disk full"):
+        with open_audio_output(
+            tmp_path / "a.flac", rate=8000, channels=1, sample_format="s16"
+        ) as out:
+            for block in np.split(noise, 8):
+                out.write(block)
+    assert len(calls) >= at and list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
 
 
 def test_flac_says_what_it_cannot_hold(tmp_path):

@@ -7,6 +7,7 @@ it reads a file that is cut as if it had been shorter all along.
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from codec2_eq.audio.extent import Extent, Part, check_marks
@@ -15,9 +16,11 @@ from codec2_eq.audio.mpeg import is_mpeg, mpeg_extent, tag_bytes
 from codec2_eq.audio.ogg import ogg_extent
 from codec2_eq.audio.window import FileWindow
 
-_FLAC_MARKS = re.compile(rb"fLaC[\0\x80]\0\0\x22|ID3[\2-\4].{6}", re.DOTALL)
-"""Beginnings: magic and head of the block that is always first; titles."""
+_FLAC_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+"""Magic, and the head of the block that is always first."""
 
+_MOST_TITLE_BYTES = 1 << 20  # looked for before the end of a recording
+_MOST_TITLES = 4
 _FOOT_BYTES = 32  # at the end of titles of one kind
 _OLD_TITLE_BYTES = 128  # of another
 
@@ -46,22 +49,30 @@ def find_extent(descriptor: int) -> Extent:
 def _flac(data: FileWindow) -> Extent:
     """Find the recordings, without the titles behind them: libFLAC takes these for damage."""
     starts: list[int] = []
-    ends: list[int] = []
-    n_marks, at = 0, data.search(_FLAC_MARKS, 0)
+    n_marks, at = 0, data.find(b"fLaC", 0)
     while at >= 0:
         check_marks(n_marks := n_marks + 1)
-        head = data[at : at + 10]
-        if head[:4] == b"fLaC":
-            ends += [at] * (len(ends) < len(starts))
+        if _FLAC_START.match(data[at : at + 8]):
             starts.append(at)
-        elif len(ends) < len(starts):
-            behind = at + tag_bytes(head)
-            if behind == len(data) or data[behind : behind + 4].startswith((b"fLaC", b"ID3")):
-                ends.append(at)
-        at = data.search(_FLAC_MARKS, at + 1)
-    ends += [len(data)] * (len(ends) < len(starts))
+        at = data.find(b"fLaC", at + 1)
+    ends = [_before_id3(data, *span) for span in itertools.pairwise([*starts, len(data)])]
     parts = [Part(a, _before_titles(data, a, z)) for a, z in zip(starts, ends, strict=True)]
     return Extent(() if parts == [Part(0, len(data))] else tuple(parts))
+
+
+def _before_id3(data: FileWindow, start: int, end: int) -> int:
+    """Return where titles begin that reach from within a recording to its end, or that."""
+    start = max(start, end - _MOST_TITLE_BYTES)
+    tail = data[start:end]
+    at = tail.find(b"ID3")
+    while at >= 0:
+        behind = at
+        for _ in range(_MOST_TITLES):
+            behind += tag_bytes(tail[behind : behind + 10])
+        if behind == len(tail):
+            return start + at
+        at = tail.find(b"ID3", at + 1)
+    return end
 
 
 def _before_titles(data: FileWindow, start: int, end: int) -> int:

@@ -160,8 +160,8 @@ def _goes_on(data: FileWindow, at: int, frame: _Frame) -> bool:
 
 
 def _next_start(data: FileWindow, at: int) -> int:
-    """Return the offset of what may be a frame or a title, the end if nothing may be."""
-    found = data.search(_START, at)
+    """Return the offset of what may be a frame or a title; the end if nothing near may be."""
+    found = data.search(_START, at, at + _MOST_STRANGE_BYTES)
     return found if found >= 0 else len(data)
 
 

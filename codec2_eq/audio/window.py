@@ -43,12 +43,12 @@ class FileWindow:
             start = max(start, self._start + len(self._held) - len(sought) + 1)
         return -1
 
-    def search(self, pattern: re.Pattern[bytes], start: int) -> int:
-        """Return the first offset from `start` on where a pattern matches, -1 if it does nowhere.
+    def search(self, pattern: re.Pattern[bytes], start: int, stop: int) -> int:
+        """Return the first offset from `start` to about `stop` where a pattern matches, or -1.
 
         The pattern is one of at most _MOST_PATTERN_BYTES.
         """
-        while start < self._size:
+        while start < min(stop, self._size):
             held_to = self._start + len(self._held)
             enough = held_to == self._size or start + _MOST_PATTERN_BYTES <= held_to
             if not (self._start <= start and enough):

@@ -125,6 +125,25 @@ class _RawWriter:
         self._out.write(pcm.encode(samples, "s16"))
 
 
+class _Keeping:
+    """A file that keeps the first error of writing: libsndfile's callbacks cannot raise it."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                return self._out.write(data)
+            except (Codec2EqError, OSError) as error:
+                self.error = error
+        return 0
+
+
 class _FlacWriter:
     """FLAC by libsndfile: 16 bits, or 24 if the samples have more."""
 
@@ -134,24 +153,41 @@ class _FlacWriter:
         import soundfile
 
         self._wide = sample_format != "s16"
+        self._out = _Keeping(out)
         options = {"format": "FLAC", "subtype": "PCM_24" if self._wide else "PCM_16"}
-        try:
-            self._file = soundfile.SoundFile(out, "w", rate, channels, **options)
-        except soundfile.LibsndfileError as error:
-            raise Codec2EqError(
-                name, f"FLAC cannot hold {channels} channels at {rate} Hz", "name it .wav"
-            ) from error
+        with self._raising():
+            try:
+                self._file = soundfile.SoundFile(self._out, "w", rate, channels, **options)
+            except soundfile.LibsndfileError as error:
+                raise Codec2EqError(
+                    name, f"FLAC cannot hold {channels} channels at {rate} Hz", "name it .wav"
+                ) from error
 
     def write(self, samples: NDArray[Any]) -> None:
         if self._wide:
-            self._file.write(pcm.to_s24(samples) << 8)
+            data = pcm.to_s24(samples) << 8
         else:
-            self._file.write(
-                np.frombuffer(pcm.encode(samples, "s16"), "<i2").reshape(samples.shape)
-            )
+            data = np.frombuffer(pcm.encode(samples, "s16"), "<i2").reshape(samples.shape)
+        with self._raising():
+            self._file.write(data)
+
+    @contextlib.contextmanager
+    def _raising(self) -> Iterator[None]:
+        """Raise what went wrong below libsndfile, rather than what it makes of it."""
+        try:
+            yield
+        except (AssertionError, RuntimeError, Codec2EqError):
+            if self._out.error is None:
+                raise
+        if self._out.error is not None:
+            raise self._out.error
 
     def __enter__(self) -> _FlacWriter:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None:
+            self._file.close()
+            return
+        with self._raising():
+            self._file.close()
