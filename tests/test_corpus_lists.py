@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import codec2_eq as ce
 from codec2_eq import cli
+from codec2_eq.corpus import lists
 from codec2_eq.corpus.lists import read_list, read_manifest, read_scp
 from codec2_eq.errors import Codec2EqError
 
@@ -272,11 +273,31 @@ def test_a_manifest_that_is_cut(tmp_path):
 
 def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
     path = tmp_path / "bomb.jsonl.gz"
-    path.write_bytes(gzip.compress(b" " * (64 << 20), 9))
-    with pytest.raises(
-        Codec2EqError, match=r"unpacks to .* bytes and more, over 100 times its own"
-    ):
+    path.write_bytes(gzip.compress(b"    \n" * (13 << 20), 9))
+    with pytest.raises(Codec2EqError, match="unpacks to over 100 times its own size"):
         read_manifest(str(path))
+
+
+@pytest.mark.parametrize("begins", [b"a.wav\n", b"a.wav\0b.wav\0", b"x" * 5_000_000, b"\n" * 5000])
+@pytest.mark.parametrize("read", [read_list, read_scp, read_manifest])
+def test_files_of_gigabytes_that_are_no_lists(tmp_path, begins, read):
+    path = tmp_path / "list"
+    path.write_bytes(begins)
+    os.truncate(path, 3 << 30)  # a hole, so that it costs no room
+    with pytest.raises(Codec2EqError, match="list: is no list: it holds no lines of text; save"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_of_many_chunks(tmp_path, monkeypatch, encoding):
+    monkeypatch.setattr(lists, "_CHUNK_BYTES", 37)
+    names = [f"ж{number}.wav" for number in range(50)]
+    (tmp_path / "list").write_bytes("\n".join(names).encode(encoding))
+    assert read_list(str(tmp_path / "list")) == names
+    if encoding == "utf-8":
+        (tmp_path / "list").write_bytes("\n".join(names).encode() + b"\n\xff")
+        with pytest.raises(Codec2EqError, match="list: line 51: is not UTF-8"):
+            read_list(str(tmp_path / "list"))
 
 
 def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):

@@ -12,8 +12,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple
 
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error
@@ -23,6 +23,9 @@ MOST_BYTES = 1 << 32
 
 MOST_RATIO = 100
 """Lists packed with gzip are at most so many times as large unpacked; texts pack to a tenth."""
+
+_CHUNK_BYTES = 1 << 22
+_HOLES = (bytes(64), b"\n" * 4096)  # more than separates lines
 
 _PLAIN_BYTES = 1 << 24  # of any small file
 
@@ -174,57 +177,73 @@ def _is_text(value: str) -> bool:
 def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers."""
     name = "stdin" if path == "-" else path
-    data = _read(path)
-    if path.endswith(".gz"):
-        data = _unpack(name, data)
-    for number, line in enumerate(_decode(name, data).split("\n"), 1):
+    chunks = _read(path, packed=path.endswith(".gz"))
+    for number, line in enumerate(_decode(name, chunks).split("\n"), 1):
         if "\0" in line:
             raise Codec2EqError(f"{name}: line {number}", "holds a NUL", "is it another file?")
         if line.strip():
             yield number, line
 
 
-def _unpack(name: str, data: bytes) -> bytes:
-    import gzip
-    import io
-    import zlib
-
-    most = min(MOST_BYTES, max(_PLAIN_BYTES, MOST_RATIO * len(data)))
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
-            text = archive.read(most)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Codec2EqError(name, f"damaged ({error})", "make or fetch it again") from error
-    if len(text) == most:
-        raise Codec2EqError(
-            name,
-            f"unpacks to {most:,} bytes and more, over {MOST_RATIO} times its own",
-            "unpack it first, if it is a list",
-        )
-    return text
-
-
-def _read(path: str) -> bytes:
+def _read(path: str, *, packed: bool = False) -> Iterator[bytes]:
+    """Yield a list in chunks, so that what is none is refused before all of it is in memory."""
     try:
         if path == "-":
             if sys.stdin is None:
                 raise Codec2EqError("stdin", "is closed", "give it the list, or name a file")
-            return sys.stdin.buffer.read()
+            yield from iter(lambda: sys.stdin.buffer.read(_CHUNK_BYTES), b"")
+            return
         with open(path, "rb") as handle:
             found = os.fstat(handle.fileno())
             if stat.S_ISCHR(found.st_mode) or found.st_size > MOST_BYTES:
                 raise Codec2EqError(
                     path, f"is no list, or one of over {MOST_BYTES:,} bytes", "name a file"
                 )
-            return handle.read()
+            if packed:
+                yield from _unpack(path, handle, found.st_size)
+            else:
+                yield from iter(lambda: handle.read(_CHUNK_BYTES), b"")
     except OSError as error:
         raise read_error(path, error) from error
 
 
-def _decode(name: str, data: bytes) -> str:
-    encoding = next((e for mark, e in _WIDE_MARKS if data.startswith(mark)), "utf-8-sig")
+def _unpack(name: str, handle: IO[bytes], n_bytes: int) -> Iterator[bytes]:
+    import gzip
+    import zlib
+
+    most = min(MOST_BYTES, max(_PLAIN_BYTES, MOST_RATIO * n_bytes))
     try:
-        return data.decode(encoding)
+        with gzip.GzipFile(fileobj=handle) as archive:
+            while chunk := archive.read(_CHUNK_BYTES):
+                most -= len(chunk)
+                if most <= 0:
+                    raise Codec2EqError(
+                        name,
+                        f"unpacks to over {MOST_RATIO} times its own size",
+                        "unpack it first, if it is a list",
+                    )
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise Codec2EqError(name, f"damaged ({error})", "make or fetch it again") from error
+
+
+def _decode(name: str, chunks: Iterable[bytes]) -> str:
+    decoder: codecs.IncrementalDecoder | None = None
+    texts = []
+    n_lines = 0
+    try:
+        for chunk in chunks:
+            if decoder is None:
+                marks = (e for mark, e in _WIDE_MARKS if chunk.startswith(mark))
+                decoder = codecs.getincrementaldecoder(next(marks, "utf-8-sig"))()
+            endless = len(chunk) >= _CHUNK_BYTES and not (b"\n" in chunk or b"\0" in chunk)
+            if endless or any(hole in chunk for hole in _HOLES):
+                raise Codec2EqError(name, "is no list: it holds no lines of text", _UTF8_REMEDY)
+            texts.append(decoder.decode(chunk))
+            n_lines += chunk.count(b"\n")
+        if decoder is not None:
+            texts.append(decoder.decode(b"", final=True))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = n_lines + error.object.count(b"\n", 0, error.start) + 1
         raise Codec2EqError(f"{name}: line {line}", "is not UTF-8", _UTF8_REMEDY) from error
+    return "".join(texts)
