@@ -147,6 +147,17 @@ def test_nothing_measured():
         streams.run([], [], {})
 
 
+def test_passages_with_hardly_any_speech_are_passed_over(recording):
+    speech = recording.samples[: 12 * 8000]
+    silent = np.concatenate([recording.samples[: 2 * 8000], np.zeros(10 * 8000)])
+    encoders = streams.load_encoders([])
+    both = streams.hear(
+        np.concatenate([speech, silent]), np.concatenate([speech, silent]), encoders
+    )
+    assert both == streams.hear(speech, speech, encoders)
+    assert not streams.hear(silent, silent, encoders)
+
+
 def test_fields_of_a_recording_without_shaping():
     found = HeardScores({("one", "none", "a"): Passages(Heard(1, 2, 3), Heard(1, 2, 3))})
     assert found.shapings() == ["none"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.bench.filtering import BEHIND_FILTER, Filter, load_filter
 from codec2_eq.bench.heard import HEARD_MS, Heard, decoded_error, heard_error
-from codec2_eq.bench.measures import FRAME_S, cold_segments
+from codec2_eq.bench.measures import FRAME_S, cold_segments, speech_activity
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
 from codec2_eq.bench.speech import Speech, as_pcm
@@ -30,6 +30,7 @@ CODEC2S_OWN = {"c2enc": "none", "c2enc --eq": "700c"}
 KNOTS = ("pick", "fit")
 OTHER_MODE = "codec2:"
 LEARNT_S = 2.0  # of speech, after which an equaliser may be expected to know the curve
+LEAST_S = LEARNT_S + 0.12  # of speech in a passage: its ends, which no stream reaches, take 0.11 s
 
 Floats = NDArray[np.floating]
 Encode = Callable[[NDArray[np.int16]], bytes | NDArray[np.int16]]
@@ -183,7 +184,7 @@ def run(
                 before = scores.heard.get(key)
                 scores.heard[key] = passages if before is None else before + passages
     if not scores.heard:
-        raise Codec2EqError("", "nothing to measure", "give recordings")
+        raise Codec2EqError("", "nothing to measure", "give recordings with more speech")
     return scores
 
 
@@ -203,13 +204,18 @@ def with_unshaped(shapings: Sequence[Shaping]) -> list[Shaping]:
 
 
 def hear(plain: Floats, shaped: Floats, encoders: Mapping[str, Encode]) -> dict[str, Passages]:
-    """Measure every encoder on a recording that a filter has shaped, beside the plain one."""
+    """Measure every encoder on a recording that a filter has shaped, beside the plain one.
+
+    Passages with hardly more speech than an equaliser needs to learn are passed over.
+    """
     reference_pcm, shaped_pcm = as_pcm(plain), as_pcm(shaped)
     hop = round(FRAME_S * RATE_HZ)
     found: dict[str, Passages] = {}
     for part in cold_segments(len(reference_pcm) // hop):
         samples = slice(part.start * hop, part.stop * hop)
         reference = extract(reference_pcm[samples], RATE_HZ, frame_ms=HEARD_MS).vectors
+        if np.count_nonzero(speech_activity(reference.mean(axis=1))) * HEARD_MS < 1000 * LEAST_S:
+            continue
         for name, encoder in encoders.items():
             sent = encoder(shaped_pcm[samples])
             error: Callable[..., Heard] = heard_error if isinstance(sent, bytes) else decoded_error
