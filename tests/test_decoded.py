@@ -98,11 +98,12 @@ def test_what_only_begins_like_audio_is_refused(tmp_path, content):
         read_audio(path)
 
 
-def test_an_unknown_length_is_told(tmp_path):
-    """AU written to a pipe."""
-    path = tmp_path / "a.au"
-    whole = encoded(path, TONES[0], "AU", "PCM_16")
-    path.write_bytes(whole[:8] + b"\xff" * 4 + whole[12:])
+@pytest.mark.parametrize(("kind", "at", "n_bytes"), [("AU", 8, 4), ("W64", 16, 8)])
+def test_an_unknown_length_is_told(tmp_path, kind, at, n_bytes):
+    """As programs leave it that write to a pipe."""
+    path = tmp_path / "a.audio"
+    whole = encoded(path, TONES[0], kind, "PCM_16")
+    path.write_bytes(whole[:at] + b"\xff" * n_bytes + whole[at + n_bytes :])
     samples, warnings = read(path)
     assert len(samples) == len(TONES[0])
     assert warnings == ["states no length, so a cut end would go unnoticed"]

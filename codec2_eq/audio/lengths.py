@@ -96,7 +96,8 @@ def _au(data: FileWindow) -> int:
 
 
 def _wave64(data: FileWindow) -> int:
-    return _number(data, 16, "<Q")
+    size = _number(data, 16, "<q")
+    return size if size >= 0 else _UNKNOWN  # as pipes leave it
 
 
 def _caf(data: FileWindow) -> int:
