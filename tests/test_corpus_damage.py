@@ -106,6 +106,16 @@ def test_a_manifest_of_other_places_is_damaged(audio, tmp_path, layout, field, c
 
 
 @pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
+def test_a_manifest_with_half_a_character_is_damaged(audio, tmp_path, layout):
+    out = tmp_path / "out"
+    batch(audio, out, layout=layout)
+    path = out / "manifest.jsonl"
+    path.write_text(re.sub(r'"key": "[^"]*"', r'"key": "\\ud800"', path.read_text()))
+    with pytest.raises(Codec2EqError, match="run codec2-eq batch again to make it"):
+        list(ce.open_corpus(out).arrays())
+
+
+@pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
 def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
