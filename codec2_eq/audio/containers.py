@@ -49,12 +49,11 @@ def find_extent(descriptor: int) -> Extent:
 def _flac(data: FileWindow) -> Extent:
     """Find the recordings, without the titles behind them: libFLAC takes these for damage."""
     starts: list[int] = []
-    n_marks, at = 0, data.find(b"fLaC", 0)
-    while at >= 0:
-        check_marks(n_marks := n_marks + 1)
-        if _FLAC_START.match(data[at : at + 8]):
-            starts.append(at)
-        at = data.find(b"fLaC", at + 1)
+    at = data.search(_FLAC_START, 0)
+    while at < len(data):
+        starts.append(at)
+        check_marks(len(starts))
+        at = data.search(_FLAC_START, at + 1)
     ends = [_before_id3(data, *span) for span in itertools.pairwise([*starts, len(data)])]
     parts = [Part(a, _before_titles(data, a, z)) for a, z in zip(starts, ends, strict=True)]
     return Extent(() if parts == [Part(0, len(data))] else tuple(parts))

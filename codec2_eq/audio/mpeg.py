@@ -2,8 +2,8 @@
 """MPEG audio: counts the frames of each recording, as libsndfile reads no more than it expects.
 
 A recording may begin with a frame that states its length. Where none does, libsndfile guesses it
-from the first frame, and leaves out half of a recording whose later frames are smaller; a frame
-made here then tells it better. Frames and rates are those of ISO 11172-3 and 13818-3.
+from the first frame, and leaves out half of a recording whose later frames are smaller; it is then
+given a frame made here that states the length. Frames and rates are those of ISO 11172-3 and 13818-3.
 """
 
 from __future__ import annotations
@@ -161,8 +161,7 @@ def _goes_on(data: FileWindow, at: int, frame: _Frame) -> bool:
 
 def _next_start(data: FileWindow, at: int) -> int:
     """Return the offset of what may be a frame or a title; the end if nothing near may be."""
-    found = data.search(_START, at, at + _MOST_STRANGE_BYTES)
-    return found if found >= 0 else len(data)
+    return data.search(_START, at, at + _MOST_STRANGE_BYTES)
 
 
 def _next_confirmed(data: FileWindow, at: int, end: int) -> int:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 
 from codec2_eq.audio.extent import AS_FAR, Extent, Part, check_marks, strange
 from codec2_eq.audio.window import FileWindow
 
+_PAGE_START = re.compile(b"OggS")
 _FLAC = b"\x7fFLAC"
 _FLAC_HEAD_BYTES = 9  # in Ogg, before the file proper
 _AUDIO = (b"\x01vorbis", b"OpusHead", _FLAC, b"Speex   ")
 _FIRST, _LAST = 2, 4  # flags of a page
 _PAGE_BYTES = 27  # its header before the table of segments
 _CHECKSUM = slice(22, 26)
+_DAMAGED = f"has damaged pages, skipped{AS_FAR}"
+_UNFINISHED = f"has no end mark{AS_FAR}"
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -27,7 +31,7 @@ def ogg_extent(data: FileWindow) -> Extent:
     while at < len(data):
         page = _page_at(data, at)
         if not page:
-            following = _or_end(data.find(b"OggS", at + 1), data)
+            following = data.search(_PAGE_START, at + 1)
             check_marks(n_damaged)
             if data[at : at + 4] == b"OggS":
                 n_damaged += 1
@@ -59,10 +63,6 @@ def ogg_extent(data: FileWindow) -> Extent:
     if len(starts) > 1 or wrapped:
         parts = tuple(map(Part, starts, [*starts[1:], len(data)]))
     return Extent(parts, wrapped, tuple(dict.fromkeys(problems))[:1])
-
-
-_DAMAGED = f"has damaged pages, skipped{AS_FAR}"
-_UNFINISHED = f"has no end mark{AS_FAR}"
 
 
 def _page_at(data: FileWindow, at: int) -> bytes:
@@ -97,14 +97,9 @@ def unwrapped(descriptor: int, part: Part) -> Iterator[bytes]:
     while at < part.end:
         page = _page_at(data, at)
         if not page:
-            at = _or_end(data.find(b"OggS", at + 1), data)
+            at = data.search(_PAGE_START, at + 1)
             continue
         at += len(page)
         if page[14:18] == serial:
             yield _body(page)[n_head:]
             n_head = 0
-
-
-def _or_end(found: int, data: FileWindow) -> int:
-    """Return an offset from `find`, or the end of the file where it found nothing."""
-    return found if found >= 0 else len(data)

@@ -32,23 +32,13 @@ class FileWindow:
             self._read(start, stop)
         return self._held[start - self._start : max(start, stop) - self._start]
 
-    def find(self, sought: bytes, start: int) -> int:
-        """Return the first offset from `start` on at which bytes are found, -1 if they are not."""
-        while start + len(sought) <= self._size:
-            if not self._start <= start <= self._start + len(self._held) - len(sought):
-                self._read(start, start + len(sought))
-            at = self._held.find(sought, start - self._start)
-            if at >= 0:
-                return self._start + at
-            start = max(start, self._start + len(self._held) - len(sought) + 1)
-        return -1
+    def search(self, pattern: re.Pattern[bytes], start: int, stop: int | None = None) -> int:
+        """Return the first offset from `start` on where a pattern matches, otherwise the end.
 
-    def search(self, pattern: re.Pattern[bytes], start: int, stop: int) -> int:
-        """Return the first offset from `start` to about `stop` where a pattern matches, or -1.
-
-        The pattern is one of at most _MOST_PATTERN_BYTES.
+        pattern : of at most _MOST_PATTERN_BYTES
+        stop : where to give up, or a little later; by default at the end
         """
-        while start < min(stop, self._size):
+        while start < (self._size if stop is None else min(stop, self._size)):
             held_to = self._start + len(self._held)
             enough = held_to == self._size or start + _MOST_PATTERN_BYTES <= held_to
             if not (self._start <= start and enough):
@@ -57,7 +47,7 @@ class FileWindow:
             if match := pattern.search(self._held, start - self._start):
                 return self._start + match.start()
             start = held_to if held_to == self._size else held_to - _MOST_PATTERN_BYTES + 1
-        return -1
+        return self._size
 
     def _read(self, start: int, stop: int) -> None:
         """Hold the bytes from start to at least stop; a file that is shorter by now ends there."""
