@@ -28,8 +28,7 @@ from codec2_eq.system import flush_c_streams
 if TYPE_CHECKING:
     import soundfile
 
-MOST_FRAMES = 1 << 62
-"""More than any file has."""
+_MOST_FRAMES = 1 << 62  # more than any file has
 
 _SPOOLED_MAGIC = (
     b"RIFF",
@@ -152,7 +151,7 @@ class DecodedSource:
         stated = self._file.frames
         if len(self._parts) == 1:
             stated = self._parts[0].n_samples or stated
-        self.stated_frames = stated if stated < MOST_FRAMES and len(self._parts) < 2 else None
+        self.stated_frames = stated if stated < _MOST_FRAMES and len(self._parts) < 2 else None
         # MP3 may only estimate its length, and adds silence at both ends.
         self.slack_frames = self.rate // 5 if subtype.startswith("MPEG") else 0
         self.duration_s = None if self.stated_frames is None else stated / self.rate

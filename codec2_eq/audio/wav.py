@@ -308,7 +308,7 @@ class PcmSource:
         try:
             return self._decode(data).reshape(-1, self.channels)
         except Codec2EqError as error:
-            raise Codec2EqError(self._name, error.problem, error.remedy) from error
+            raise error.of(self._name) from error
 
     def _read(self, n_bytes: int) -> bytes:
         try:
