@@ -188,6 +188,16 @@ def test_a_second_thread_gets_a_clear_error(speech, make):
     stream.process(given)  # it is free again
 
 
+def test_what_a_filter_has_learnt_is_not_read_by_a_second_thread():
+    """Reading it analyses the samples that are waiting, which the filtering thread would lose."""
+    filtering = ce.AudioEqualiser("cmn")
+    with filtering._alone:
+        for read in (filtering.state, lambda: filtering.curve_db):
+            with pytest.raises(Codec2EqError, match="AudioEqualiser: is in use by another thread"):
+                read()
+    assert filtering.curve_db.shape == (20,)
+
+
 def test_an_analyser_refuses_a_second_thread(speech):
     analyser, long = Analyser(4), np.tile(speech, 60).astype(np.float32)
     start = threading.Barrier(8)

@@ -132,8 +132,9 @@ class AudioEqualiser:
     @property
     def curve_db(self) -> Floats:
         """The curve being removed: float32 of shape (20,), dB at the bands, of mean 0."""
-        self._follow()
-        return self._follower.curve_db.copy()
+        with self._alone:
+            self._follow()
+            return self._follower.curve_db.copy()
 
     def process(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Filter the next samples.
@@ -198,8 +199,9 @@ class AudioEqualiser:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what is known of the station: arrays by name, for ``np.savez`` and `restore`."""
-        self._follow()
-        return self._follower.state()
+        with self._alone:
+            self._follow()
+            return self._follower.state()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Begin with a station that is known, before the first sample.
