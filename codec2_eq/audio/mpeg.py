@@ -3,7 +3,9 @@
 
 A recording may begin with a frame that states its length. Where none does, libsndfile guesses it
 from the first frame, and leaves out half of a recording whose later frames are smaller; it is then
-given a frame made here that states the length. Frames and rates are those of ISO 11172-3 and 13818-3.
+given a frame made here that states the length.
+
+Source of the frames and rates: ISO 11172-3 and 13818-3.
 """
 
 from __future__ import annotations
