@@ -270,13 +270,14 @@ def _counted(n: int, noun: str) -> str:
 
 
 def _require_no_other_file(path: str) -> None:
-    """Raise Codec2EqError if a file is not what an earlier run wrote: -f is for the corpus."""
+    """Raise Codec2EqError if the file is no summary of an earlier run: -f is for the corpus."""
     import json
     import os
 
     from codec2_eq.errors import Codec2EqError
+    from codec2_eq.files import is_stdout
 
-    if not os.path.isfile(path) or not os.path.getsize(path):
+    if is_stdout(path) or not os.path.isfile(path) or not os.path.getsize(path):
         return
     try:
         with open(path, encoding="utf-8") as handle:
