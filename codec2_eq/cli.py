@@ -58,7 +58,7 @@ NO_BLAS = {"extract", "equalise", "run", "batch", "filter", "encode", "decode", 
 """Commands without large matrix products; they skip the 60 ms of CPU to start BLAS threads."""
 
 _GARBAGE_AFTER = 50_000
-"""Objects after which garbage is searched for: importing makes many and drops none."""
+"""Allocations between garbage collections: importing makes many objects and drops none."""
 
 EXIT_ERROR = 1
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and "--debug" not in words:
         warnings.simplefilter("ignore")  # Python's and NumPy's, which are for developers
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in letters that it has not
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have characters that it lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:  # closed, as in a daemon: print would use stdout instead
         sys.stderr = open(os.devnull, "w")
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = args.run(args) or 0
         messages.tell_more(
             f"codec2-eq {__version__}: {time.monotonic() - started_s:.2f} s, "
-            f"{time.process_time():.2f} s of a processor"
+            f"{time.process_time():.2f} s of CPU"
         )
         return code
     except Codec2EqError as error:
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return system.EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:  # printing failed: files are opened and written elsewhere
+        if error.filename is None:  # from printing: errors of files name the file
             from codec2_eq.files import write_error
 
             return _report(str(write_error("stdout", error)), debug)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The audio filter as a method of the bench: `NAME:filter`, or `NAME:2:filter`, which hears twice.
+"""The audio filter as a method of the bench: `NAME:filter`, or `NAME:2:filter` with two passes.
 
-`:RATE` after it is the same at that rate in stereo.
+A suffix `:RATE` runs it at that rate, in stereo.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Start = Callable[[], AudioEqualiser]
 def load_filter(name: str) -> Filter:
     """Return a function that filters a passage (n,) at 8 kHz from a cold start, without delay.
 
-    name : an equaliser and BEHIND_FILTER; TWO_PASSES between them has it hear the passage first.
-        Then, after a colon, another rate in Hz: the passage is resampled to it, filtered as two
+    name : an equaliser and BEHIND_FILTER; TWO_PASSES between them lets it hear the passage first.
+        After a further colon, another rate in Hz: the passage is resampled to it, filtered as two
         equal channels, and one of them resampled back
     Raises Codec2EqError for a rate or an equaliser that the filter cannot take.
     """

@@ -30,7 +30,7 @@ CODEC2S_OWN = {"c2enc": "none", "c2enc --eq": "700c"}
 KNOTS = ("pick", "fit")
 OTHER_MODE = "codec2:"
 LEARNT_S = 2.0  # of speech, after which an equaliser may be expected to know the curve
-LEAST_S = LEARNT_S + 0.12  # of speech in a passage: its ends, which no stream reaches, take 0.11 s
+LEAST_S = LEARNT_S + 0.12  # of speech in a passage: 0.11 s at its ends are not in the stream
 
 Floats = NDArray[np.floating]
 Encode = Callable[[NDArray[np.int16]], bytes | NDArray[np.int16]]
@@ -206,7 +206,7 @@ def with_unshaped(shapings: Sequence[Shaping]) -> list[Shaping]:
 def hear(plain: Floats, shaped: Floats, encoders: Mapping[str, Encode]) -> dict[str, Passages]:
     """Measure every encoder on a recording that a filter has shaped, beside the plain one.
 
-    Passages with hardly more speech than an equaliser needs to learn are passed over.
+    Passages with less than LEAST_S of speech are skipped.
     """
     reference_pcm, shaped_pcm = as_pcm(plain), as_pcm(shaped)
     hop = round(FRAME_S * RATE_HZ)

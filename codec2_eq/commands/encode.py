@@ -18,7 +18,7 @@ MEAN_ONLY = ("mean", "mean_removal")
 """Equalisers that remove only the mean."""
 
 BLOCK_S = 20.48
-"""Longest block from a file [s]: every stage of the encoder has its costs a block."""
+"""Longest block from a file [s]: every stage of the encoder has a cost per block."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,7 @@ def write_equalised(
     ):
         for block in heard:
             shapes = shape(block, stream) if before_floor else stream.process(block.vectors)
-            if writer.format == "npz" and block.mean_db is None:  # which the shapes have lost
+            if writer.format == "npz" and block.mean_db is None:  # the shapes have lost it
                 block = replace(block, mean_db=remove_mean(block.vectors)[0])
             writer.write(shapes, block)
     if args.save_state:

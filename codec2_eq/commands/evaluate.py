@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         dest="models",
         help=f"equaliser, may be repeated (default: {', '.join(MODELS)}); also kalman-cmn; "
-        "NAME:2 hears each segment twice; NAME:filter and NAME:2:filter are `filter` with it in "
+        "NAME:2 hears each segment twice; NAME:filter and NAME:2:filter put `filter` in "
         "front of c2enc, NAME:filter:48000 the same at 48 kHz in stereo; with --heard and --words "
         "also any mode of Codec 2, as codec2:3200",
     )
@@ -85,14 +85,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--denoise",
         action="store_true",
-        help="with --heard: noise reduction before the encoders, as `filter --denoise` has it",
+        help="with --heard: reduce noise before the encoders, as `filter --denoise` does",
     )
     parser.add_argument(
         "--gain",
         type=float,
         default=0.0,
         metavar="DB",
-        help="with --heard: encode the speech so much louder or quieter, as 16 bits that may clip",
+        help="with --heard: encode the speech louder (or quieter) by DB, as 16 bits that may clip",
     )
     parser.add_argument(
         "--change",
@@ -104,14 +104,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--by",
         choices=("shaping", "speaker"),
         action="append",
-        help="print errors also by filter (default), by speaker, or, given twice, by both",
+        help="also print errors by filter (default) or by speaker; repeat it for both",
     )
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="write all figures, to stdout without FILE, or with -",
+        help="write all figures; to stdout without FILE",
     )
     parser.add_argument("--csv", metavar="FILE", help="the same, one row per group")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MOST_KEPT_BYTES = 64 << 20
-"""Of a pipe that is heard twice, what stays in memory: 6 minutes of 48 kHz mono."""
+"""Most of a pipe to keep in memory for a second pass: 6 minutes of 48 kHz mono."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _open(args: argparse.Namespace, *, log: bool = True) -> NativeStream:
 
 
 def _chosen(audio: NativeStream, args: argparse.Namespace) -> Iterable[NDArray[Any]]:
-    """Blocks (n, channels) of the channels that are wanted, denoised if that is wanted."""
+    """Return blocks (n, channels) of the chosen channels, denoised with --denoise."""
     blocks: Iterable[NDArray[Any]] = audio
     if args.channel == "mix":
         blocks = (block.mean(axis=1, dtype="float32", keepdims=True) for block in audio)
@@ -134,7 +134,7 @@ def _chosen(audio: NativeStream, args: argparse.Namespace) -> Iterable[NDArray[A
 def _filter(
     args: argparse.Namespace, equaliser: Equaliser, audio: NativeStream, state: State | None
 ) -> AudioEqualiser:
-    """Make the filter of a recording, which knows what an earlier one has learnt."""
+    """Make the filter of a recording; it starts from what an earlier one has learnt."""
     from codec2_eq.audio.pcm import FULL_SCALE
     from codec2_eq.audiofilter.equaliser import AudioEqualiser
     from codec2_eq.errors import Codec2EqError

@@ -149,12 +149,12 @@ def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> 
 
 
 def add_before_floor(parser: argparse.ArgumentParser) -> None:
-    """--before-floor: where the curve is taken off."""
+    """--before-floor: where the curve is removed."""
     parser.add_argument(
         "--before-floor",
         action="store_true",
         help="equalise the harmonics before the analysis raises them to its floor of 50 dB below "
-        "the loudest, as encode does; for picked frames",
+        "the loudest, as `encode` does; for picked frames",
     )
 
 
@@ -181,7 +181,7 @@ def add_passes(parser: argparse.ArgumentParser, *, pipes: bool = True) -> None:
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:
-    """--save-state and --load-state: what is known of a station."""
+    """--save-state and --load-state: what was learnt about a station."""
     parser.add_argument(
         "--load-state", metavar="FILE", help="start from a state written by --save-state"
     )
@@ -192,7 +192,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 
 def check_files(args: argparse.Namespace) -> None:
-    """End with a usage error if one file would be two things; only -o may be the input."""
+    """End with a usage error if two options name one file; only -o may be the input."""
     given = {
         "IN": args.input,
         "-o": args.output,

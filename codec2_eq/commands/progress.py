@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a person at a terminal sees of a command at work: a bar, then what was written."""
+"""What a command shows on a terminal: a progress bar, then what was written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from codec2_eq import messages
 
 LONG_S = 600.0
-"""Audio from which on a bar is shown [s]: less is done before anyone could read it."""
+"""Shortest audio for which a bar is shown [s]: less is done before anyone could read it."""
 
 
 def with_bar(records: Iterable[Any], path: str, *, raw: bool = False) -> Iterator[Any]:
@@ -66,11 +66,11 @@ def _duration_s(path: str, raw: bool) -> float | None:
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.files import is_pipe
 
-    if path == "-" or is_pipe(path):  # stdin can be begun only once
+    if path == "-" or is_pipe(path):  # can be opened only once
         return None
     try:
         return audio_duration(path, raw=raw)
-    except Codec2EqError:  # who reads the records will tell
+    except Codec2EqError:  # the reader of the records reports it
         return None
 
 

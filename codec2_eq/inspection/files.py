@@ -44,7 +44,7 @@ def describe_file(path: PathLike, *, format: str | None = None, raw: bool = Fals
 
 @contextlib.contextmanager
 def _spooled(path: PathLike) -> Iterator[str]:
-    """Copy a pipe to a temporary file, and yield its name."""
+    """Copy a pipe to a temporary file, and yield that file's name."""
     with open_input(path) as handle, tempfile.NamedTemporaryFile(prefix="codec2_eq-") as spool:
         shutil.copyfileobj(handle, spool)
         spool.flush()
