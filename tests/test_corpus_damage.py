@@ -40,6 +40,13 @@ def batch(inputs, output, **options):
     return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
 
 
+def edit(path, old, new, *, count=0):
+    """Replace what a regular expression finds in a file, and make sure that it finds it."""
+    changed, n_changed = re.subn(old, new, path.read_text(), count=count)
+    assert n_changed
+    path.write_text(changed)
+
+
 # Vectors that are not there are never made up
 
 
@@ -109,8 +116,7 @@ def test_a_manifest_of_other_places_is_damaged(audio, tmp_path, layout, field, c
 def test_a_manifest_with_half_a_character_is_damaged(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    path = out / "manifest.jsonl"
-    path.write_text(re.sub(r'"key": "[^"]*"', r'"key": "\\ud800"', path.read_text()))
+    edit(out / "manifest.jsonl", r'"key": "[^"]*"', r'"key": "\\ud800"')
     with pytest.raises(Codec2EqError, match="run codec2-eq batch again to make it"):
         list(ce.open_corpus(out).arrays())
 
@@ -119,8 +125,7 @@ def test_a_manifest_with_half_a_character_is_damaged(audio, tmp_path, layout):
 def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path, layout):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    path = out / "manifest.jsonl"
-    path.write_text(re.sub(r', "byte": \d+', "", path.read_text()))
+    edit(out / "manifest.jsonl", r', "byte": \d+', "")
     corpus = ce.open_corpus(out)
     for read in (corpus.all, lambda: corpus.frames(0, 3), lambda: corpus.vectors(1)):
         with pytest.raises(Codec2EqError, match=r"part-00000\..*manifest names no place"):
@@ -129,8 +134,7 @@ def test_an_archive_without_places_in_the_manifest_is_unreadable(audio, tmp_path
 
 def test_a_manifest_of_endless_recordings_is_damaged(audio, tmp_path):
     batch(audio, tmp_path / "out")
-    path = tmp_path / "out" / "manifest.jsonl"
-    path.write_text(re.sub(r'"duration": [0-9.]+', '"duration": Infinity', path.read_text()))
+    edit(tmp_path / "out/manifest.jsonl", r'"duration": [0-9.]+', '"duration": Infinity')
     with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: damaged \(duration inf"):
         ce.open_corpus(tmp_path / "out")
 
@@ -141,9 +145,7 @@ def test_a_manifest_of_endless_recordings_is_damaged(audio, tmp_path):
 def test_a_manifest_of_numbers_beyond_any_file_is_damaged(audio, tmp_path, layout, field):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
-    path = out / "manifest.jsonl"
-    huge = rf'"{field}": {1 << 61}'
-    path.write_text(re.sub(rf'"{field}": \d+', huge, path.read_text(), count=1))
+    edit(out / "manifest.jsonl", rf'"{field}": \d+', rf'"{field}": {1 << 61}', count=1)
     with pytest.raises(Codec2EqError, match=rf"manifest\.jsonl: damaged \({field}"):
         ce.open_corpus(out)
 
@@ -169,18 +171,15 @@ def test_damaged_records_are_made_again(audio, tmp_path, layout):
 @pytest.mark.parametrize(
     ("place", "old", "new"),
     [
-        ("parts/00001.jsonl", rb", (\d+), null", b", -1, null"),  # frames
-        ("plan.jsonl", rb'"recordings": \[\[', b'"recordings": [[{}, '),
+        ("parts/00001.jsonl", r", (\d+), null", ", -1, null"),  # frames
+        ("plan.jsonl", r'"recordings": \[\[', '"recordings": [[{}, '),
     ],
 )
 def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
     out = tmp_path / "out"
     batch(audio, out)
     whole = corpus_files(out)
-    path = out / store.HIDDEN_FOLDER / place
-    changed, n_changed = re.subn(old, new, path.read_bytes(), count=1)
-    assert n_changed
-    path.write_bytes(changed)
+    edit(out / store.HIDDEN_FOLDER / place, old, new, count=1)
     batch(audio, out)
     assert corpus_files(out) == whole
 
@@ -188,8 +187,7 @@ def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
 def test_options_that_cannot_be_are_told(audio, tmp_path):
     out = tmp_path / "out"
     batch(audio, out)
-    path = out / "corpus.json"
-    path.write_text(path.read_text().replace('"tree"', '"heap"'))
+    edit(out / "corpus.json", '"tree"', '"heap"')
     with pytest.raises(Codec2EqError, match="does not describe a corpus .*layout 'heap'"):
         ce.open_corpus(out)
 
@@ -204,9 +202,7 @@ def test_first_passes_that_are_damaged_are_heard_again(audio, tmp_path, old, new
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
     whole = corpus_files(out)
     for path in (out / store.HIDDEN_FOLDER / "speakers").glob("*.json"):
-        changed, n_changed = re.subn(old, new, path.read_text())
-        assert n_changed
-        path.write_text(changed)
+        edit(path, old, new)
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
     assert corpus_files(out) == whole
 

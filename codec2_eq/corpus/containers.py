@@ -59,6 +59,15 @@ def key_bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
 
+def is_text(value: str) -> bool:
+    """Whether there are bytes for a text; JSON may hold halves of characters, which have none."""
+    try:
+        key_bytes(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _npy_header(n_frames: int) -> bytes:
     """Return an .npy header of fixed length."""
     rows = np.broadcast_to(np.float32(0), (n_frames, K))

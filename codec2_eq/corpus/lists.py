@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
+from codec2_eq.corpus.containers import is_text
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error
 
@@ -120,7 +121,7 @@ def _item(fields: dict[str, Any], where: str, folder: str) -> Item:
     source = fields.get("audio_filepath", fields.get("audio_file"))
     if source is None and isinstance(fields.get("sources"), list):
         source = _lhotse_source(fields["sources"], where)
-    if not isinstance(source, str) or not source or _CONTROL.search(source) or not _is_text(source):
+    if not isinstance(source, str) or not source or _CONTROL.search(source) or not is_text(source):
         raise Codec2EqError(where, "names no recording", "give it an audio_filepath")
     beside = os.path.join(folder, source)
     offset = _seconds(fields, "offset", where)
@@ -158,20 +159,11 @@ def _seconds(fields: dict[str, Any], name: str, where: str) -> float | None:
 
 def _text(fields: dict[str, Any], name: str, where: str) -> str | None:
     value = fields.get(name)
-    if value is None or (isinstance(value, str) and _is_text(value)):
+    if value is None or (isinstance(value, str) and is_text(value)):
         return value
     if isinstance(value, int):
         return str(value)
     raise Codec2EqError(where, f"{name} {value!r}", "expected text")
-
-
-def _is_text(value: str) -> bool:
-    """Whether text can be written; JSON may hold halves of characters."""
-    try:
-        value.encode("utf-8", "surrogateescape")  # as names of files that are no UTF-8
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def numbered_lines(path: str) -> Iterator[tuple[int, str]]:

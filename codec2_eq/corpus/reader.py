@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import RATE_HZ, K
-from codec2_eq.corpus.containers import CONTAINERS, LEVEL_ROW_BYTES, LEVELS_SUFFIX, key_bytes
+from codec2_eq.corpus.containers import CONTAINERS, LEVEL_ROW_BYTES, LEVELS_SUFFIX, is_text
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import leads_elsewhere
 from codec2_eq.corpus.store import MANIFEST_FILE, Store
@@ -357,8 +357,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         kind = _LINE_KINDS.get(name)
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} {value!r}")
-        if isinstance(value, str):
-            key_bytes(value)  # JSON may hold halves of characters, which no name has
+        if isinstance(value, str) and not is_text(value):
+            raise ValueError(f"{name} {value!r}")
         if isinstance(value, (int, float)) and not 0 <= value < _MOST_ROWS_OR_BYTES:
             raise ValueError(f"{name} {value!r}")
     missing = {"audio_filepath", "duration", "frames", "path", "offset", "model"} - fields.keys()
