@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import codec2_eq as ce
 from codec2_eq.corpus import executors, listing, plan, runner, store
+from codec2_eq.corpus.entries import Entry
 from codec2_eq.corpus.plan import name_outputs
 from codec2_eq.errors import Codec2EqError
 
@@ -833,7 +834,7 @@ def test_very_many_recordings_leave_few_files(tmp_path, speech):
 )
 @settings(max_examples=100, deadline=None)
 def test_tasks_and_parts_are_bounded_and_in_order(sizes, files, size, part_files, part_size):
-    entries = [store.Entry(str(i), n) for i, n in enumerate(sizes)]
+    entries = [Entry(str(i), n) for i, n in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "TASK_FILES", (files, files))
         patch.setattr(plan, "TASK_BYTES", (size, size))

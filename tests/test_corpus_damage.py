@@ -15,6 +15,7 @@ from conftest import corpus_files
 import codec2_eq as ce
 from codec2_eq import cli
 from codec2_eq.corpus import plan, review, store
+from codec2_eq.corpus.digests import sealed, unsealed
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -42,9 +43,19 @@ def batch(inputs, output, **options):
 
 def edit(path, old, new, *, count=0):
     """Replace what a regular expression finds in a file, and make sure that it finds it."""
-    changed, n_changed = re.subn(old, new, path.read_text(), count=count)
+    path.write_text(replaced(path.read_text(), old, new, count=count))
+
+
+def edit_sealed(path, old, new, *, count=0):
+    """Do so in a state file, and seal it anew: its values have to be looked at."""
+    lines = unsealed(path.read_bytes()).decode()
+    path.write_bytes(sealed(replaced(lines, old, new, count=count).encode()))
+
+
+def replaced(text, old, new, *, count):
+    changed, n_changed = re.subn(old, new, text, count=count)
     assert n_changed
-    path.write_text(changed)
+    return changed
 
 
 # Vectors that are not there are never made up
@@ -179,7 +190,7 @@ def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
     out = tmp_path / "out"
     batch(audio, out)
     whole = corpus_files(out)
-    edit(out / store.HIDDEN_FOLDER / place, old, new, count=1)
+    edit_sealed(out / store.HIDDEN_FOLDER / place, old, new, count=1)
     batch(audio, out)
     assert corpus_files(out) == whole
 
@@ -202,7 +213,17 @@ def test_first_passes_that_are_damaged_are_heard_again(audio, tmp_path, old, new
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
     whole = corpus_files(out)
     for path in (out / store.HIDDEN_FOLDER / "speakers").glob("*.json"):
-        edit(path, old, new)
+        edit_sealed(path, old, new)
+    batch(audio, out, model="channel_eq", passes=2, speakers="folder")
+    assert corpus_files(out) == whole
+
+
+def test_first_passes_that_were_edited_are_heard_again(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out, model="channel_eq", passes=2, speakers="folder")
+    whole = corpus_files(out)
+    for path in (out / store.HIDDEN_FOLDER / "speakers").glob("*.json"):
+        edit(path, r'("<f4", \[.*?\], ")[0-9a-f]{2}', r"\g<1>42", count=1)
     batch(audio, out, model="channel_eq", passes=2, speakers="folder")
     assert corpus_files(out) == whole
 

@@ -18,6 +18,7 @@ from conftest import corpus_files, in_child, require_package
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, speakers
+from codec2_eq.corpus.digests import unsealed
 from codec2_eq.errors import Codec2EqError
 
 
@@ -108,7 +109,10 @@ def test_a_recording_that_comes_later_starts_from_what_is_known(audio, tmp_path,
     assert (summary.late, summary.run_recordings) == (1, 1)
     after = vectors(out)
     assert all(np.array_equal(before[path], after[path]) for path in before)
-    known = [json.loads(p.read_text()) for p in (out / ".codec2-eq" / "speakers").glob("*.json")]
+    known = [
+        json.loads(unsealed(p.read_bytes()))
+        for p in (out / ".codec2-eq" / "speakers").glob("*.json")
+    ]
     assert sorted(fields["speaker"] for fields in known) == ["s0", "s1", "s2"]
 
 

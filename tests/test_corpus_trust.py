@@ -15,7 +15,8 @@ from conftest import corpus_files
 
 import codec2_eq as ce
 from codec2_eq.corpus import build, worker
-from codec2_eq.corpus.store import records_json
+from codec2_eq.corpus.digests import sealed, unsealed
+from codec2_eq.corpus.store import json_line, records_json
 from codec2_eq.errors import Codec2EqError
 
 LAYOUTS = ("tree", "shards")
@@ -69,10 +70,11 @@ def test_a_file_of_others_is_kept_without_force(audio, tmp_path, name, made):
 
 
 def hostile_plan(out, change):
+    """Change the tasks of a plan as one would who can seal it."""
     path = out / ".codec2-eq" / "plan.jsonl"
-    head, *tasks = [json.loads(line) for line in path.read_text().splitlines()]
+    head, *tasks = map(json.loads, unsealed(path.read_bytes()).splitlines())
     change(tasks)
-    path.write_text("".join(json.dumps(line) + "\n" for line in (head, *tasks)))
+    path.write_bytes(sealed(b"".join(map(json_line, (head, *tasks)))))
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -190,11 +192,12 @@ def test_a_plan_that_names_no_file_of_its_own_for_a_recording_is_made_again(
     out = tmp_path / "out"
     batch(audio, out)
     whole = corpus_files(out)
-    plan = out / ".codec2-eq" / "plan.jsonl"
-    head, *lines = map(json.loads, plan.read_text().splitlines())
-    recordings = [recording for line in lines for recording in line["recordings"]]
-    recordings[-1][2] = recordings[0][2] if output == "first of all" else output
-    plan.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)))
+
+    def change(tasks):
+        recordings = [recording for task in tasks for recording in task["recordings"]]
+        recordings[-1][2] = recordings[0][2] if output == "first of all" else output
+
+    hostile_plan(out, change)
     batch(audio, out)
     assert corpus_files(out) == whole
 
@@ -205,7 +208,7 @@ def test_records_of_more_frames_than_their_bytes_hold_are_made_again(audio, tmp_
     batch(audio, out, layout=layout)
     whole = corpus_files(out)
     part = out / ".codec2-eq" / "parts" / "00000.jsonl"
-    records = json.loads(part.read_bytes().splitlines()[0])
+    records = json.loads(unsealed(part.read_bytes()))
     records[0][4] = 1 << 40
     part.write_bytes(records_json(records))
     batch(audio, out, layout=layout)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from codec2_eq.corpus.containers import LEVEL_ROW_BYTES
-from codec2_eq.corpus.store import Record
+from codec2_eq.corpus.entries import Record
 
 DIGEST_BYTES = 16
 
@@ -27,6 +27,26 @@ def add_span(digest: hashlib.blake2b, file: IO[bytes], start: int, n_bytes: int)
     while n_bytes and (data := file.read(min(n_bytes, _READ_BYTES))):
         digest.update(data)
         n_bytes -= len(data)
+
+
+def sealed(lines: bytes) -> bytes:
+    """Return the lines of a state file with one more by which `unsealed` finds any change."""
+    return lines + _seal(lines)
+
+
+def unsealed(data: bytes) -> bytes:
+    """Return the lines that were sealed; raise ValueError if they are others, or were cut."""
+    end = data.rfind(b"\n", 0, -1) + 1
+    lines = data[:end]
+    if data[end:] != _seal(lines):
+        raise ValueError("not as it was written")
+    return lines
+
+
+def _seal(lines: bytes) -> bytes:
+    digest = new_digest()
+    digest.update(lines)
+    return b'"%b"\n' % digest.hexdigest().encode()  # JSON, as the lines are
 
 
 def content_of(path: str) -> str:

@@ -13,9 +13,10 @@ from typing import IO, Any
 
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.corpus.containers import CONTAINERS, key_bytes
+from codec2_eq.corpus.entries import Entry, Record
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import Part, part_name, read_task
-from codec2_eq.corpus.store import MANIFEST_FILE, Entry, Record, Store, json_line, remove
+from codec2_eq.corpus.store import MANIFEST_FILE, Store, json_line, remove
 from codec2_eq.corpus.worker import origin_facts
 from codec2_eq.files import write_error
 from codec2_eq.system import replace_file, sync_path

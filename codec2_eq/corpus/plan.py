@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from codec2_eq.corpus.containers import CONTAINERS, LEVELS_SUFFIX, key_of
+from codec2_eq.corpus.digests import sealed, unsealed
+from codec2_eq.corpus.entries import Entry, TaskLine
 from codec2_eq.corpus.listing import Listing, Origin
 from codec2_eq.corpus.options import Options, options_fields
 from codec2_eq.corpus.store import (
@@ -27,10 +29,7 @@ from codec2_eq.corpus.store import (
     MANIFEST_FILE,
     NO_LINK,
     OPTIONS_FILE,
-    Entry,
     Store,
-    TaskLine,
-    digest_of,
     json_line,
     remove,
 )
@@ -99,13 +98,9 @@ def read_plan(store: Store, options: Options) -> list[Task] | None:
     data = store.read(store.plan())
     if data is None:
         return None if os.path.lexists(store.plan()) else []
-    head, *lines = data.removesuffix(b"\n").split(b"\n")
     try:
-        fields = json.loads(head)
-        tasks = [_parse_task(line) for line in lines]
+        tasks = [_parse_task(line) for line in unsealed(data).splitlines()[1:]]
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict) or fields.get("digest") != digest_of(b"\n".join(lines)):
         return None
     numbers = [task.number for task in tasks]
     parts = [task.part for task in tasks]
@@ -130,23 +125,16 @@ def read_task(store: Store, line: TaskLine) -> list[Entry]:
 
 def write_plan(store: Store, options: Options, tasks: Sequence[Task]) -> list[TaskLine]:
     """Write the plan; return the places of the tasks in it."""
-    lines = [
-        json_line(
-            {
-                "task": task.number,
-                "part": task.part,
-                "recordings": [_fields(e) for e in task.entries],
-            }
-        )
-        for task in tasks
-    ]
-    digest = digest_of(b"".join(lines).removesuffix(b"\n"))
-    head = json_line({"options": options_fields(options), "digest": digest})
-    starts = itertools.accumulate(map(len, lines), initial=len(head))
-    store.write(store.plan(), b"".join((head, *lines)))
-    return [
-        TaskLine(task.number, task.part, start) for task, start in zip(tasks, starts, strict=False)
-    ]
+    lines = [json_line({"options": options_fields(options)})]
+    places = []
+    position = len(lines[0])
+    for task in tasks:
+        recordings = [_fields(entry) for entry in task.entries]
+        lines.append(json_line({"task": task.number, "part": task.part, "recordings": recordings}))
+        places.append(TaskLine(task.number, task.part, position))
+        position += len(lines[-1])
+    store.write(store.plan(), sealed(b"".join(lines)))
+    return places
 
 
 def _fields(entry: Entry) -> list[Any]:

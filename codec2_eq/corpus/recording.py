@@ -16,9 +16,9 @@ from codec2_eq.audio.resample import MAX_RATE_HZ, RATE_HZ, to_8khz
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.audio.wav import plain_samples
 from codec2_eq.codec2 import HOP
+from codec2_eq.corpus.entries import Entry
 from codec2_eq.corpus.listing import Origin, Stamp
 from codec2_eq.corpus.options import Options
-from codec2_eq.corpus.store import Entry
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.passes import begin
 from codec2_eq.errors import Codec2EqError

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from codec2_eq.corpus.containers import CONTAINERS, LEVEL_ROW_BYTES, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.digests import content_of, spans_hold
+from codec2_eq.corpus.entries import Entry, Record, TaskLine
 from codec2_eq.corpus.listing import Listing
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import (
@@ -37,14 +38,7 @@ from codec2_eq.corpus.plan import (
     renewed,
     write_plan,
 )
-from codec2_eq.corpus.store import (
-    MANIFEST_FILE,
-    Entry,
-    Record,
-    Store,
-    TaskLine,
-    remove,
-)
+from codec2_eq.corpus.store import MANIFEST_FILE, Store, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.system import core_count, sync_path
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from codec2_eq import __version__
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
 from codec2_eq.corpus import speakers as first_pass
+from codec2_eq.corpus.entries import Entry, TaskLine
 from codec2_eq.corpus.executors import Call, Pool, given_workers, local_workers
 from codec2_eq.corpus.listing import Listing, list_recordings
 from codec2_eq.corpus.lists import read_manifest, read_scp
@@ -30,14 +31,7 @@ from codec2_eq.corpus.plan import (
     refuse_existing,
 )
 from codec2_eq.corpus.review import make_plan
-from codec2_eq.corpus.store import (
-    MANIFEST_FILE,
-    OPTIONS_FILE,
-    Entry,
-    Store,
-    TaskLine,
-    remove,
-)
+from codec2_eq.corpus.store import MANIFEST_FILE, OPTIONS_FILE, Store, remove
 from codec2_eq.corpus.worker import (
     Job,
     JobFile,

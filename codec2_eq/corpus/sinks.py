@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.digests import add_span, new_digest
+from codec2_eq.corpus.entries import Entry, TaskLine
 from codec2_eq.corpus.options import Options
-from codec2_eq.corpus.store import ROW_BYTES, Entry, Store, TaskLine, remove
+from codec2_eq.corpus.store import ROW_BYTES, Store, remove
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import write_error
 from codec2_eq.records import RateK

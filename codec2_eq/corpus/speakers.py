@@ -24,12 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
+from codec2_eq.corpus.digests import sealed, unsealed
+from codec2_eq.corpus.entries import Entry
 from codec2_eq.corpus.listing import Listing, Origin, Stamp
 from codec2_eq.corpus.lists import numbered_lines
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import Task
 from codec2_eq.corpus.recording import Heard, frames_of, require_file, status_of
-from codec2_eq.corpus.store import Entry, Store
+from codec2_eq.corpus.store import Store, json_line
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.equalisers.hearing import Knowledge
 from codec2_eq.errors import Codec2EqError
@@ -179,7 +181,7 @@ def hear(
     state = {name: _as_json(value) for name, value in learnt.state.items()}
     curve = None if learnt.curve is None else _as_json(learnt.curve)
     fields = {"speaker": speaker, "names": sorted(names), "state": state, "curve": curve}
-    store.write(_path(store, speaker, ".json"), json.dumps(fields).encode() + b"\n")
+    store.write(_path(store, speaker, ".json"), sealed(json_line(fields)))
 
 
 def _hear_one(options: Options, entry: Entry, heard: Heard, whole: bool) -> RateK | None:
@@ -240,7 +242,7 @@ def _from_json(value: list[Any]) -> NDArray[Any]:
 @functools.lru_cache(maxsize=64)
 def _known(path: str, data: bytes) -> dict[str, Any] | None:
     try:
-        fields = json.loads(data)
+        fields = json.loads(unsealed(data))
         state = {name: _from_json(value) for name, value in fields["state"].items()}
         curve = None if fields["curve"] is None else _from_json(fields["curve"])
         return {"names": frozenset(fields["names"]), "learnt": Knowledge(state, curve)}

@@ -16,17 +16,17 @@ vectors and a part's records after its shard, so that records prove that their d
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from codec2_eq.codec2 import K
 from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
-from codec2_eq.corpus.listing import WHOLE, Origin, Stamp
+from codec2_eq.corpus.digests import sealed, unsealed
+from codec2_eq.corpus.entries import Record
 from codec2_eq.corpus.options import Options, options_text, parse_options
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error, write_error
@@ -46,58 +46,6 @@ NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS = ("new", "tasks", "parts", "speakers")
 _DRAFT_NAME = re.compile(r"[0-9a-f]{16}(\.\w+)?|\d{8}\.at|\.codec2-eq-.*\.part|holder")
 _PIECE_NAME = re.compile(r"(\d{8})\.\w+")
-
-
-class Entry(NamedTuple):
-    """An utterance in the plan: its name, bytes, and its file in layout tree or its key."""
-
-    name: str
-    size: int
-    output: str = ""
-    origin: Origin = WHOLE
-
-    @property
-    def path(self) -> str:
-        """Path of the recording relative to the base."""
-        return self.origin.path or self.name
-
-
-class TaskLine(NamedTuple):
-    """Where a task is in the plan; `position` is the byte at which its line begins."""
-
-    number: int
-    part: int
-    position: int
-
-
-class Record(NamedTuple):
-    """Outcome of an utterance, with the stamp of its recording.
-
-    n_bytes, digest : of its file, or of its span in the part's file
-    content : digest of the recording, if requested
-    """
-
-    name: str
-    size: int
-    mtime_ns: int
-    n_samples: int
-    n_frames: int
-    problem: str | None = None
-    remedy: str = ""
-    warning: str | None = None
-    n_bytes: int = 0
-    digest: str = ""
-    content: str = ""
-
-    @property
-    def stamp(self) -> Stamp:
-        """Stamp of the recording when it was read."""
-        return Stamp(self.size, self.mtime_ns)
-
-    @property
-    def error(self) -> str:
-        """What went wrong, as in the manifest."""
-        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem or ""
 
 
 class Store:
@@ -311,10 +259,8 @@ class Store:
     def read_records(self, path: str) -> list[Record] | None:
         """Read the records of a piece or a part; None if there are none, or they are damaged."""
         data = self.read(path)
-        if data is None or not data.endswith(b"\n"):
-            return None
         try:
-            return _parse_records(data)
+            return None if data is None else _parse_records(unsealed(data))
         except (ValueError, RecursionError):
             return None
 
@@ -347,10 +293,7 @@ _RECORD_KINDS = frozenset(
 
 def _parse_records(data: bytes) -> list[Record]:
     """Parse records; raise ValueError for anything else."""
-    line, _, digest = data.partition(b"\n")
-    if digest != json_line(digest_of(line)):
-        raise ValueError("not as they were written")
-    rows = json.loads(line)
+    rows = json.loads(data)
     if not isinstance(rows, list):
         raise ValueError("no records")
     for row in rows:
@@ -362,14 +305,8 @@ def _parse_records(data: bytes) -> list[Record]:
 
 
 def records_json(records: Iterable[Record]) -> bytes:
-    """Return records as one line of JSON, which takes less time than a line for each; a digest."""
-    line = json_line(list(records))
-    return line + json_line(digest_of(line.removesuffix(b"\n")))
-
-
-def digest_of(data: bytes) -> str:
-    """Return what tells whether lines of a state file are as they were written."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    """Return records as one line of JSON, which takes less time than a line for each, sealed."""
+    return sealed(json_line(list(records)))
 
 
 def json_line(value: Any) -> bytes:

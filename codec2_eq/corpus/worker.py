@@ -25,12 +25,13 @@ from codec2_eq.corpus import speakers
 from codec2_eq.corpus.build import code_sha256
 from codec2_eq.corpus.containers import CONTAINERS, LEVELS_PIECE_SUFFIX
 from codec2_eq.corpus.digests import content_of
+from codec2_eq.corpus.entries import Entry, Record, TaskLine
 from codec2_eq.corpus.listing import ABSENT, WHOLE, Stamp
 from codec2_eq.corpus.options import Options
 from codec2_eq.corpus.plan import CRASHED, levels_name, part_name, read_task
 from codec2_eq.corpus.recording import Heard, equalised, failure, frames_of, require_file, status_of
 from codec2_eq.corpus.sinks import OutputError, Sink, Writing, open_sink
-from codec2_eq.corpus.store import Entry, Record, Store, TaskLine, records_json, remove
+from codec2_eq.corpus.store import Store, records_json, remove
 from codec2_eq.equalisers.equaliser import Equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.records import RateK
