@@ -2,6 +2,7 @@
 """Speech for the tests: clips of the repository, and real recordings that a script fetched."""
 
 import importlib.util
+import io
 import logging
 import os
 import shutil
@@ -206,3 +207,13 @@ def quantise() -> Quantise:
 @pytest.fixture(scope="session")
 def channel_eq() -> Equaliser:
     return load_equaliser("channel_eq")
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Return a function that makes bytes the standard input."""
+
+    def give(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give

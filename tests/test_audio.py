@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+"""Audio from files and pipes: values, channels, any blocks, and what is refused."""
+
 import io
 import logging
 import os
@@ -14,7 +16,6 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec2_eq.audio.resample import to_8khz
 from codec2_eq.audio.stream import audio_duration, read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError
 
@@ -64,16 +65,6 @@ def wav_bytes(
     return head + data + after
 
 
-@pytest.fixture
-def stdin(monkeypatch):
-    """Return a function that makes bytes the standard input."""
-
-    def give(data):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-    return give
-
-
 # Values
 
 
@@ -100,37 +91,6 @@ def test_our_wav_reader_agrees_with_libsndfile(tmp_path, stdin, subtype, kind):
     np.testing.assert_array_equal(read_audio(path, channel=2), expected[:, 1])
     stdin(path.read_bytes())
     np.testing.assert_array_equal(read_audio("-", channel=2), expected[:, 1])
-
-
-@pytest.mark.parametrize(
-    ("kind", "subtype"),
-    [
-        ("FLAC", "PCM_24"),
-        ("OGG", "VORBIS"),
-        ("OGG", "OPUS"),
-        ("MP3", "MPEG_LAYER_III"),
-        ("WAV", "IMA_ADPCM"),
-        ("WAV", "MS_ADPCM"),
-        ("AIFF", "FLOAT"),
-        ("CAF", "ALAC_16"),
-        ("W64", "PCM_16"),
-        ("AU", "ULAW"),
-        ("NIST", "PCM_16"),
-        ("VOC", "PCM_16"),
-    ],
-)
-def test_other_formats_from_files_and_pipes(tmp_path, stdin, kind, subtype):
-    path = tmp_path / "a.audio"
-    tone = 0.5 * np.sin(np.arange(16000) * 0.3)
-    soundfile.write(path, tone, 8000, format=kind, subtype=subtype)
-    expected = soundfile.read(path, dtype="float32")[0] * np.float32(32768)
-    read = read_audio(path)
-    # A float32 of full scale has steps of 0.002; the decoders of MP3 round as they please.
-    np.testing.assert_allclose(read, expected, rtol=0, atol=0.05 if kind == "MP3" else 0)
-    stdin(path.read_bytes())
-    np.testing.assert_array_equal(read_audio("-"), read)
-    short = np.concatenate(list(stream_audio(path, block_s=0.0131)))
-    np.testing.assert_array_equal(short, read)
 
 
 def test_full_scale_is_32768_and_is_not_clipped(tmp_path):
@@ -271,65 +231,6 @@ def test_sample_that_arrives_in_halves():
             sys.stdin = before
 
 
-@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFEFFFC, 0x80000000, 0xFFFFFFFF, 0xFFFFF000])
-@pytest.mark.parametrize("riff_bytes", [0, 36, 0x7FFFF024, 0xFFFFFFFF])
-def test_wav_of_unknown_length_is_read_to_its_end(tmp_path, stdin, caplog, size, riff_bytes):
-    samples = noise(1000)
-    data = wav_bytes(samples, data_bytes=size, riff_bytes=riff_bytes)
-    stdin(data)
-    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
-    (tmp_path / "a.wav").write_bytes(data)
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
-    assert caplog.records == []
-
-
-# The header that SoX 14.4.2 writes: sox -n -t wav -r 16000 -b 24 -c 2 - synth 0.01 sine 440
-SOX_PIPE_HEADER = bytes.fromhex(
-    "5249464644f0ff7f57415645666d742028000000feff0200803e0000007701000600180016001800"
-    "030000000100000000001000800000aa00389b716661637404000000aa52551564617461fcefff7f"
-)
-
-
-def test_what_sox_writes_to_a_pipe(tmp_path, stdin):
-    left = noise(8000).astype(np.int32) * 256
-    samples = np.hstack([left, -left]).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
-    data = SOX_PIPE_HEADER + samples.tobytes()
-    stdin(data)
-    np.testing.assert_array_equal(
-        read_audio("-", channel=1), to_8khz(noise(8000)[:, 0].astype(np.float32), 16000)
-    )
-    stdin(data)
-    assert not read_audio("-").any()
-
-
-def test_chunks_around_the_samples(tmp_path, stdin, caplog):
-    samples = noise(100)
-    data = wav_bytes(
-        samples, before=b"LIST" + struct.pack("<I", 5) + b"hello\0", after=b"LIST\2\0\0\0ab"
-    )
-    (tmp_path / "a.wav").write_bytes(data)
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
-    stdin(data)
-    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
-    assert caplog.records == []
-
-
-def test_rf64_tells_its_length_in_a_chunk_of_its_own(stdin):
-    samples = noise(100)
-    wide = b"ds64" + struct.pack("<IQQQI", 28, 1000, 200, 100, 0)
-    stdin(
-        wav_bytes(
-            samples,
-            data_bytes=0xFFFFFFFF,
-            riff_bytes=0xFFFFFFFF,
-            before=wide,
-            after=b"LIST\2\0\0\0ab",
-            magic=b"RF64",
-        )
-    )
-    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(wav_bytes(noise(48000 * 100, 2), 48000))  # 19 MB
@@ -397,28 +298,6 @@ def test_cut_samples_are_processed_and_told(tmp_path, caplog):
     assert caplog.messages[0].endswith(
         "a.wav: ends after 0.500 s, but its header states 2.000 s; processed as far as it goes"
     )
-
-
-def test_cut_flac_is_refused(tmp_path):
-    path = tmp_path / "a.flac"
-    soundfile.write(path, noise(80000), 8000)
-    path.write_bytes(path.read_bytes()[:120000])
-    with pytest.raises(Codec2EqError, match=r"a\.flac: cannot be decoded between 5\.1 and 10\.2 s"):
-        read_audio(path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "subtype"), [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
-)
-def test_other_cut_files_are_processed_as_far_as_they_go(tmp_path, kind, subtype):
-    path = tmp_path / "a.audio"
-    soundfile.write(path, noise(80000), 8000, format=kind, subtype=subtype)
-    whole = read_audio(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    part = read_audio(path)
-    assert 0.3 < len(part) / len(whole) < 0.7
-    # The last frames before the cut may be decoded in another way.
-    np.testing.assert_array_equal(part[:-3000], whole[: len(part) - 3000])
 
 
 HEADER = wav_bytes(noise(10))
@@ -510,57 +389,6 @@ def test_no_file(tmp_path, name, message):
         read_audio(tmp_path / name)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
-def test_samples_that_are_no_numbers(tmp_path, value, kind):
-    samples = np.zeros((50000, 2), np.float32)
-    samples[40000, 1] = value
-    soundfile.write(tmp_path / "a.x", samples, 10000, format=kind, subtype="FLOAT")
-    message = r"a\.x: sample 40000 \(at 4\.000 s\) is NaN or infinite; only finite"
-    with pytest.raises(Codec2EqError, match=message):
-        list(stream_audio(tmp_path / "a.x", block_s=0.7))
-    assert len(read_audio(tmp_path / "a.x", channel=1)) == 40000
-
-
-def test_doubles_beyond_float32_are_infinite(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([0.0, 1e300]), 8000, subtype="DOUBLE")
-    with pytest.raises(Codec2EqError, match=r"sample 1 \(at 0\.000 s\) is NaN or infinite"):
-        read_audio(tmp_path / "a.wav")
-
-
-def test_clipping_is_told(tmp_path, caplog):
-    tone = 40000 * np.sin(np.arange(8000) * 0.05)
-    clipped = tone.clip(-32768, 32767).astype(np.int16)[:, np.newaxis]
-    share = np.mean(np.abs(tone) >= 32767)
-    (tmp_path / "a.wav").write_bytes(wav_bytes(clipped))
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), clipped[:, 0])
-    assert f"a.wav: {share:.1%} of the samples are at full scale" in caplog.text
-
-
-def test_a_normalised_recording_is_not_told_to_be_clipped(tmp_path, caplog):
-    samples = noise(8000)
-    samples[[10, 20, 30]] = [[32767], [-32768], [32767]]
-    (tmp_path / "a.wav").write_bytes(wav_bytes(samples))
-    read_audio(tmp_path / "a.wav")
-    assert caplog.records == []
-
-
-def test_integers_in_a_float_file_are_told(tmp_path, caplog):
-    soundfile.write(tmp_path / "a.wav", noise(100).astype(np.float32), 8000, subtype="FLOAT")
-    read_audio(tmp_path / "a.wav")
-    assert "times full scale; 1.0 is full scale" in caplog.text
-
-
-def test_no_room_to_spool(stdin, monkeypatch, tmp_path):
-    soundfile.write(tmp_path / "a.flac", noise(100000), 8000)
-    stdin((tmp_path / "a.flac").read_bytes())
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
-    with pytest.raises(
-        Codec2EqError, match=r"^stdin: cannot be stored in .*: No space left .*TMPD"
-    ):
-        read_audio("-")
-
-
 def test_reader_that_fails_on_the_way(monkeypatch, tmp_path):
     class Failing(io.BytesIO):
         def read1(self, size=-1):
@@ -588,25 +416,3 @@ def test_stream_closes_its_file(tmp_path):
 def test_block_must_have_a_length(tmp_path):
     with pytest.raises(ValueError, match=r"block_s 0: must be above 0"):
         stream_audio(tmp_path / "a.wav", block_s=0)
-
-
-def test_a_flac_that_tells_no_length(tmp_path, speech, caplog):
-    """As one made on a pipe: libsndfile then tells of the largest number there is."""
-    path = tmp_path / "a.flac"
-    soundfile.write(path, speech, 8000)
-    data = bytearray(path.read_bytes())
-    assert data[:4] == b"fLaC" and data[4] & 127 == 0  # STREAMINFO is the first block
-    data[21] &= 0xF0  # 36 bits of length
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
-    with stream_audio(path) as audio:
-        assert audio.duration_s is None
-        assert sum(map(len, audio)) == len(speech)
-    assert not caplog.messages
-
-
-def test_clipping_at_the_lower_end_alone_is_told(tmp_path, speech, caplog):
-    clipped = np.clip(speech * 8.0, -32768, 20000).astype(np.int16)
-    soundfile.write(tmp_path / "a.wav", clipped, 8000)
-    read_audio(tmp_path / "a.wav")
-    assert len(caplog.messages) == 1 and "full scale" in caplog.messages[0]

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from test_audio import noise
 
 from codec2_eq.audio import window
 from codec2_eq.audio.stream import read_audio, stream_audio
@@ -192,3 +193,81 @@ def test_standard_streams_may_be_closed(tmp_path):
     subprocess.run(
         ["sh", "-c", '"$@" >&- 2>&-', "sh", *command], cwd=tmp_path, check=True, env=os.environ
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        ("FLAC", "PCM_24"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("WAV", "IMA_ADPCM"),
+        ("WAV", "MS_ADPCM"),
+        ("AIFF", "FLOAT"),
+        ("CAF", "ALAC_16"),
+        ("W64", "PCM_16"),
+        ("AU", "ULAW"),
+        ("NIST", "PCM_16"),
+        ("VOC", "PCM_16"),
+    ],
+)
+def test_other_formats_from_files_and_pipes(tmp_path, stdin, kind, subtype):
+    path = tmp_path / "a.audio"
+    tone = 0.5 * np.sin(np.arange(16000) * 0.3)
+    soundfile.write(path, tone, 8000, format=kind, subtype=subtype)
+    expected = soundfile.read(path, dtype="float32")[0] * np.float32(32768)
+    read = read_audio(path)
+    # A float32 of full scale has steps of 0.002; the decoders of MP3 round as they please.
+    np.testing.assert_allclose(read, expected, rtol=0, atol=0.05 if kind == "MP3" else 0)
+    stdin(path.read_bytes())
+    np.testing.assert_array_equal(read_audio("-"), read)
+    short = np.concatenate(list(stream_audio(path, block_s=0.0131)))
+    np.testing.assert_array_equal(short, read)
+
+
+def test_cut_flac_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(80000), 8000)
+    path.write_bytes(path.read_bytes()[:120000])
+    with pytest.raises(Codec2EqError, match=r"a\.flac: cannot be decoded between 5\.1 and 10\.2 s"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
+)
+def test_other_cut_files_are_processed_as_far_as_they_go(tmp_path, kind, subtype):
+    path = tmp_path / "a.audio"
+    soundfile.write(path, noise(80000), 8000, format=kind, subtype=subtype)
+    whole = read_audio(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    part = read_audio(path)
+    assert 0.3 < len(part) / len(whole) < 0.7
+    # The last frames before the cut may be decoded in another way.
+    np.testing.assert_array_equal(part[:-3000], whole[: len(part) - 3000])
+
+
+def test_a_flac_that_states_no_length(tmp_path, speech, caplog):
+    """As one made on a pipe: libsndfile then reports the largest number there is."""
+    path = tmp_path / "a.flac"
+    soundfile.write(path, speech, 8000)
+    data = bytearray(path.read_bytes())
+    assert data[:4] == b"fLaC" and data[4] & 127 == 0  # STREAMINFO is the first block
+    data[21] &= 0xF0  # 36 bits of length
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with stream_audio(path) as audio:
+        assert audio.duration_s is None
+        assert sum(map(len, audio)) == len(speech)
+    assert not caplog.messages
+
+
+def test_no_room_to_spool(stdin, monkeypatch, tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(100000), 8000)
+    stdin((tmp_path / "a.flac").read_bytes())
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
+    with pytest.raises(
+        Codec2EqError, match=r"^stdin: cannot be stored in .*: No space left .*TMPD"
+    ):
+        read_audio("-")

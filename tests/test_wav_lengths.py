@@ -9,8 +9,10 @@ import threading
 import numpy as np
 import pytest
 import soundfile
+from test_audio import noise, wav_bytes
 
 from codec2_eq.audio import wav
+from codec2_eq.audio.resample import to_8khz
 from codec2_eq.audio.stream import open_native, read_audio, stream_audio
 from codec2_eq.audio.wav import HeaderReader, read_wav_header
 from codec2_eq.audio.writer import WavWriter
@@ -252,3 +254,62 @@ def test_written_integers_are_clipped(tmp_path):
             wav.write(np.array([40000.0, -40000.0], np.float32))
             wav.finish()
         assert read_audio(tmp_path / "a.wav").tolist() == [top, -32768]
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFEFFFC, 0x80000000, 0xFFFFFFFF, 0xFFFFF000])
+@pytest.mark.parametrize("riff_bytes", [0, 36, 0x7FFFF024, 0xFFFFFFFF])
+def test_wav_of_unknown_length_is_read_to_its_end(tmp_path, stdin, caplog, size, riff_bytes):
+    samples = noise(1000)
+    data = wav_bytes(samples, data_bytes=size, riff_bytes=riff_bytes)
+    stdin(data)
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
+    (tmp_path / "a.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
+    assert caplog.records == []
+
+
+# The header that SoX 14.4.2 writes: sox -n -t wav -r 16000 -b 24 -c 2 - synth 0.01 sine 440
+SOX_PIPE_HEADER = bytes.fromhex(
+    "5249464644f0ff7f57415645666d742028000000feff0200803e0000007701000600180016001800"
+    "030000000100000000001000800000aa00389b716661637404000000aa52551564617461fcefff7f"
+)
+
+
+def test_what_sox_writes_to_a_pipe(tmp_path, stdin):
+    left = noise(8000).astype(np.int32) * 256
+    samples = np.hstack([left, -left]).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+    data = SOX_PIPE_HEADER + samples.tobytes()
+    stdin(data)
+    np.testing.assert_array_equal(
+        read_audio("-", channel=1), to_8khz(noise(8000)[:, 0].astype(np.float32), 16000)
+    )
+    stdin(data)
+    assert not read_audio("-").any()
+
+
+def test_chunks_around_the_samples(tmp_path, stdin, caplog):
+    samples = noise(100)
+    data = wav_bytes(
+        samples, before=b"LIST" + struct.pack("<I", 5) + b"hello\0", after=b"LIST\2\0\0\0ab"
+    )
+    (tmp_path / "a.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:, 0])
+    stdin(data)
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
+    assert caplog.records == []
+
+
+def test_rf64_states_its_length_in_a_chunk_of_its_own(stdin):
+    samples = noise(100)
+    wide = b"ds64" + struct.pack("<IQQQI", 28, 1000, 200, 100, 0)
+    stdin(
+        wav_bytes(
+            samples,
+            data_bytes=0xFFFFFFFF,
+            riff_bytes=0xFFFFFFFF,
+            before=wide,
+            after=b"LIST\2\0\0\0ab",
+            magic=b"RF64",
+        )
+    )
+    np.testing.assert_array_equal(read_audio("-"), samples[:, 0])
