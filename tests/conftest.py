@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
 COMMAND = [sys.executable, "-m", "codec2_eq"]
 IN_CI = bool(os.environ.get("CI"))
+CLASSIC = (
+    "hts1a hts2a cq_ref ve9qrp_10s vk5qi big_dog kristoff mmt1 forig morig g3plx cross f2400 m2400"
+).split()  # Codec 2's well-known recordings
 
 # Beside an installed wheel there are no sources, which these tests are about.
 collect_ignore = (

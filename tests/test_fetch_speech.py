@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""scripts/fetch_speech.py: the table of packages, conversion, copies, resuming, the manifest."""
+"""scripts/fetch_speech.py: conversion, copies, resuming, the manifest."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -12,20 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import ROOT, load_script
+from conftest import CLASSIC, ROOT, load_script
 
 from codec2_eq.bench.speech import ManifestEntry
 
-CLASSIC = (
-    "hts1a hts2a cq_ref ve9qrp_10s vk5qi big_dog kristoff mmt1 forig morig g3plx cross f2400 m2400"
-).split()
-
-
+packages = load_script("scripts/speech_packages.py")
+conversion = load_script("scripts/speech_conversion.py")
 fetch = load_script("scripts/fetch_speech.py")
 
 
 def source_of(package):
-    return next(source for source in fetch.SOURCES if source.package == package)
+    return next(source for source in packages.SOURCES if source.package == package)
 
 
 def tone(seed, seconds=0.1, rate_hz=8000):
@@ -43,197 +39,12 @@ def write(root, path, samples, rate_hz=8000, **options):
     return target
 
 
-# The table ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CLASSIC)
-def test_classic_samples_are_classic(name):
-    label = fetch.classify(source_of("codec2-examples"), f"usr/share/codec2/raw/{name}.raw")
-    assert label.use == "classic"
-    assert label.speaker == f"codec2-{name}"
-
-
-@pytest.mark.parametrize(
-    ("path", "use"),
-    [
-        ("usr/share/codec2/raw/hts1.raw", "parity"),
-        ("usr/share/codec2/raw/ve9qrp.raw", "parity"),
-        ("usr/share/codec2/raw/speech_orig_16k.wav", "parity"),
-        ("usr/share/codec2/wav/all.wav", "parity"),
-        ("usr/share/codec2/raw/sine1k_2Hz_spread.raw", None),
-        ("usr/share/codec2/raw/testframes_700d.raw", None),
-        ("usr/share/codec2/octave/test_qam16.raw", None),
-        ("usr/share/codec2/octave/vq", None),
-    ],
-)
-def test_other_files_of_codec2(path, use):
-    label = fetch.classify(source_of("codec2-examples"), path)
-    assert (label and label.use) == use
-
-
-@pytest.mark.parametrize(
-    ("package", "path", "use", "speaker", "language"),
-    [
-        (
-            "asterisk-core-sounds-fr-wav",
-            "usr/share/asterisk/sounds/fr_CA_f_June/digits/1.wav",
-            "validate",
-            "asterisk-fr-june",
-            "fr",
-        ),
-        (
-            "klettres-data",
-            "usr/share/klettres/da/alpha/a.ogg",
-            "validate",
-            "klettres-da",
-            "da",
-        ),
-        ("klettres-data", "usr/share/klettres/uk/alpha/a.ogg", "reserved", "klettres-uk", "uk"),
-        ("klettres-data", "usr/share/klettres/hu/syllab/b.ogg", "train", "klettres-hu", "hu"),
-        (
-            "ktuberling-data",
-            "usr/share/ktuberling/sounds/fr/hat.wav",
-            "reserved",
-            "ktuberling-fr",
-            "fr",
-        ),
-        (
-            "ktuberling-data",
-            "usr/share/ktuberling/sounds/sr@latin/hat.ogg",
-            "train",
-            "ktuberling-sr@latin",
-            "sr@latin",
-        ),
-        (
-            "tuxpaint-stamps-default",
-            "usr/share/tuxpaint/stamps/animals/cow_desc_bg.ogg",
-            "train",
-            "tuxpaint-bg",
-            "bg",
-        ),
-        (
-            "tuxpaint-stamps-default",
-            "usr/share/tuxpaint/stamps/symbols/math/7_el.ogg",
-            "reserved",
-            "tuxpaint-el",
-            "el",
-        ),
-        (
-            "hedgewars-data",
-            "usr/share/games/hedgewars/Data/Sounds/voices/Default_uk/Hello.ogg",
-            "reserved",
-            "hedgewars-Default-uk",
-            "uk",
-        ),
-        (
-            "hedgewars-data",
-            "usr/share/games/hedgewars/Data/Sounds/voices/Pirate/Hello.ogg",
-            "train",
-            "hedgewars-Pirate",
-            "en",
-        ),
-        (
-            "drascula-italian",
-            "usr/share/scummvm/drascula/it/VB7.ALS",
-            "train",
-            "drascula-it-VB",
-            "it",
-        ),
-        ("drascula-spanish", "usr/share/scummvm/drascula/es/12.ALS", "train", "drascula-es", "es"),
-        (
-            "warzone2100-data",
-            "usr/share/games/warzone2100/base.wz.d/audio/memressp/power/pcv346.ogg",
-            "validate",
-            "warzone-computer",
-            "en",
-        ),
-    ],
-)
-def test_who_speaks_and_for_what(package, path, use, speaker, language):
-    label = fetch.classify(source_of(package), path)
-    assert (label.use, label.speaker, label.language) == (use, speaker, language)
-
-
-@pytest.mark.parametrize(
-    ("package", "path"),
-    [
-        ("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps/animals/mammals/cow.ogg"),
-        ("drascula-italian", "usr/share/scummvm/drascula/it/S3.ALS"),
-        ("drascula-italian", "usr/share/scummvm/drascula/it/1.ALG"),
-        ("hedgewars-data", "usr/share/games/hedgewars/Data/Music/hell.ogg"),
-        ("hedgewars-data", "usr/share/games/hedgewars/Data/Sounds/voices/Surfer/Ow3.ogg"),
-        ("warzone2100-data", "usr/share/games/warzone2100/base.wz.d/audio/sfx/misc/scream.ogg"),
-        ("fillets-ng-data-cs", "usr/share/games/fillets-ng/sound/cave/cs/jes-x-auu.ogg"),
-    ],
-)
-def test_no_speech_is_left_out(package, path):
-    assert fetch.classify(source_of(package), path) is None
-
-
-def test_every_rule_is_sound():
-    for source in fetch.SOURCES:
-        for rule in source.rules:
-            groups = re.compile(rule.pattern).groupindex
-            assert rule.use in (*fetch.USES, fetch.RESERVED, fetch.BY_LANGUAGE, "")
-            assert set(re.findall(r"{(\w+)}", rule.speaker)) <= set(groups)
-            if rule.use == fetch.BY_LANGUAGE:
-                assert "language" in groups
-            if rule.use in ("train", "validate", "classic"):
-                assert rule.speaker
-                assert rule.language or "language" in groups
-
-
-def test_no_amateur_language_is_on_two_sides():
-    for language in ("da", "fr", "hu", "nl"):
-        sides = {
-            fetch.classify(source_of(package), path.format(language)).use
-            for package, path in (
-                ("klettres-data", "usr/share/klettres/{}/alpha/a.ogg"),
-                ("ktuberling-data", "usr/share/ktuberling/sounds/{}/eye.ogg"),
-            )
-        }
-        assert len(sides) == 1
-
-
-@pytest.mark.parametrize(
-    ("language", "side"),
-    [("nl", "reserved"), ("nl_BE", "reserved"), ("lt", "validate"), ("sr@latin", "train")],
-)
-def test_side_of_language(language, side):
-    assert fetch.side_of(language) == side
-
-
-def test_no_reserved_package_is_in_the_table():
-    assert not {source.package for source in fetch.SOURCES} & set(fetch.RESERVED_PACKAGES)
-
-
-# Selection ------------------------------------------------------------------------------------
-
-
-def test_select_by_use_and_name():
-    assert [s.package for s in fetch.select_sources([], ["classic"])] == ["codec2-examples"]
-    validate = {s.package for s in fetch.select_sources([], ["validate"])}
-    assert {"klettres-data", "asterisk-core-sounds-fr-wav", "warzone2100-data"} <= validate
-    assert not {"festvox-ru", "hedgewars-data"} & validate
-    assert [s.package for s in fetch.select_sources(["gcin-voice"], [])] == ["gcin-voice"]
-    assert fetch.select_sources([], []) == list(fetch.SOURCES)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("asterisk-core-sounds-en-wav", "held out"), ("no-such-voice", "not in the table")],
-)
-def test_select_refuses(name, message):
-    with pytest.raises(fetch.FetchError, match=f"^{name}: .*{message}"):
-        fetch.select_sources([name], [])
-
-
 # Decoding -------------------------------------------------------------------------------------
 
 
 def test_decode_int16_wav_is_exact(tmp_path):
     samples = tone(1)
-    decoded, rate_hz = fetch.decode(write(tmp_path, "a.wav", samples, 11025))
+    decoded, rate_hz = conversion.decode(write(tmp_path, "a.wav", samples, 11025))
     assert rate_hz == 11025
     assert decoded.dtype == np.int16
     np.testing.assert_array_equal(decoded, samples)
@@ -243,7 +54,7 @@ def test_decode_raw_ignores_half_a_sample(tmp_path):
     path = write(tmp_path, "a.raw", tone(2))
     with open(path, "ab") as out:
         out.write(b"\x01")
-    decoded, rate_hz = fetch.decode(path)
+    decoded, rate_hz = conversion.decode(path)
     assert rate_hz == 8000
     np.testing.assert_array_equal(decoded, tone(2))
 
@@ -251,7 +62,7 @@ def test_decode_raw_ignores_half_a_sample(tmp_path):
 def test_decode_als_skips_its_head_and_centres(tmp_path):
     path = tmp_path / "7.ALS"
     path.write_bytes(b"\xff" * 32 + bytes([0, 128, 255]))
-    decoded, rate_hz = fetch.decode(path)
+    decoded, rate_hz = conversion.decode(path)
     assert rate_hz == 11025
     np.testing.assert_array_equal(decoded, [-32768, 0, 127 * 256])
 
@@ -260,7 +71,7 @@ def test_decode_headerless_gsm(tmp_path):
     t = np.arange(1600) / 8000
     wave = (8000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16)
     path = write(tmp_path, "a.gsm", wave, format="RAW", subtype="GSM610")
-    decoded, rate_hz = fetch.decode(path)
+    decoded, rate_hz = conversion.decode(path)
     assert rate_hz == 8000
     assert len(decoded) == len(wave)
     spectrum = np.abs(np.fft.rfft(decoded.astype(float)))
@@ -269,13 +80,13 @@ def test_decode_headerless_gsm(tmp_path):
 
 def test_decode_mixes_channels_without_wrapping(tmp_path):
     stereo = np.array([[32767, 32767], [1000, 3000], [-32768, -32768]], np.int16)
-    decoded, _ = fetch.decode(write(tmp_path, "a.wav", stereo))
+    decoded, _ = conversion.decode(write(tmp_path, "a.wav", stereo))
     np.testing.assert_array_equal(decoded, [32767, 2000, -32768])
 
 
 def test_decode_clips_lossy_overshoot(tmp_path):
     square = np.where(np.arange(8000) // 20 % 2, 0.999, -0.999)
-    decoded, _ = fetch.decode(write(tmp_path, "a.ogg", square, format="OGG", subtype="VORBIS"))
+    decoded, _ = conversion.decode(write(tmp_path, "a.ogg", square, format="OGG", subtype="VORBIS"))
     assert np.sign(decoded[4010]) == np.sign(square[4010])
     assert decoded.max() == 32767
 
@@ -284,7 +95,7 @@ def test_decode_names_a_broken_file(tmp_path):
     path = tmp_path / "broken.ogg"
     path.write_bytes(b"no sound at all")
     with pytest.raises(fetch.FetchError, match=r"^broken\.ogg: cannot be decoded"):
-        fetch.decode(path)
+        conversion.decode(path)
 
 
 # Packages -------------------------------------------------------------------------------------
@@ -310,7 +121,7 @@ def klettres(tmp_path):
 
 def test_convert_package(klettres, tmp_path):
     out = tmp_path / "out"
-    converted = fetch.convert_package(source_of("klettres-data"), "1.2-3", klettres, out)
+    converted = conversion.convert_package(source_of("klettres-data"), "1.2-3", klettres, out)
     by_path = {r["path"]: r for r in converted.records if r["path"]}
     assert set(by_path) == {"hu/alpha/a.wav", "da/alpha/a.wav"}
     assert all(set(r) == set(ManifestEntry.__annotations__) for r in converted.records)
@@ -329,7 +140,7 @@ def test_convert_package(klettres, tmp_path):
         "single_speaker": True,
         "duration": 0.1,
         "rate": rate_hz,
-        "sha256": fetch.hash_samples(tone(1)),
+        "sha256": conversion.hash_samples(tone(1)),
         "text": "",
     }
     assert dict(converted.left_out) == {
@@ -349,7 +160,7 @@ def test_the_text_beside_an_english_stamp_is_kept(tmp_path):
         sf.write(folder / f"{name}.ogg", gain * tone, 8000)
     (folder / "frog.txt").write_text("A frog.\nlt.utf8=Varlė.\n", encoding="utf-8")
     source = source_of("tuxpaint-stamps-default")
-    records = fetch.convert_package(source, "1", tmp_path, tmp_path / "out").records
+    records = conversion.convert_package(source, "1", tmp_path, tmp_path / "out").records
     texts = {str(record["path"]): record["text"] for record in records}
     assert texts == {"frog_desc.wav": "A frog.", "frog_desc_lt.wav": "", "newt_desc.wav": ""}
 
@@ -358,7 +169,7 @@ def test_two_files_of_one_name_are_an_error(tmp_path):
     write(tmp_path / "root", "usr/share/codec2/raw/hts1.raw", tone(1))
     write(tmp_path / "root", "usr/share/codec2/raw/hts1.wav", tone(2))
     with pytest.raises(fetch.FetchError, match="two files of the package"):
-        fetch.convert_package(
+        conversion.convert_package(
             source_of("codec2-examples"), "1", tmp_path / "root", tmp_path / "out"
         )
 
@@ -389,7 +200,7 @@ def add_package(store, package, use, seeds):
     records = []
     for seed in seeds:
         write(folder, f"{seed}.wav", tone(seed))
-        sha256 = fetch.hash_samples(tone(seed))
+        sha256 = conversion.hash_samples(tone(seed))
         records.append(record(package, f"{seed}.wav", sha256, use))
     store.add(package, folder, records)
 
@@ -515,7 +326,7 @@ def test_fetch_resume_and_exit_codes(offline, tmp_path, capsys):
     }
     for entry in manifest:
         samples, _ = sf.read(dest / entry["path"], dtype="int16")
-        assert fetch.hash_samples(samples) == entry["sha256"]
+        assert conversion.hash_samples(samples) == entry["sha256"]
 
     assert fetch.main([*command, "--strict"]) == 1
     assert offline.asked == ["codec2-examples", "festvox-ru", "festvox-ru"]
@@ -622,7 +433,7 @@ def test_not_debian_is_said(tmp_path, monkeypatch, capsys):
 def test_list_names_every_package(tmp_path, capsys):
     assert fetch.main(["--dest", str(tmp_path), "--list"]) == 0
     out = capsys.readouterr().out
-    for package in [*(s.package for s in fetch.SOURCES), *fetch.RESERVED_PACKAGES]:
+    for package in [*(s.package for s in packages.SOURCES), *packages.RESERVED_PACKAGES]:
         assert package in out
 
 
