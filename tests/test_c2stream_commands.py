@@ -126,7 +126,7 @@ def test_speech_is_written_where_the_suffix_says_how(tmp_path, capsys):
     assert "suffix '.mp3' names no speech format to write" in capsys.readouterr().err
 
 
-def test_info_tells_of_streams(speech, tmp_path, capsys):
+def test_info_describes_streams(speech, tmp_path, capsys):
     path = tmp_path / "a.c2"
     path.write_bytes(frames.HEADER + codec.encode(speech, model="none") + b"x")
     assert main(["info", str(path)]) == 0

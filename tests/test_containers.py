@@ -223,7 +223,7 @@ def ogg_pages(content):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_ogg_that_lacks_something_is_told(tmp_path, subtype):
+def test_ogg_that_lacks_something_is_warned_of(tmp_path, subtype):
     """Decoders pass over what is missing in silence."""
     path = tmp_path / "a.ogg"
     noise = np.random.default_rng(8).normal(0, 0.2, 24000)

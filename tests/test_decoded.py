@@ -36,23 +36,23 @@ def kinds(text):
     return [tuple(each.split("/")) for each in text.split()]
 
 
-TELLING = kinds(
+WITH_LENGTH = kinds(
     "OGG/VORBIS OGG/OPUS MP3/MPEG_LAYER_III FLAC/PCM_16 AIFF/PCM_16 AIFF/ALAW AU/PCM_16 "
     "W64/PCM_16 AVR/PCM_16 WAV/IMA_ADPCM WAV/GSM610 RF64/PCM_16 NIST/PCM_16 NIST/ULAW "
     "VOC/PCM_16 SVX/PCM_16 CAF/PCM_16 CAF/ALAC_16 MAT4/FLOAT MAT5/PCM_U8 MPC2K/PCM_16 "
     "WVE/ALAW HTK/PCM_16 SDS/PCM_16 SDS/PCM_24"
 )
-NOT_TELLING = kinds("PAF/PCM_16 PAF/PCM_24 PVF/PCM_16 IRCAM/FLOAT XI/DPCM_16")
+WITHOUT_LENGTH = kinds("PAF/PCM_16 PAF/PCM_24 PVF/PCM_16 IRCAM/FLOAT XI/DPCM_16")
 
 
-@pytest.mark.parametrize(("kind", "subtype"), TELLING + NOT_TELLING)
-def test_what_is_cut_is_told(tmp_path, kind, subtype):
+@pytest.mark.parametrize(("kind", "subtype"), WITH_LENGTH + WITHOUT_LENGTH)
+def test_what_is_cut_is_warned_of(tmp_path, kind, subtype):
     path = tmp_path / "a.audio"
     whole = encoded(path, 0.4 * TONES[1][:-1], kind, subtype)
     length = len(read(path)[0])
     assert read(path)[1] == (
         ["states no length, so a cut end would go unnoticed"]
-        if (kind, subtype) in NOT_TELLING
+        if (kind, subtype) in WITHOUT_LENGTH
         else []
     )
     for end in (len(whole) * 2 // 3, len(whole) - 2, len(whole) // 2 + 1):
@@ -65,9 +65,9 @@ def test_what_is_cut_is_told(tmp_path, kind, subtype):
 
 
 @pytest.mark.parametrize(
-    ("kind", "subtype"), [k for k in TELLING if k[0] not in ("FLAC", "HTK", "RF64")]
+    ("kind", "subtype"), [k for k in WITH_LENGTH if k[0] not in ("FLAC", "HTK", "RF64")]
 )
-def test_what_is_behind_the_end_is_told(tmp_path, kind, subtype):
+def test_what_is_behind_the_end_is_warned_of(tmp_path, kind, subtype):
     path = tmp_path / "a.audio"
     whole = encoded(path, TONES[0], kind, subtype)
     path.write_bytes(whole + b"\1\2\3\4" * 800)
@@ -101,7 +101,7 @@ def test_what_only_begins_like_audio_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize(("kind", "at", "n_bytes"), [("AU", 8, 4), ("W64", 16, 8)])
-def test_an_unknown_length_is_told(tmp_path, kind, at, n_bytes):
+def test_an_unknown_length_is_warned_of(tmp_path, kind, at, n_bytes):
     """As programs leave it that write to a pipe."""
     path = tmp_path / "a.audio"
     whole = encoded(path, TONES[0], kind, "PCM_16")

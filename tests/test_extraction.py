@@ -117,7 +117,7 @@ def test_no_audio_gives_no_frames(tmp_path):
         (np.zeros((80, 2, 1)), {}, r"shape \(80, 2, 1\): expected \(n,\) or \(n, channels\)"),
         (np.array([40_000]), {}, r"type int64: expected int16, .*; convert them, say with .astype"),
         (np.array(["a"]), {}, "type <U1: expected int16, int32, uint8 or float"),
-        ("a.wav", {}, "a.wav: is the name of a file, samples expected; extract_file reads files"),
+        ("a.wav", {}, "a.wav: is the name of a file, not samples; read it with extract_file"),
         (Path("a.wav"), {}, "a.wav: is the name of a file"),
         (np.zeros(80), {"rate": "8000"}, "sample rate '8000'; expected a number of Hz"),
         (np.zeros(80), {"rate": None}, "sample rate None; expected a number"),
@@ -129,7 +129,7 @@ def test_no_audio_gives_no_frames(tmp_path):
         (np.array([0.0, 1.0, 1e300]), {}, "sample 2 is over 1,000,000 times full scale"),
     ],
 )
-def test_bad_input_is_told_in_one_line(samples, options, message):
+def test_bad_input_is_refused_in_one_line(samples, options, message):
     with pytest.raises(Codec2EqError, match=message) as caught:
         ce.extract(samples, **options)
     assert "\n" not in str(caught.value)

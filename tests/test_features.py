@@ -168,7 +168,7 @@ def test_both_kinds_are_read_as_vectors_with_energies(n_floats, n_records, speec
 
 
 @pytest.mark.parametrize("level", [0, 1, 30, 3000])
-def test_the_kind_is_told_at_any_level(level, tmp_path):
+def test_the_kind_is_recognised_at_any_level(level, tmp_path):
     samples = np.random.default_rng(1).normal(0, level, 320 * 50)
     records = records_of(np.round(samples))
     for n_floats in (201, 41):
@@ -208,7 +208,7 @@ def test_only_extract_writes_them(file, tmp_path, capsys):
     ("n_bytes", "problem"),
     [(87 * 804 - 4, "ends 800 bytes into a record of 201 float32"), (6, "ends 6 bytes into")],
 )
-def test_a_cut_file_is_told(n_bytes, problem, file):
+def test_a_cut_file_is_reported(n_bytes, problem, file):
     file.write_bytes(file.read_bytes()[:n_bytes])
     with pytest.raises(ce.Codec2EqError, match=problem):
         ce.read_vectors(file)

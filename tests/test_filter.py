@@ -161,7 +161,7 @@ def test_errors_take_one_line(options, message, recording, tmp_path, monkeypatch
     assert os.listdir(tmp_path) == ["in.wav"]
 
 
-def test_a_rate_that_is_too_high_is_told_with_its_file(tmp_path, speech, capsys):
+def test_a_rate_that_is_too_high_is_refused_with_its_file(tmp_path, speech, capsys):
     soundfile.write(tmp_path / "in.wav", speech, 96000)
     assert main(["filter", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav")]) == 1
     assert "in.wav: sample rate 96000 Hz: at most 48000 Hz can be filtered" in (

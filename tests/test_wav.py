@@ -49,7 +49,7 @@ def test_plain_file_as_others_write_it(tmp_path):
     np.testing.assert_array_equal(plain[0], SPEECH)
 
 
-def test_rate_is_told():
+def test_rate_is_returned():
     plain = plain_samples(wav(SPEECH, rate=44100))
     assert plain is not None and plain[1] == 44100
 

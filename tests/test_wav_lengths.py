@@ -110,14 +110,14 @@ def test_all_samples_are_read(read, content, expected):
     assert warnings == []
 
 
-def test_samples_beyond_the_told_length_are_read_with_a_warning(read):
+def test_samples_beyond_the_stated_length_are_read_with_a_warning(read):
     samples, warnings = read(riff(fmt(), data(size=2000)))
     np.testing.assert_array_equal(samples, SAMPLES)
     assert warnings == ["continues beyond the 0.125 s stated in its header; read to its end"]
 
 
 @pytest.mark.parametrize("size", [1, 1001])
-def test_a_told_length_may_end_within_a_sample(read, size):
+def test_a_stated_length_may_end_within_a_sample(read, size):
     content = riff(fmt(), b"data" + struct.pack("<I", size) + SAMPLES.tobytes())
     samples, warnings = read(content)
     np.testing.assert_array_equal(samples, SAMPLES)

@@ -54,7 +54,7 @@ class ArrayReader:
         """
         if isinstance(samples, (str, os.PathLike)):
             raise Codec2EqError(
-                samples, "is the name of a file, samples expected", "extract_file reads files"
+                samples, "is the name of a file, not samples", "read it with extract_file"
             )
         array = plain_array(samples, "samples")
         self._check_type(array.dtype)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from codec2_eq.errors import Codec2EqError
 
-STRANGE_BYTES = 1024
-"""So many bytes that belong to nothing are not worth a warning: notes and padding of programs."""
+_STRANGE_BYTES = 1024
+"""Up to this many bytes that belong to nothing are ignored: notes and padding by programs."""
 
 _MOST_MARKS = 100_000
-"""Titles, damaged pages and beginnings of recordings; no file that is not hostile has as many."""
+"""Titles, damaged pages and beginnings of recordings; only a hostile file has more."""
 
 AS_FAR = "; processed as far as it goes"
 
@@ -46,9 +46,10 @@ class Extent:
 
 
 def strange(n_bytes: int, kind: str) -> list[str]:
-    """Return the problem that n_bytes are nothing of this kind, if they are worth one."""
-    n_bytes = n_bytes if n_bytes > STRANGE_BYTES else 0
-    return [f"holds {n_bytes} bytes that are not {kind}, skipped"] if n_bytes else []
+    """Return the problem of n_bytes that are not of this kind, if it is worth a warning."""
+    if n_bytes <= _STRANGE_BYTES:
+        return []
+    return [f"holds {n_bytes} bytes that are not {kind}, skipped"]
 
 
 def check_marks(n_marks: int) -> None:

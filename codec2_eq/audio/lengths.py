@@ -43,10 +43,10 @@ def find_wrong_end(data: FileWindow) -> str:
 def _stated_bytes(data: FileWindow) -> int | None:
     """Return the length of the whole file, _UNKNOWN if it is unknown; None for other formats."""
     head = data[0:64]
-    for pattern, tell in _FORMATS:
+    for pattern, length in _FORMATS:
         if pattern.match(head):
             try:
-                return tell(data)
+                return length(data)
             except (struct.error, IndexError):
                 return _UNKNOWN  # cut within its header, or nonsense: for libsndfile to report
     return None
@@ -179,7 +179,7 @@ def _mat4(data: FileWindow) -> int:
 
 
 def _mat5(data: FileWindow) -> int:
-    """Add up the parts of two arrays, rate and samples; what these tell is at times too much."""
+    """Add up the parts of two arrays, rate and samples; their own sizes are sometimes too large."""
     order = "<" if data[126:128] == b"IM" else ">"
     at = end = 128
     for _ in range(2):
@@ -192,8 +192,8 @@ def _mat5(data: FileWindow) -> int:
 
 
 _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[FileWindow], int | None]], ...] = tuple(
-    (re.compile(pattern, re.DOTALL), tell)
-    for pattern, tell in (
+    (re.compile(pattern, re.DOTALL), length)
+    for pattern, length in (
         (rb"FORM....(AIF[FC]|8SVX|16SV)", _iff),
         (rb"(RIFF|RIFX|RF64|BW64)....WAVE", _riff),
         (rb"\.snd|dns\.", _au),

@@ -14,12 +14,12 @@ cdef double FRAME_S = FRAME_MS / 1000.0
 cdef double VOICED_RUN_MS = 40  # from first to last: a single frame is often noise
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
-cdef int VOICE = 22  # frames of speech (0.9 s) by which a new voice is told
+cdef int VOICE = 22  # frames of speech (0.9 s) after which a new voice is recognised
 cdef double VOICE_SPAN_DB = 6  # from its softest to its loudest: a tone has less
 cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
 cdef double AFRESH = 5  # frames of evidence that are left of a level that is far too loud
 cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
-cdef double UNSURE = 5  # frames of speech by which what is unsure falls to 1/e
+cdef double UNSURE = 5  # frames of speech after which `unsure_db` has fallen to 1/e
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double WEIGHT_DB = 20  # by which the weight of a frame rises tenfold
 cdef double SETTLED_S = 2  # time constant, once settled
@@ -42,7 +42,7 @@ cdef class LevelControl:
     rise_db_per_s : fastest rise of the gain, once settled
     enough : frames of speech at the present level, before which nothing moves
     tolerance_db : speech that is this near to `target_db` stays as it is
-    unsure_db : how much quieter still a voice may be that has just begun: it will get louder
+    unsure_db : further tolerance for a quiet voice that has just begun: it will get louder
     new_voice_db : 0.9 s of speech that is nowhere nearer to the level than this is a new voice, to
         which the gain settles afresh; so is a voice that is this much too loud at any time
     above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
