@@ -21,7 +21,7 @@ _FLAC_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 
 _MOST_TITLE_BYTES = 1 << 20  # looked for before the end of a recording
 _MOST_TITLES = 4
-_FOOT_BYTES = 32  # at the end of titles of one kind
+_FOOT_BYTES = 32  # at the start and end of titles of one kind
 _OLD_TITLE_BYTES = 128  # of another
 
 
@@ -67,7 +67,7 @@ def _before_id3(data: FileWindow, start: int, end: int) -> int:
     while at >= 0:
         behind = at
         for _ in range(_MOST_TITLES):
-            behind += tag_bytes(tail[behind : behind + 10])
+            behind += tag_bytes(tail[behind : behind + _FOOT_BYTES])
         if behind == len(tail):
             return start + at
         at = tail.find(b"ID3", at + 1)
