@@ -131,7 +131,14 @@ APE = APE[:20] + struct.pack("<I", 0xA0000000) + bytes(8) + APE
 
 @pytest.mark.parametrize(
     ("before", "behind"),
-    [(ID3, b""), (b"", ID3), (b"", ID3_OLD), (b"", APE), (b"", ID3 + APE), (ID3 * 2, APE + ID3_OLD)],
+    [
+        (ID3, b""),
+        (b"", ID3),
+        (b"", ID3_OLD),
+        (b"", APE),
+        (b"", ID3 + APE),
+        (ID3 * 2, APE + ID3_OLD),
+    ],
 )
 @pytest.mark.parametrize("bare", [False, True], ids=["with blocks", "without"])
 def test_flac_with_titles(tmp_path, before, behind, bare):
