@@ -27,12 +27,12 @@ def plain_array(values: Any, what: str) -> NDArray[Any]:
     if isinstance(values, (bytes, bytearray)):
         raise Codec2EqError(
             f"{what} of type {type(values).__name__}",
-            "an array expected",
-            "say its type: np.frombuffer(data, np.int16)",
+            "expected an array",
+            "state its type: np.frombuffer(data, np.int16)",
         )
     mask = getattr(values, "mask", None)
     if isinstance(mask, (np.ndarray, np.bool_)) and mask.any():
-        raise Codec2EqError(what, "some are masked", "fill them, say with .filled(0)")
+        raise Codec2EqError(what, "some are masked", "fill them, for instance with .filled(0)")
     array = np.asarray(values)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

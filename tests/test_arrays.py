@@ -255,13 +255,15 @@ def test_masked_values_are_not_taken_for_true_ones(reader, what, array):
     masked = np.ma.array(array, mask=array > 0)
     reader(masked)
     masked[3] = np.ma.masked
-    with pytest.raises(Codec2EqError, match=rf"{what}: some are masked; fill them, say with .fill"):
+    with pytest.raises(
+        Codec2EqError, match=rf"{what}: some are masked; fill them, for instance with .fill"
+    ):
         reader(masked)
 
 
 @pytest.mark.parametrize("data", [bytes(800), bytearray(800)])
 def test_raw_bytes_are_no_samples_of_8_bits(data):
-    with pytest.raises(Codec2EqError, match="an array expected; say its type: np.frombuffer"):
+    with pytest.raises(Codec2EqError, match="expected an array; state its type: np.frombuffer"):
         ce.extract(data)
 
 

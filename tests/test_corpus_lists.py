@@ -94,7 +94,7 @@ def test_a_path_that_is_no_line_never_comes_out(tmp_path_factory, data):
 
 
 def test_devices_are_no_lists():
-    with pytest.raises(Codec2EqError, match="is no list"):
+    with pytest.raises(Codec2EqError, match="is not a list"):
         read_list("/dev/zero")
 
 
@@ -226,7 +226,7 @@ def test_ids_that_look_like_paths(audio, tmp_path, layout, id_):
 
 
 @pytest.mark.parametrize("layout", ["tree", "shards", "kaldi", "webdataset"])
-def test_a_list_that_says_other_things_by_now(audio, tmp_path, layout):
+def test_a_list_that_has_changed(audio, tmp_path, layout):
     out, path = tmp_path / "out", tmp_path / "m.jsonl"
 
     def run(*facts):
@@ -284,7 +284,7 @@ def test_files_of_gigabytes_that_are_no_lists(tmp_path, begins, read):
     path = tmp_path / "list"
     path.write_bytes(begins)
     os.truncate(path, 3 << 30)  # a hole, so that it costs no room
-    with pytest.raises(Codec2EqError, match="list: is no list: it holds no lines of text; save"):
+    with pytest.raises(Codec2EqError, match="list: is not a list: it holds no lines of text; save"):
         read(str(path))
 
 

@@ -55,7 +55,7 @@ def _kaldi_head(key: str, n_frames: int) -> bytes:
 
 
 def key_bytes(key: str) -> bytes:
-    """Return a key as bytes: those of the file's name if it is no UTF-8."""
+    """Return a key as bytes: those of the file name where it is not UTF-8."""
     return key.encode("utf-8", "surrogateescape")
 
 

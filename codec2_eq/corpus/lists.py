@@ -178,7 +178,7 @@ def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _read(path: str, *, packed: bool = False) -> Iterator[bytes]:
-    """Yield a list in chunks, so that what is none is refused before all of it is in memory."""
+    """Yield a list in chunks, so that other files are refused before all of one is in memory."""
     try:
         if path == "-":
             if sys.stdin is None:
@@ -189,7 +189,7 @@ def _read(path: str, *, packed: bool = False) -> Iterator[bytes]:
             found = os.fstat(handle.fileno())
             if stat.S_ISCHR(found.st_mode) or found.st_size > MOST_BYTES:
                 raise Codec2EqError(
-                    path, f"is no list, or one of over {MOST_BYTES:,} bytes", "name a file"
+                    path, f"is not a list, or one of over {MOST_BYTES:,} bytes", "name a file"
                 )
             if packed:
                 yield from _unpack(path, handle, found.st_size)
@@ -230,7 +230,7 @@ def _decode(name: str, chunks: Iterable[bytes]) -> str:
                 decoder = codecs.getincrementaldecoder(next(marks, "utf-8-sig"))()
             endless = len(chunk) >= _CHUNK_BYTES and not (b"\n" in chunk or b"\0" in chunk)
             if endless or any(hole in chunk for hole in _HOLES):
-                raise Codec2EqError(name, "is no list: it holds no lines of text", _UTF8_REMEDY)
+                raise Codec2EqError(name, "is not a list: it holds no lines of text", _UTF8_REMEDY)
             texts.append(decoder.decode(chunk))
             n_lines += chunk.count(b"\n")
         if decoder is not None:

@@ -352,7 +352,7 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     """Parse a line of the manifest; raise ValueError if it is none, or leads out of the folder."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
-        raise ValueError("a line that is no object")
+        raise ValueError("a line that is not an object")
     for name, value in fields.items():
         kind = _LINE_KINDS.get(name)
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):

@@ -97,7 +97,7 @@ def make_plan(
 
 def _same_bytes(options: Options, old: Entry, new: Entry) -> bool:
     """Whether an entry's vectors and what surrounds them are the same with another origin."""
-    if options.layout == "webdataset":  # where a member tells the origin
+    if options.layout == "webdataset":  # where a member states the origin
         return False
     speakers = (old.origin.speaker, new.origin.speaker) if options.speakers else ("", "")
     origin = old.origin._replace(id=new.origin.id, speaker=new.origin.speaker)
@@ -184,7 +184,7 @@ class _Review:
         self.stamps = listing.stamps
         self.retry = retry
         self.check_content = check_content
-        self.outdated: set[str] = set()  # whose lists say other things by now
+        self.outdated: set[str] = set()  # whose lists have changed since
         self.whole_pieces: set[int] = set()
         self.changed = False
         self._contents: dict[str, str] = {}

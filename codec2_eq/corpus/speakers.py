@@ -234,7 +234,7 @@ def _as_json(array: NDArray[Any]) -> list[Any]:
 
 def _from_json(value: list[Any]) -> NDArray[Any]:
     dtype, shape, text = value
-    if len(dtype) != 3:  # NumPy parses others, and raises what it likes
+    if len(dtype) != 3:  # NumPy parses others, and may raise anything
         raise ValueError("no type of numbers")
     return np.frombuffer(bytes.fromhex(text), dtype).reshape(shape)
 

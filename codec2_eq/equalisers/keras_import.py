@@ -280,7 +280,7 @@ def _convert(path: Path, content: bytes, digest: str) -> Network:
                 # Weights that a file lacks would stay random.
                 warnings.filterwarnings("error", message=".*(Skipping|could not be loaded)")
                 model = keras.saving.load_model(checked, compile=False)
-    except Exception as error:  # Keras, h5py and TensorFlow raise what they like
+    except Exception as error:  # Keras, h5py and TensorFlow may raise anything
         raise Codec2EqError(path, f"Keras cannot read it: {_first_line(error)}") from error
     try:
         network = from_keras(model, path.stem, card={"keras_sha256": digest})

@@ -90,7 +90,7 @@ class EqualiserStream:
         """
         if not isinstance(state, Mapping):
             raise Codec2EqError(
-                f"state of type {type(state).__name__}", "expected arrays by name, as of np.load"
+                f"state of type {type(state).__name__}", "expected arrays by name, as from np.load"
             )
         own = self.state()
         if {n: v.shape for n, v in own.items()} != {n: np.shape(v) for n, v in state.items()}:

@@ -54,7 +54,7 @@ def fit(
     """Train; keep the epoch that errs least on the cases.
 
     checkpoint : written after each epoch, and resumed from if it is there
-    Raises Codec2EqError if the training diverges, or the checkpoint is of another.
+    Raises Codec2EqError if the training diverges, or the checkpoint belongs to another one.
     """
     keras = import_keras()
     from codec2_eq.equalisers import keras_cell

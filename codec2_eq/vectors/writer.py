@@ -142,7 +142,7 @@ class VectorWriter:
             if self.format == "npz" and frames.frame_ms != self._once["frame_ms"]:
                 raise Codec2EqError(
                     f"frames {frames.frame_ms} ms apart",
-                    f"the file is to hold those of {self._once['frame_ms']} ms",
+                    f"the file holds those {self._once['frame_ms']} ms apart",
                     f"open it with frame_ms={frames.frame_ms}",
                 )
             self._once.setdefault("freqs_hz", np.asarray(frames.freqs_hz, "<f4"))
