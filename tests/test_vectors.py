@@ -337,7 +337,9 @@ def test_a_record_is_written_with_all_that_it_knows(tmp_path):
 def test_writer_refuses_what_are_no_vectors(tmp_path):
     with pytest.raises(Codec2EqError, match=r"shape \(3,\): expected \(n_frames, 20\)"):
         write(tmp_path / "x.f32", np.zeros(3))
-    with pytest.raises(Codec2EqError, match=r"frames 40 ms .* those 10 ms apart; open .* frame_ms=40"):
+    with pytest.raises(
+        Codec2EqError, match=r"frames 40 ms .* those 10 ms apart; open .* frame_ms=40"
+    ):
         write(tmp_path / "x.npz", rate_k(2), frame_ms=10)
     with pytest.raises(ValueError, match="not open: use it in a with statement"):
         VectorWriter(tmp_path / "x.f32").write(frames(1))
