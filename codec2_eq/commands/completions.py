@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter  # whole lines, to be copied
-    parser.epilog = """where to:
+    parser.epilog = """where to write it:
   codec2-eq completions bash > ~/.local/share/bash-completion/completions/codec2-eq
   codec2-eq completions zsh > _codec2-eq      in a folder of $fpath
   codec2-eq completions fish > ~/.config/fish/completions/codec2-eq.fish"""
