@@ -178,7 +178,7 @@ def test_flac_that_holds_more_than_it_states(tmp_path):
         ("AIFF", "PCM_16", b"SSND", ">I"),
     ],
 )
-def test_samples_that_chunks_do_not_tell_of(tmp_path, kind, subtype, name, order):
+def test_samples_beyond_what_chunks_state(tmp_path, kind, subtype, name, order):
     path = tmp_path / "a.audio"
     whole = encoded(path, TONES[0], kind, subtype)
     at = whole.index(name) + 4
@@ -254,7 +254,7 @@ def test_ogg_that_lacks_something_is_warned_of(tmp_path, subtype):
             assert len(samples) > length  # the second recording is whole
 
 
-def test_streams_side_by_side_are_told(tmp_path):
+def test_streams_side_by_side_are_warned_of(tmp_path):
     path = tmp_path / "a.ogg"
     first = ogg_pages(encoded(path, TONES[0], "OGG", "VORBIS"))
     second = ogg_page(b"OpusHead" + bytes(11), 77, 0, 2)

@@ -176,7 +176,7 @@ class _FlacWriter:
         """Raise what went wrong below libsndfile, rather than what it makes of it."""
         try:
             yield
-        except (AssertionError, RuntimeError, Codec2EqError):
+        except (AssertionError, RuntimeError, Codec2EqError):  # soundfile asserts what is written
             if self._out.error is None:
                 raise
         if self._out.error is not None:
