@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files
+from corpora import LAYOUTS, batch, cut_finely
 
 import codec2_eq as ce
 from codec2_eq import cli
 from codec2_eq.corpus import plan, review, store
 from codec2_eq.corpus.digests import sealed, unsealed
 from codec2_eq.errors import Codec2EqError
-
-LAYOUTS = ("tree", "shards")
 
 
 @pytest.fixture
@@ -33,12 +32,7 @@ def audio(tmp_path, speech):
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
-    monkeypatch.setattr(plan, "TASK_FILES", (2, 2))
-    monkeypatch.setattr(plan, "PART_FILES", 4)
-
-
-def batch(inputs, output, **options):
-    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
+    cut_finely(monkeypatch, task=2, part=4)
 
 
 def edit(path, old, new, *, count=0):

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import corpus_files, in_child, require_package
+from corpora import LAYOUTS
 
 import codec2_eq as ce
 from codec2_eq.corpus import plan, recording, worker
 from codec2_eq.errors import Codec2EqError
 
-LAYOUTS = ("tree", "shards")
 N_CLIPS = 120
 
 

@@ -4,11 +4,11 @@
 import gzip
 import json
 import os
-import pickle
 
 import numpy as np
 import pytest
 import soundfile
+from corpora import batch, manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +26,6 @@ def audio(tmp_path, speech):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, speech[500 * i : 500 * i + 9000 + 640 * i], 8000)
     return tmp_path / "audio"
-
-
-def batch(inputs, output, **options):
-    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
-
-
-def manifest(output):
-    return [json.loads(line) for line in (output / "manifest.jsonl").read_bytes().splitlines()]
 
 
 PATHS = ["rec/a.wav", "/x/b c.wav", "ü/ж文.wav", "rec/line.wav"]
@@ -298,107 +290,3 @@ def test_lists_of_many_chunks(tmp_path, monkeypatch, encoding):
         (tmp_path / "list").write_bytes("\n".join(names).encode() + b"\n\xff")
         with pytest.raises(Codec2EqError, match="list: line 51: is not UTF-8"):
             read_list(str(tmp_path / "list"))
-
-
-def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):
-    (audio / "x.m4a").touch()
-    (audio / "y.webm").touch()
-    assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 0
-    assert "2 other files skipped: .m4a, .webm\n" in capsys.readouterr().err
-
-
-def test_empty_recordings_are_warned_of_and_counted(audio, tmp_path):
-    soundfile.write(audio / "empty.wav", np.zeros(0, np.int16), 8000)
-    summary = batch(audio, tmp_path / "out")
-    assert (summary.empty, summary.failures, summary.warnings) == (1, 0, 1)
-    (line,) = (line for line in manifest(tmp_path / "out") if "warning" in line)
-    assert line["frames"] == 0 and "empty" in line["warning"] or "no samples" in line["warning"]
-
-
-def test_warnings_are_counted_for_the_quiet_too(audio, tmp_path, capsys):
-    soundfile.write(audio / "empty.wav", np.zeros(0, np.int16), 8000)
-    assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn", "-q"]) == 0
-    assert '/out: 1 with a "warning" in the manifest, 1 empty' in capsys.readouterr().err
-
-
-# What comes out
-
-
-@pytest.mark.parametrize("layout", ["kaldi", "webdataset"])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_archives(audio, tmp_path, layout, jobs):
-    batch(audio, tmp_path / "tree")
-    batch(audio, tmp_path / "out", layout=layout, jobs=jobs)
-    wanted = list(ce.open_corpus(tmp_path / "tree").arrays())
-    corpus = pickle.loads(pickle.dumps(ce.open_corpus(tmp_path / "out")))
-    for utterance, vectors in zip(corpus, wanted, strict=True):
-        np.testing.assert_array_equal(corpus.vectors(utterance), vectors)
-    np.testing.assert_array_equal(corpus.all(), np.concatenate(wanted))
-    np.testing.assert_array_equal(corpus.frames(20, 60), np.concatenate(wanted)[20:60])
-    assert batch(audio, tmp_path / "out", layout=layout).run_recordings == 0
-    path = tmp_path / "out" / corpus[0].path
-    whole = path.read_bytes()
-    path.write_bytes(whole[:2000] + b"\0" * (len(whole) - 2000))
-    assert batch(audio, tmp_path / "out", layout=layout).run_recordings == 3
-    assert path.read_bytes() == whole
-
-
-def test_kaldi_archives_as_kaldiio_reads_them(audio, tmp_path):
-    kaldiio = pytest.importorskip("kaldiio")
-    batch(audio, tmp_path / "out", layout="kaldi")
-    corpus = ce.open_corpus(tmp_path / "out")
-    found = kaldiio.load_scp(str(tmp_path / "out" / "feats.scp"))
-    assert list(found) == ["a", "b", "deep/c_d"]
-    for utterance in corpus:
-        np.testing.assert_array_equal(found[utterance.key], corpus.vectors(utterance))
-
-
-def test_tars_as_webdataset_has_them(audio, tmp_path):
-    import io
-    import tarfile
-
-    batch(audio, tmp_path / "out", layout="webdataset")
-    corpus = ce.open_corpus(tmp_path / "out")
-    with tarfile.open(tmp_path / "out" / "part-00000.tar") as archive:
-        members = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert list(members)[:2] == ["a.npy", "a.json"]
-    for utterance in corpus:
-        array = np.load(io.BytesIO(members[f"{utterance.key}.npy"]))
-        np.testing.assert_array_equal(array, corpus.vectors(utterance))
-        assert json.loads(members[f"{utterance.key}.json"])["frames"] == len(array)
-
-
-@pytest.mark.parametrize("made", [{"format": "npz"}, {"layout": "shards", "records": True}])
-def test_level_and_pitch_beside_vectors(audio, tmp_path, made):
-    batch(audio, tmp_path / "out", **made)
-    corpus = ce.open_corpus(tmp_path / "out")
-    for utterance in corpus:
-        frames = ce.extract_file(utterance.audio_filepath)
-        levels = corpus.levels(utterance)
-        np.testing.assert_array_equal(levels.mean_db, frames.mean_db)
-        np.testing.assert_array_equal(levels.f0_hz, frames.f0_hz)
-        np.testing.assert_array_equal(levels.voiced, frames.voiced)
-    for path in (tmp_path / "out").glob("part-*.records.f32"):
-        data = path.read_bytes()
-        path.write_bytes(data[:-12] + b"\0" * 12)
-        assert batch(audio, tmp_path / "out", **made).run_recordings == 3
-        assert path.read_bytes() == data
-    batch(audio, tmp_path / "plain")
-    with pytest.raises(Codec2EqError, match="keeps vectors alone"):
-        ce.open_corpus(tmp_path / "plain").levels(0)
-
-
-def test_info_tells_about_a_corpus(audio, tmp_path, capsys):
-    batch(audio, tmp_path / "out", layout="shards")
-    assert cli.main(["info", "--json", str(tmp_path / "out")]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["kind"] == "corpus" and facts["utterances"] == 3
-    assert facts["frames"] == ce.open_corpus(tmp_path / "out").n_frames
-
-
-def test_usage(tmp_path):
-    for words in (["-o", "x"], ["a", "-o", "x", "--speakers", "folder"]):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["batch", *words])
-        assert end.value.code == 2
-    assert not os.path.exists("x")

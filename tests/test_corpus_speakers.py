@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files, in_child, require_package
+from corpora import cut_finely
 
 import codec2_eq as ce
-from codec2_eq.corpus import plan, speakers
+from codec2_eq.corpus import speakers
 from codec2_eq.corpus.digests import unsealed
 from codec2_eq.errors import Codec2EqError
 
@@ -36,8 +37,7 @@ def audio(tmp_path, speech):
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
-    monkeypatch.setattr(plan, "TASK_FILES", (3, 3))
-    monkeypatch.setattr(plan, "PART_FILES", 9)
+    cut_finely(monkeypatch)
 
 
 def batch(inputs, output, **options):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files
+from corpora import LAYOUTS, batch
 
 import codec2_eq as ce
 from codec2_eq.corpus import build, worker
@@ -19,7 +20,6 @@ from codec2_eq.corpus.digests import sealed, unsealed
 from codec2_eq.corpus.store import json_line, records_json
 from codec2_eq.errors import Codec2EqError
 
-LAYOUTS = ("tree", "shards")
 MADE = (
     {"format": "f32"},
     {"format": "npy"},
@@ -37,10 +37,6 @@ def audio(tmp_path, speech):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, speech[500 * i : 500 * i + 6000], 8000)
     return tmp_path / "audio"
-
-
-def batch(inputs, output, **options):
-    return ce.batch(inputs, output, **{"model": "cmn", "jobs": 1, **options})
 
 
 # Files of others
