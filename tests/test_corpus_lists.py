@@ -56,6 +56,7 @@ def test_utf16_by_its_mark_whatever_its_order(tmp_path):
         (b"rec/a.wav\nrec/\xff.wav\n", r"line 2: is not UTF-8; save it as UTF-8"),
         (b"rec/a\x01.wav\n", "line 1: holds control characters"),
         (b"\xff\xfer", "not UTF-8"),
+        (b"\xef\xbb", "line 1: is not UTF-8"),  # half a byte order mark
         (b"RIFF\x24\0\0\0WAVEfmt ", "zero bytes|control"),
     ],
 )

@@ -31,7 +31,8 @@ _HOLES = (bytes(64), b"\n" * 4096)  # more than separates lines
 _PLAIN_BYTES = 1 << 24  # of any small file
 
 _UTF8_REMEDY = "save it as UTF-8, one path per line"
-_WIDE_MARKS = (
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -226,8 +227,8 @@ def _decode(name: str, chunks: Iterable[bytes]) -> str:
     try:
         for chunk in chunks:
             if decoder is None:
-                marks = (e for mark, e in _WIDE_MARKS if chunk.startswith(mark))
-                decoder = codecs.getincrementaldecoder(next(marks, "utf-8-sig"))()
+                marked = (e for mark, e in _MARKS if chunk.startswith(mark))
+                decoder = codecs.getincrementaldecoder(next(marked, "utf-8"))()
             endless = len(chunk) >= _CHUNK_BYTES and not (b"\n" in chunk or b"\0" in chunk)
             if endless or any(hole in chunk for hole in _HOLES):
                 raise Codec2EqError(name, "is not a list: it holds no lines of text", _UTF8_REMEDY)
