@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The commands `encode`, `decode` and `info` on 700C streams."""
 
-import io
 import wave
 
 import numpy as np
@@ -64,20 +63,8 @@ def test_own_codebooks_by_command(wav, speech, tmp_path):
     assert main(["decode", stream, "-o", str(tmp_path / "a.wav"), "--codebook", spec]) == 0
 
 
-def test_pipes(speech, monkeypatch, capfdbinary):
-    class Stdin:
-        buffer = io.BufferedReader(io.BytesIO(speech.astype("<i2").tobytes()))
-        closed = False
-
-        @staticmethod
-        def isatty():
-            return False
-
-        @staticmethod
-        def fileno():
-            raise OSError("in memory")
-
-    monkeypatch.setattr("sys.stdin", Stdin)
+def test_pipes(speech, stdin, capfdbinary):
+    stdin(speech.astype("<i2").tobytes())
     assert main(["encode", "-", "-o", "-", "--raw", "-m", "none"]) == 0
     assert capfdbinary.readouterr().out == libcodec2.oracle_mlfeat(speech).bits
 
