@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def tell(text: str) -> None:
     """Print lines about the work on stderr, unless -q was given."""
     if _verbosity >= 0:

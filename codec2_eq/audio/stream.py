@@ -27,7 +27,7 @@ from codec2_eq.audio.wav import HeaderReader, PcmSource, Wav, read_wav_header
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, display_name, open_input, regular_size
-from codec2_eq.messages import warn
+from codec2_eq.messages import counted, warn
 
 RAW_SUFFIXES = (".raw", ".sw", ".s16")
 """Headerless signed 16-bit little-endian mono 8 kHz, the suffixes that sox and Codec 2 use."""
@@ -260,10 +260,9 @@ def _channel_index(name: str, channel: int | str | None, channels: int) -> int |
         raise Codec2EqError(f"channel {text[:40]!r}", "expected 'mix' or a number from 1")
     number = int(text)
     if not 1 <= number <= channels:
-        plural = "channel" if channels == 1 else "channels"
         raise Codec2EqError(
             name,
-            f"channel {number} asked for, has {channels} {plural}",
+            f"channel {number} asked for, has {counted(channels, 'channel')}",
             f"pass --channel 1{f' to {channels}' if channels > 1 else ''}, or mix",
         )
     return number - 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from codec2_eq import messages
 from codec2_eq.commands import options
+from codec2_eq.messages import counted
 
 MOST_REASONS = 10
 """Number of failure reasons in the summary; the manifest has them all."""
@@ -225,12 +226,12 @@ def _start_bar(progress: Progress) -> Any:
 
 def _print_summary(summary: Summary) -> None:
     lines = [
-        f"{summary.output}: {_counted(summary.utterances, 'utterance')}, {summary.hours:.2f} h, "
-        f"{_counted(summary.frames, 'vector')} ({summary.model}, {summary.frame_ms} ms)"
+        f"{summary.output}: {counted(summary.utterances, 'utterance')}, {summary.hours:.2f} h, "
+        f"{counted(summary.frames, 'vector')} ({summary.model}, {summary.frame_ms} ms)"
     ]
     if summary.run_recordings:
         lines.append(
-            f"{_counted(summary.run_recordings, 'recording')} in {summary.run_elapsed_s:.1f} s: "
+            f"{counted(summary.run_recordings, 'recording')} in {summary.run_elapsed_s:.1f} s: "
             f"{summary.run_times_real_time:,.0f} times real time, "
             f"{summary.run_vectors_per_s:,.0f} vectors/s"
         )
@@ -246,15 +247,15 @@ def _print_summary(summary: Summary) -> None:
         suffixes = ", ".join(
             suffix if n == 1 else f"{suffix} ({n})" for suffix, n in summary.passed_over.items()
         )
-        skipped = _counted(sum(summary.passed_over.values()), "other file")
+        skipped = counted(sum(summary.passed_over.values()), "other file")
         lines.append(f"{skipped} skipped: {suffixes}")
     if summary.late:
         lines.append(
-            f"{_counted(summary.late, 'recording')} added after the first pass of the speaker, "
+            f"{counted(summary.late, 'recording')} added after the first pass of the speaker, "
             "which was not repeated; -f learns from scratch"
         )
     if summary.unused_speaker_lines:
-        unused = _counted(summary.unused_speaker_lines, "line")
+        unused = counted(summary.unused_speaker_lines, "line")
         lines.append(f"{unused} of --speakers with no recording here")
     if summary.failures:
         lines.append(f"{summary.failures} failed, see the manifest:")
@@ -263,10 +264,6 @@ def _print_summary(summary: Summary) -> None:
         if len(reasons) > MOST_REASONS:
             lines.append(f"  {sum(n for _, n in reasons[MOST_REASONS:])} x other reasons")
     messages.tell("\n".join(lines))
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _require_no_other_file(path: str) -> None:

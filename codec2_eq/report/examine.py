@@ -25,6 +25,7 @@ from codec2_eq.files import PathLike
 from codec2_eq.inspection.faults import Fault, find_faults
 from codec2_eq.inspection.measurements import Measurements
 from codec2_eq.inspection.measurements import examine as measure
+from codec2_eq.messages import counted
 from codec2_eq.records import RateK
 from codec2_eq.report.loudness import at_one_level
 from codec2_eq.stream700c.codec import decode, encode
@@ -108,7 +109,7 @@ class Recording:
             clipped += ": distorted, its spectra too"
         return {
             "Length": self._length(),
-            "File": f"{self.rate_hz:g} Hz, {_plural(self.channels, 'channel')}",
+            "File": f"{self.rate_hz:g} Hz, {counted(self.channels, 'channel')}",
             "Level (full scale is 0 dB)": self.level,
             "At full scale": clipped,
             "Speech": f"{self.active.mean():.0%} of the time",
@@ -223,10 +224,6 @@ def _level(samples: NDArray[np.int16]) -> str:
     values = samples / FULL_SCALE
     rms_db, peak_db = 10 * np.log10([np.mean(values**2), np.max(values**2)])
     return f"{rms_db:.1f} dB rms, peak {peak_db:z.1f} dB"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(name: str) -> str:
