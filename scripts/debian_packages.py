@@ -63,7 +63,7 @@ class Apt:
         command = ["apt-get", *self._options, *options, "update"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            # Some of several sources may have answered; the downloads will tell.
+            # Some of several sources may have answered; the downloads will show.
             log(f"  apt-get update: {_last_error(done.stderr)}")
         self._options += options
         self._own_lists = True

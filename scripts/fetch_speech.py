@@ -234,7 +234,7 @@ def fetch_all(sources: Sequence[Source], store: Store, apt: Apt) -> list[str]:
     for number, source in enumerate(sources, start=1):
         head = f"[{number}/{len(sources)}] {source.package}"
         if store.has(source.package):
-            log(f"{head}: there already")
+            log(f"{head}: already there")
             continue
         log(f"{head} ...")
         try:

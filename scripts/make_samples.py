@@ -222,7 +222,7 @@ def version_of(program: str) -> str:
     done = subprocess.run(VERSION_COMMANDS[program], capture_output=True, text=True, check=False)
     match = VERSION_PATTERN.search(done.stdout + done.stderr)
     if match is None:
-        raise SampleError(f"{program}: did not tell its version")
+        raise SampleError(f"{program}: did not print its version")
     return match.group(1)
 
 

@@ -123,7 +123,7 @@ def test_failing_synthesiser_is_said(tmp_path, monkeypatch, capsys):
 def test_synthesiser_without_version_is_said(tmp_path, monkeypatch):
     install(tmp_path, "flite", "true")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(make_samples.SampleError, match="^flite: did not tell its version$"):
+    with pytest.raises(make_samples.SampleError, match="^flite: did not print its version$"):
         make_samples.version_of("flite")
 
 

@@ -43,7 +43,7 @@ def shape_recording(
 ) -> Case:
     """Analyse a recording plain and, with noise or without, through each filter.
 
-    filters : audio filters by name, which hear what is shaped, each segment from a cold start
+    filters : audio filters by name; they filter the shaped speech, each segment from a cold start
     """
     reference = Reference.of(analyse(speech.samples), quantise)
     samples = speech.samples if noise is None else noise(speech.samples)
@@ -68,9 +68,9 @@ def run_case(
 ) -> dict[tuple[str, str], Sums]:
     """Measure every model on every shaping of a recording: sums by (model, shaping).
 
-    Beside the models stand "oracle", and "utterance mean", which sees the future but not c*.
-    before : another speaker, of whom the models hear 12 s before each segment, through another
-    filter; without, each segment is met from a cold start.
+    Also "oracle", and "utterance mean", which sees the future but not c*.
+    before : another speaker; the models hear 12 s of this case, through another filter, before
+    each segment. Without it, each segment is heard from a cold start.
     """
     table: dict[tuple[str, str], Sums] = {}
     for index, (shaping, vectors) in enumerate(case.shaped.items()):
@@ -124,7 +124,7 @@ def distortion(output: Floats, quantise: Quantise) -> float:
 
 
 def distance(vectors: Floats, others: Floats) -> float:
-    """Rms distance of the shapes of two recordings of one speech, (n, K) dB each.
+    """Rms distance of the shapes of two recordings of the same speech, (n, K) dB each.
 
     Only frames that are active in the first count; raises Codec2EqError if none is.
     """

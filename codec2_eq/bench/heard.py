@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is heard of a 700C stream: the decoder's spectrum every 10 ms, against unshaped speech.
+"""The audible error of a 700C stream: the decoder's spectrum every 10 ms, against unshaped speech.
 
 The decoder draws straight lines, in dB, between the vectors of 40 ms frames. `heard_error` compares
 what lies on them, energy included and before the post filter, with the vectors of the unshaped
 recording at 10 ms. A constant curve (a microphone's) and a constant gain do not count: each band's
-mean difference over the passage is taken off. Intelligibility follows this measure more closely
+mean difference over the passage is subtracted. Intelligibility follows this measure more closely
 than any at 40 ms.
 """
 

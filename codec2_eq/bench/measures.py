@@ -6,8 +6,9 @@ reference is canonical speech z = x - c*, where c* is the constant curve that su
 the microphone best: with it the quantiser's errors average to zero. Perfect knowledge of the curve,
 y - mean(y - x) - c*, is the oracle; a method's score is the share of the way to it.
 
-Distortion against the codebook alone (`d`) cannot judge: whoever puts out codebook entries has
-none. So `canonical_error` and `shape_error` compare what the decoder gets with what was said.
+Distortion against the codebook alone (`d`) cannot judge: an equaliser that only outputs codebook
+entries has none. So `canonical_error` and `shape_error` compare what the decoder gets with what was
+said.
 """
 
 from __future__ import annotations

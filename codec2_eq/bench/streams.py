@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is heard of 700C streams: recordings x filters x encoders, measured as `heard` defines."""
+"""The audible error of 700C streams: recordings x filters x encoders, as `heard` defines it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ LEAST_S = LEARNT_S + 0.12  # of speech in a passage: 0.11 s at its ends are not 
 
 Floats = NDArray[np.floating]
 Encode = Callable[[NDArray[np.int16]], bytes | NDArray[np.int16]]
-"""Speech to a 700C stream, or to what was decoded of another."""
+"""Speech to a 700C stream, or through another mode to decoded speech."""
 
 
 def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[str, Encode]:
     """Encoders by name: `c2enc`, `c2enc --eq`, then each model with picked and fitted knots.
 
-    `none` and `700c` give the bytes of the first two unless something else is asked of them.
+    `none` and `700c` give the bytes of the first two unless `level` or the knots differ.
     "NAME:filter" and "NAME:2:filter" are c2enc behind `filtering.load_filter`. "codec2:3200" is
     another mode of Codec 2, measured by what it decodes to.
     level : "keep" or "auto" for the models; by default what `encode` does with each
@@ -67,7 +67,7 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
 def _other_mode(name: str) -> Encode:
     mode = name.removeprefix(OTHER_MODE)
     if not mode.isdecimal():
-        raise Codec2EqError(f"method {name!r}", f"{mode!r} is no mode", "say codec2:3200")
+        raise Codec2EqError(f"method {name!r}", f"{mode!r} is no mode", "such as codec2:3200")
     through_mode(np.zeros(0, np.int16), int(mode))  # raises if there is no such mode
     return partial(through_mode, mode=int(mode))
 
@@ -78,7 +78,7 @@ def _behind(filtered: Filter, encoder: Encode) -> Encode:
 
 @dataclass(frozen=True)
 class Passages:
-    """What was heard of some passages: from their cold start on, and once the curve is learnt."""
+    """Audible error of some passages: from their cold start on, and once the curve is learnt."""
 
     all: Heard
     learnt: Heard
@@ -108,7 +108,7 @@ class HeardScores:
         return list(dict.fromkeys(key[which] for key in self.heard))
 
     def shapings(self) -> list[str]:
-        """The filters alone, or "none" where there are no others."""
+        """The filters alone, or "none" if there are no others."""
         return [name for name in self.names(1) if name != UNSHAPED] or [UNSHAPED]
 
     def of(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Word error rates: what a small recogniser makes of 700C streams, a second witness beside H.
+"""Word error rates: what a small recogniser makes of 700C streams, a second measure beside H.
 
 pocketsphinx hears each sentence and names the likeliest of a closed list, that of all sentences;
 its model is of English and comes with its package.
@@ -43,7 +43,7 @@ class Sentence:
 class Recogniser:
     """The likeliest of a closed list of sentences.
 
-    sentences : each some words that the pronouncing dictionary has
+    sentences : the words of each, all in the pronouncing dictionary
     """
 
     def __init__(self, sentences: Iterable[Sequence[str]]) -> None:

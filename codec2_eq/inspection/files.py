@@ -159,8 +159,8 @@ def _describe_vectors(name: str, format: str | None) -> Facts:
     n_frames, total, squares = 0, np.zeros(K), 0.0
     low, high, mean_off = np.inf, -np.inf, 0.0
     reader = VectorReader(name, format=format)
-    told = {"frame_ms": reader.frame_ms, "model": reader.model}
-    once = {key: value for key, value in told.items() if value is not None}
+    stated = {"frame_ms": reader.frame_ms, "model": reader.model}
+    once = {key: value for key, value in stated.items() if value is not None}
     for record in reader:
         rows = record.vectors.astype(np.float64)
         row_means = rows.mean(axis=1)

@@ -43,7 +43,7 @@ EDGE_DROP_DB = 16.0
 
 EDGE_RANGE_HZ = (100.0, 3700.0)
 TONE_EDGES_HZ = (500.0, 2000.0)
-"""Between bass, mid and treble, as the knobs of an audio mixer have them."""
+"""Between bass, mid and treble, as on the knobs of an audio mixer."""
 
 PEAK_MARGIN = 0.02
 

@@ -35,7 +35,7 @@ from codec2_eq.vq.quantiser import Quantiser, VqStatistics, zero_mean
 DEFAULT_SECONDS = 12.0
 """How much of a recording is shown and heard [s]: a page should open quickly."""
 
-_READ_S = 0.5  # how much is read at a time: what is read beyond the cut is wasted
+_READ_S = 0.5  # how much is read at a time: reading beyond the cut is wasted
 
 Floats = NDArray[np.float32]
 
@@ -69,8 +69,8 @@ class Outcome:
 class Recording:
     """One recording, as far as it is shown.
 
-    name : as messages have it;  rate_hz, channels : of the file
-    duration_s : of the whole file, None if its header does not tell
+    name : as in messages;  rate_hz, channels : of the file
+    duration_s : of the whole file, None if its header does not state it
     clipped_share : share of the samples at full scale
     level : of the file, in words;  samples : (m,) int16 at 8 kHz, at LEVEL_DBFS
     frames : its rate-K vectors at 40 ms
@@ -101,7 +101,7 @@ class Recording:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What there is to know of it, in words for people."""
+        """Facts about the recording, in words."""
         voiced = self.frames.voiced & self.active
         f0_hz = self.frames.f0_hz[voiced]
         clipped = f"{self.clipped_share:.2%} of the samples"
