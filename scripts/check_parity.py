@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.analysis import ISA
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.codec2 import SAMPLES_PER_FRAME
 from codec2_eq.codec2.library import BYTES_PER_FRAME, oracle_mlfeat
@@ -94,7 +95,7 @@ def play(samples: NDArray[np.int16], *, c2dec: str) -> None:
 
 def read_int16(path: Path) -> NDArray[np.int16]:
     """Read a file as what libcodec2 would be given: mono 8 kHz, rounded to 16 bits."""
-    return np.clip(np.rint(read_audio(path)), -32768, 32767).astype(np.int16)
+    return to_s16(read_audio(path))
 
 
 def main(words: Sequence[str] | None = None) -> int:

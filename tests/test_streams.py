@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from conftest import require_package
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench import streams
 from codec2_eq.bench.filtering import load_filter
 from codec2_eq.bench.heard import Heard, decoded_error, heard_error
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import load_shaping
-from codec2_eq.bench.speech import as_pcm, load_speech
+from codec2_eq.bench.speech import load_speech
 from codec2_eq.bench.streams import HeardScores, Passages
 from codec2_eq.bench.tables import heard_detail_table, heard_table
 from codec2_eq.cli import main
@@ -31,8 +32,8 @@ def recording(samples_dir):
 def test_c2enc_is_judged_by_its_bytes(recording):
     """By libcodec2's own encoder, 12 s by 12 s."""
     found = streams.run([recording], [load_shaping("boom")], streams.load_encoders([]))
-    boomy = as_pcm(load_shaping("boom")(recording.samples))
-    plain = as_pcm(recording.samples)
+    boomy = to_s16(load_shaping("boom")(recording.samples))
+    plain = to_s16(recording.samples)
     for name, eq in (("c2enc", False), ("c2enc --eq", True)):
         for shaping, samples in (("none", plain), ("boom", boomy)):
             parts = []
@@ -168,7 +169,7 @@ def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
     """As `filter` on the segment and c2enc on that; at 48 kHz in stereo nearly the same."""
     name, at_48_khz = "cmn:filter", "cmn:filter:48000"
     found = streams.run([recording], [], streams.load_encoders([name, at_48_khz]))
-    plain, parts = as_pcm(recording.samples), []
+    plain, parts = to_s16(recording.samples), []
     for start in range(0, len(plain) - 6 * 8000, 12 * 8000):
         part = plain[start : start + 12 * 8000]
         filtering = AudioEqualiser("cmn")
@@ -181,7 +182,7 @@ def test_plain_speech_behind_the_filter_is_an_encoder_too(recording):
 
 
 def test_a_filter_that_hears_twice_starts_with_what_it_has_learnt(recording):
-    passage = as_pcm(recording.samples)[: 12 * 8000]
+    passage = to_s16(recording.samples)[: 12 * 8000]
     first, known = AudioEqualiser("cmn"), AudioEqualiser("cmn")
     first.hear(passage)
     known.restore(first.state())
@@ -207,7 +208,7 @@ def test_another_mode_is_heard_as_it_decodes(recording):
     found = streams.run([recording], [], streams.load_encoders(["codec2:3200", "codec2:1300"]))
     fine, coarse = (found.of(f"codec2:{mode}", ["none"]).all.total for mode in (3200, 1300))
     assert 5 < fine < 0.9 * coarse
-    plain = as_pcm(recording.samples)[: 4 * 8000]
+    plain = to_s16(recording.samples)[: 4 * 8000]
     reference = extract(plain, 8000, frame_ms=10).vectors
     late = np.concatenate([np.zeros(320, np.int16), plain])
     assert decoded_error(late, reference).total == pytest.approx(0, abs=0.5)

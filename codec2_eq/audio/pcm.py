@@ -54,8 +54,13 @@ def encode(samples: NDArray[Any], sample_format: str) -> bytes:
     if sample_format == "f32":
         return (np.asarray(samples, "<f4") / np.float32(FULL_SCALE)).astype("<f4").tobytes()
     if sample_format == "s16":
-        return np.rint(samples).clip(-32768, 32767).astype("<i2").tobytes()
+        return to_s16(samples).astype("<i2").tobytes()
     return to_s24(samples).astype("<i4").reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
+
+
+def to_s16(samples: NDArray[Any]) -> NDArray[np.int16]:
+    """Return samples in the scale of int16 as int16, rounded and clipped."""
+    return np.rint(samples).clip(-32768, 32767).astype(np.int16)
 
 
 def to_s24(samples: NDArray[Any]) -> NDArray[np.int32]:

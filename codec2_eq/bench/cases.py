@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.bench import measures
 from codec2_eq.bench.filtering import Filter
 from codec2_eq.bench.measures import Equalise, Floats, Quantise, Reference, Sums, shapes_of
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
-from codec2_eq.bench.speech import Analyse, Speech, analyse, as_pcm
+from codec2_eq.bench.speech import Analyse, Speech, analyse
 from codec2_eq.codec2 import SAMPLES_PER_FRAME
 from codec2_eq.equalisers.classic import CODEBOOK_MEAN_DB
 from codec2_eq.errors import Codec2EqError
@@ -52,7 +53,7 @@ def shape_recording(
         shaped = shaping(samples)
         vectors[shaping.name] = analyse(shaped)
         parts = [
-            as_pcm(shaped[part.start * SAMPLES_PER_FRAME : part.stop * SAMPLES_PER_FRAME])
+            to_s16(shaped[part.start * SAMPLES_PER_FRAME : part.stop * SAMPLES_PER_FRAME])
             for part in measures.cold_segments(len(vectors[shaping.name]))
         ]
         for name, filtered in (filters or {}).items():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.audiofilter.equaliser import AudioEqualiser
 from codec2_eq.bench.methods import TWO_PASSES
 from codec2_eq.codec2 import FRAME_MS, RATE_HZ
@@ -51,11 +52,10 @@ def _filtered(start: Start, rate_hz: int, twice: bool, passage: Pcm) -> Pcm:
     import soxr
 
     raised = soxr.resample(passage.astype(np.float32), RATE_HZ, rate_hz)
-    channel = np.clip(np.rint(raised), -32768, 32767).astype(np.int16)
+    channel = to_s16(raised)
     out = _run(start, twice, np.stack([channel, channel], axis=1))[:, 0]
-    back = np.rint(soxr.resample(out.astype(np.float32), rate_hz, RATE_HZ))[: len(passage)]
-    padded = np.pad(back, (0, len(passage) - len(back)))
-    return np.clip(padded, -32768, 32767).astype(np.int16)
+    back = to_s16(soxr.resample(out.astype(np.float32), rate_hz, RATE_HZ))[: len(passage)]
+    return np.pad(back, (0, len(passage) - len(back)))
 
 
 def _run(start: Start, twice: bool, samples: Pcm) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.bench.measures import FRAME_MS, Floats, cut_silences
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.corpus.listing import list_recordings
@@ -67,12 +68,7 @@ def analyse(samples: NDArray[Any]) -> Floats:
     """Speech at 8 kHz, int16 scale, to rate-K vectors at 40 ms, rounded as a file would be."""
     from codec2_eq.extraction import extract
 
-    return extract(as_pcm(samples), RATE_HZ, frame_ms=FRAME_MS).vectors
-
-
-def as_pcm(samples: NDArray[Any]) -> NDArray[np.int16]:
-    """Samples in the scale of int16, rounded and clipped to it."""
-    return np.clip(np.round(samples), -32768, 32767).astype(np.int16)
+    return extract(to_s16(samples), RATE_HZ, frame_ms=FRAME_MS).vectors
 
 
 def find_speech(inputs: Sequence[str | Path], use: str | None = None) -> dict[str, list[Path]]:

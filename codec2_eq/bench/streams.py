@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.bench.filtering import BEHIND_FILTER, Filter, load_filter
 from codec2_eq.bench.heard import HEARD_MS, Heard, decoded_error, heard_error
 from codec2_eq.bench.measures import FRAME_S, cold_segments, speech_activity
 from codec2_eq.bench.noise import Noise
 from codec2_eq.bench.shaping import Shaping
-from codec2_eq.bench.speech import Speech, as_pcm
+from codec2_eq.bench.speech import Speech
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.codec2.library import through_mode
 from codec2_eq.equalisers.equaliser import load_equaliser
@@ -208,7 +209,7 @@ def hear(plain: Floats, shaped: Floats, encoders: Mapping[str, Encode]) -> dict[
 
     Passages with less than LEAST_S of speech are skipped.
     """
-    reference_pcm, shaped_pcm = as_pcm(plain), as_pcm(shaped)
+    reference_pcm, shaped_pcm = to_s16(plain), to_s16(shaped)
     hop = round(FRAME_S * RATE_HZ)
     found: dict[str, Passages] = {}
     for part in cold_segments(len(reference_pcm) // hop):

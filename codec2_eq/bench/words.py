@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.shaping import Shaping
-from codec2_eq.bench.speech import MANIFEST, as_pcm, find_speech, manifest_rows
+from codec2_eq.bench.speech import MANIFEST, find_speech, manifest_rows
 from codec2_eq.bench.streams import Encode, with_unshaped
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.corpus.lists import numbered_lines
@@ -64,7 +65,7 @@ class Recogniser:
         """Words heard in speech, (n,) at 8 kHz; none where nothing on the list is likely."""
         import soxr
 
-        wide = as_pcm(soxr.resample(samples.astype(np.float32), RATE_HZ, MODEL_RATE_HZ))
+        wide = to_s16(soxr.resample(samples.astype(np.float32), RATE_HZ, MODEL_RATE_HZ))
         self._decoder.start_utt()
         self._decoder.process_raw(wide.tobytes(), full_utt=True)
         self._decoder.end_utt()
@@ -214,7 +215,7 @@ def run(
     spoken = [np.concatenate([pause, read_audio(s.path), pause]) for s in sentences]
     scores = WordScores(np.array([len(sentence.words) for sentence in sentences]))
     for shaping in with_unshaped(shapings):
-        shaped = [as_pcm(shaping(samples)) for samples in spoken]
+        shaped = [to_s16(shaping(samples)) for samples in spoken]
         for name, encoder in {ORIGINAL: None, **encoders}.items():
             report(f"{shaping.name} {name}")
             sent = shaped if encoder is None else [encoder(pcm) for pcm in shaped]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.audio.levels import CLIPPED_SHARE
-from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.pcm import FULL_SCALE, to_s16
 from codec2_eq.audio.stream import stream_audio
 from codec2_eq.bench.heard import Heard, heard_error
 from codec2_eq.bench.measures import speech_activity
@@ -139,7 +139,7 @@ def examine(
     limit = round(seconds * RATE_HZ)
     with stream_audio(path, channel=channel, raw=raw, block_s=_READ_S) as stream:
         audio = _first(stream, limit + 1)
-        samples = np.clip(np.rint(audio[:limit]), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        samples = to_s16(audio[:limit])
         frames = extract(audio[:limit], frame_ms=FRAME_MS, full_scale=FULL_SCALE)
         if not len(frames):
             raise Codec2EqError(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codec2_eq.audio.pcm import FULL_SCALE
+from codec2_eq.audio.pcm import FULL_SCALE, to_s16
 from codec2_eq.codec2.library import SAMPLES_PER_FRAME
 
 LEVEL_DBFS = -26.0
@@ -26,4 +26,4 @@ def at_one_level(
 ) -> NDArray[np.int16]:
     """Return 8 kHz samples brought to a level of active speech, clipped at full scale."""
     gain = 10 ** ((level_dbfs - active_level_dbfs(samples, active)) / 20)
-    return np.clip(np.rint(samples * gain), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return to_s16(samples * gain)

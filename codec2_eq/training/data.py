@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.bench import shaping
 from codec2_eq.bench.measures import Quantise, Reference
 from codec2_eq.bench.noise import NOISES, Noise
 from codec2_eq.bench.speech import (
     Analyse,
     analyse,
-    as_pcm,
     find_speech,
     manifest_rows,
     read_clip,
@@ -113,7 +113,7 @@ def _more_made(draws: Draws) -> list[object]:
 
 
 def _analyse_fitted(samples: Floats) -> Floats:
-    return extract(as_pcm(samples), RATE_HZ, knots="fit").vectors
+    return extract(to_s16(samples), RATE_HZ, knots="fit").vectors
 
 
 def read_speech(paths: Sequence[Path], limit_s: float) -> Floats:
