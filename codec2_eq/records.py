@@ -37,6 +37,15 @@ def plain_array(values: Any, what: str) -> NDArray[Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def float_vectors(values: Any) -> NDArray[np.float32]:
+    """Return array-like vectors as float32; raise Codec2EqError as `plain_array` and for others."""
+    array = plain_array(values, "vectors")
+    if array.dtype.kind not in "fiu":
+        raise Codec2EqError(f"vectors of type {array.dtype}", "expected float32")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        return array.astype(np.float32, copy=False)
+
+
 @dataclass(frozen=True, eq=False)
 class RateK:
     """Codec 2 parameters of consecutive frames, frames on axis 0.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import first_bad_row, plain_array
+from codec2_eq.records import first_bad_row, float_vectors
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
@@ -51,14 +51,9 @@ class EqualiserStream:
         Codec2EqError
             For another shape, and values that are not finite or no decibels.
         """
-        rows = plain_array(block, "vectors")
+        rows = float_vectors(block)
         if rows.ndim != 2 or rows.shape[1] != K:
             raise Codec2EqError(f"vectors of shape {rows.shape}", f"expected (frames, {K})")
-        if rows.dtype.kind not in "fiu":
-            raise Codec2EqError(f"vectors of type {rows.dtype}", "expected float32")
-        if rows.dtype != np.float32:
-            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
-                rows = rows.astype(np.float32)
         rows = np.ascontiguousarray(rows)
         if (bad := first_bad_row(rows)) is not None:
             raise Codec2EqError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.records import plain_array, remove_mean
+from codec2_eq.records import float_vectors, remove_mean
 from codec2_eq.vq import SURVIVORS
 from codec2_eq.vq._search import group_entries, search
 from codec2_eq.vq.codebooks import SEARCHABLE_DB, Floats, check_codebook, first_beyond, peak
@@ -181,11 +181,7 @@ def zero_mean(vectors: Floats) -> Floats:
 
 
 def _check_vectors(vectors: np.ndarray, n_bands: int) -> Floats:
-    vectors = plain_array(vectors, "vectors")
-    if vectors.dtype.kind not in "fiu":
-        raise Codec2EqError(f"vectors of type {vectors.dtype}", "expected float32")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
-        vectors = vectors.astype(np.float32, copy=False)
+    vectors = float_vectors(vectors)
     if vectors.ndim != 2 or vectors.shape[1] != n_bands:
         raise Codec2EqError(
             f"vectors of shape {vectors.shape}",
