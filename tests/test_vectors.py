@@ -337,6 +337,8 @@ def test_a_record_is_written_with_all_that_it_knows(tmp_path):
 def test_writer_refuses_what_are_no_vectors(tmp_path):
     with pytest.raises(Codec2EqError, match=r"shape \(3,\): expected \(n_frames, 20\)"):
         write(tmp_path / "x.f32", np.zeros(3))
+    with pytest.raises(Codec2EqError, match="vectors: some are masked"):
+        write(tmp_path / "x.f32", np.ma.masked_less(frames(3), 1e9))
     with pytest.raises(
         Codec2EqError, match=r"frames 40 ms .* those 10 ms apart; open .* frame_ms=40"
     ):

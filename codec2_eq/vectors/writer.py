@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from codec2_eq.codec2 import FRAME_MS, K
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import PathLike, is_stdout, open_output
-from codec2_eq.records import RateK
+from codec2_eq.records import RateK, plain_array
 from codec2_eq.vectors import npy
 from codec2_eq.vectors.record import COLUMNS, FORMATS, VectorRecord, vector_format
 
@@ -132,7 +132,7 @@ class VectorWriter:
             raise ValueError("VectorWriter is not open: use it in a with statement")
         if frames is None and isinstance(vectors, RateK):
             frames = vectors
-        vectors = np.asarray(vectors)
+        vectors = plain_array(vectors, "vectors")
         if vectors.ndim != 2 or vectors.shape[1] != K:
             raise Codec2EqError(f"vectors of shape {vectors.shape}", f"expected (n_frames, {K})")
         record = VectorRecord(vectors)
