@@ -73,13 +73,13 @@ def make_plan(
     if not options.is_tree and not own:
         for part in {task.part for task in added}:
             refuse_existing(store.path(part_name(options, part)))
-    review = _Review(store, options, listing, retry, check_content=check_content)
-    review.outdated = {
+    outdated = {
         entry.name
         for task in planned
         for entry in task.entries
         if entry.name in renamed and not _same_bytes(options, renamed[entry.name], entry)
     }
+    review = _Review(store, options, listing, retry, outdated, check_content=check_content)
     verdicts = [review.judge(part, tasks) for part, tasks in group_parts(planned)]
     if damaged or added or renamed:
         review.change()
@@ -168,7 +168,10 @@ class _Verdict(NamedTuple):
 
 
 class _Review:
-    """Compares records with recordings and outputs, part by part."""
+    """Compares records with recordings and outputs, part by part.
+
+    outdated : names of recordings whose vectors depend on what a list said of them before
+    """
 
     def __init__(
         self,
@@ -176,6 +179,7 @@ class _Review:
         options: Options,
         listing: Listing,
         retry: Callable[[Entry], bool],
+        outdated: set[str],
         *,
         check_content: bool,
     ) -> None:
@@ -184,7 +188,7 @@ class _Review:
         self.stamps = listing.stamps
         self.retry = retry
         self.check_content = check_content
-        self.outdated: set[str] = set()  # whose lists have changed since
+        self.outdated = outdated
         self.whole_pieces: set[int] = set()
         self.changed = False
         self._contents: dict[str, str] = {}
