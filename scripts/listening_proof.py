@@ -3,8 +3,8 @@
 """Make the listening proof: one recording and its boomy twin, through 700C with four equalisers.
 
 Writes WAVs of what a stock decoder plays, brought to one level so that none wins by being louder,
-and a table: how loud they came out, the distortion of the
-quantiser, and how far the twin's decoded speech is from that of the unshaped recording.
+and a table: how loud they came out, the distortion of the quantiser, and how far the twin's decoded
+speech is from that of the unshaped recording.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from codec2_eq.audio.pcm import to_s16
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.cases import distance, distortion
 from codec2_eq.bench.heard import HEARD_MS, heard_error
@@ -23,14 +24,13 @@ from codec2_eq.bench.measures import quantise_700c, speech_activity
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.speech import analyse
 from codec2_eq.codec2 import RATE_HZ
-from codec2_eq.codec2.library import SAMPLES_PER_FRAME
 from codec2_eq.equalisers.equaliser import load_equaliser
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.files import require_writable
+from codec2_eq.report.loudness import active_level_dbfs, at_one_level
 from codec2_eq.stream700c.codec import decode, encode
 
-LEVEL_DB = -26.0  # active speech level of the WAVs, dB of full scale; ITU-T P.56's usual
 MODELS = ("none", "700c", "cmn", "channel_eq")
 
 
@@ -56,11 +56,11 @@ def main(words: list[str] | None = None) -> None:
         write(files[f"{version}_original"], samples)
     titles = f"{'level dB':>9} {'D dB^2':>7} {'H dB^2':>7} {'from plain, dB rms':>19}"
     print(f"{'model':12} {'version':10} {titles}")
-    reference = extract(np.round(plain).astype(np.int16), frame_ms=HEARD_MS).vectors
+    reference = extract(to_s16(plain), frame_ms=HEARD_MS).vectors
     for model in MODELS:
         heard: dict[str, np.ndarray] = {}
         for version, samples in versions.items():
-            speech = decode(bits := encode(np.round(samples).astype(np.int16), model=model))
+            speech = decode(bits := encode(to_s16(samples), model=model))
             level = write(files[f"{version}_{model}"], speech)
             heard[version] = analyse(speech)
             away = distance(heard["plain"], heard[version])
@@ -69,18 +69,10 @@ def main(words: list[str] | None = None) -> None:
 
 
 def write(path: Path, samples: np.ndarray) -> float:
-    """Write a WAV at LEVEL_DB; return the level that the samples had, dB of full scale."""
-    before = active_level_db(samples)
-    gain = 10 ** ((LEVEL_DB - before) / 20)
-    soundfile.write(path, np.clip(samples / 32768 * gain, -1, 1), RATE_HZ, subtype="PCM_16")
-    return before
-
-
-def active_level_db(samples: np.ndarray) -> float:
-    """Rms of the frames that hold speech, dB of full scale."""
+    """Write a WAV at LEVEL_DBFS; return the level that the samples had, dB of full scale."""
     active = speech_activity(analyse(samples).mean(axis=1))
-    frames = samples[: len(active) * SAMPLES_PER_FRAME].reshape(len(active), -1)[active]
-    return float(10 * np.log10(np.mean(np.square(frames / 32768.0)) + 1e-12))
+    soundfile.write(path, at_one_level(samples, active), RATE_HZ, subtype="PCM_16")
+    return active_level_dbfs(samples, active)
 
 
 def quantiser(model: str, samples: np.ndarray) -> float:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ LEVEL_DBFS = -26.0
 """Active speech level, dB of full scale; that of ITU-T's tests."""
 
 
-def active_level_dbfs(samples: NDArray[np.integer], active: NDArray[np.bool_]) -> float:
+def active_level_dbfs(samples: NDArray[Any], active: NDArray[np.bool_]) -> float:
     """Level of the frames of 40 ms that hold speech; samples may be longer than the frames."""
     n_frames = min(len(active), len(samples) // SAMPLES_PER_FRAME)
     frames = samples[: n_frames * SAMPLES_PER_FRAME].reshape(n_frames, -1)[active[:n_frames]]
@@ -22,8 +24,8 @@ def active_level_dbfs(samples: NDArray[np.integer], active: NDArray[np.bool_]) -
 
 
 def at_one_level(
-    samples: NDArray[np.integer], active: NDArray[np.bool_], level_dbfs: float = LEVEL_DBFS
+    samples: NDArray[Any], active: NDArray[np.bool_], level_dbfs: float = LEVEL_DBFS
 ) -> NDArray[np.int16]:
-    """Return 8 kHz samples brought to a level of active speech, clipped at full scale."""
+    """Return 8 kHz samples (int16 scale) brought to a level of active speech, and clipped."""
     gain = 10 ** ((level_dbfs - active_level_dbfs(samples, active)) / 20)
     return to_s16(samples * gain)
