@@ -2,8 +2,10 @@
 """Lists of recordings: what they may look like, and that nothing else ever comes out of them."""
 
 import gzip
+import io
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -114,6 +116,12 @@ def test_scp_refuses_by_line(audio, tmp_path, capsys, line, message):
         read_scp(str(scp))
     assert cli.main(["batch", "--scp", str(scp), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_lines_of_stdin_are_called_so(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"utt2\n")))
+    with pytest.raises(Codec2EqError, match="^stdin: line 1: has no path"):
+        read_scp("-")
 
 
 def test_nemo_manifest_with_parts_of_recordings(audio, tmp_path):

@@ -193,8 +193,8 @@ def test_models_beyond_their_weights_are_refused_before_keras_starts(saved, tmp_
         load_keras(path)
 
 
-def test_damaged_weights_are_told(saved, tmp_path):
-    """Keras would use random ones for those that are lost, and h5py raises what it likes."""
+def test_damaged_weights_are_rejected(saved, tmp_path):
+    """Keras would use random ones for those that are lost, and h5py may raise anything."""
     rng = np.random.default_rng(2)
     whole = load_keras(saved[1])
 

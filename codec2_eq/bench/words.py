@@ -142,7 +142,7 @@ def read_transcripts(
     recordings = [p for paths in find_speech(inputs, use).values() for p in paths]
     by_name = {name: p for p in recordings for name in (str(p.resolve()), p.name, p.stem)}
     texts = {}
-    for number, line in numbered_lines(str(path)):
+    for where, line in numbered_lines(str(path)):
         name, _, text = line.strip().partition(" ")
         places = (Path(path).parent / name, Path(name))
         found = next(
@@ -150,9 +150,7 @@ def read_transcripts(
         )
         if found is None or not text.strip():
             what = "names no recording that was given" if found is None else "has no text"
-            raise Codec2EqError(
-                f"{path}: line {number}", what, "lines are a path or an id, then the text"
-            )
+            raise Codec2EqError(where, what, "lines are a path or an id, then the text")
         texts[found] = text
     return texts
 

@@ -82,8 +82,7 @@ def read_scp(path: str) -> list[Item]:
     Raises Codec2EqError, with the line, for a command (`… |`) in place of a path.
     """
     items: dict[str, Item] = {}
-    for number, line in numbered_lines(path):
-        where = f"{path}: line {number}"
+    for where, line in numbered_lines(path):
         key, *target_if_any = line.split(maxsplit=1)
         if not target_if_any:
             raise Codec2EqError(where, "has no path after its id", "write: ID PATH")
@@ -106,8 +105,7 @@ def read_manifest(path: str) -> list[Item]:
     """
     folder = os.path.dirname(os.path.abspath(path))
     items = []
-    for number, line in numbered_lines(path):
-        where = f"{path}: line {number}"
+    for where, line in numbered_lines(path):
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -167,15 +165,16 @@ def _text(fields: dict[str, Any], name: str, where: str) -> str | None:
     raise Codec2EqError(where, f"{name} {value!r}", "expected text")
 
 
-def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank, with their numbers."""
+def numbered_lines(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines that are not blank, each with where it is, for errors."""
     name = "stdin" if path == "-" else path
     chunks = _read(path, packed=path.endswith(".gz"))
     for number, line in enumerate(_decode(name, chunks).split("\n"), 1):
+        where = f"{name}: line {number}"
         if "\0" in line:
-            raise Codec2EqError(f"{name}: line {number}", "holds a NUL", "is it another file?")
+            raise Codec2EqError(where, "holds a NUL", "is it another file?")
         if line.strip():
-            yield number, line
+            yield where, line
 
 
 def _read(path: str, *, packed: bool = False) -> Iterator[bytes]:

@@ -99,10 +99,9 @@ def _origin(listing: Listing, name: str) -> Origin:
 
 
 def _read_speakers(path: str) -> dict[str, tuple[int, str]]:
-    """Return line and speaker by id, name or path; a path also as it is in full."""
+    """Return the line's number and speaker by id, name or path; a path also as it is in full."""
     lines: dict[str, tuple[int, str]] = {}
-    for number, line in numbered_lines(path):
-        where = f"{path}: line {number}"
+    for number, (where, line) in enumerate(numbered_lines(path)):
         words = line.rsplit(maxsplit=1)
         if len(words) != 2:
             raise Codec2EqError(where, "names no speaker", "write: UTTERANCE-OR-PATH SPEAKER")
