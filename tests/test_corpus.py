@@ -163,6 +163,13 @@ def test_wrong_options_are_refused_at_once(audio, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_workers_are_one_at_least(audio, tmp_path, jobs):
+    with pytest.raises(Codec2EqError, match=f"jobs {jobs}: at least one"):
+        batch(audio, tmp_path / "out", jobs=jobs)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_knots_are_fitted_by_the_workers(audio, tmp_path, layout):
     batch(audio, tmp_path / "out", layout=layout, knots="fit")
@@ -393,3 +400,10 @@ def test_usage(tmp_path):
             main(["batch", *words])
         assert end.value.code == 2
     assert not os.path.exists("x")
+
+
+def test_the_summary_is_text_on_any_stdout(audio, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    words = ["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "none", "--jobs", "1"]
+    assert main([*words, "--summary", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["utterances"] == 25

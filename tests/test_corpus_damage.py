@@ -5,9 +5,7 @@ import json
 import os
 import re
 import shutil
-import sys
 
-import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files
@@ -313,50 +311,3 @@ def test_the_manifest_is_the_first_to_go(audio, tmp_path, monkeypatch, layout):
                 raise KeyboardInterrupt  # less to remove than that
             if (out / "manifest.jsonl").exists():
                 ce.open_corpus(out).all()
-
-
-# What cannot be read
-
-
-def test_a_pipe_in_a_corpus_does_not_undo_its_shard(audio, tmp_path):
-    os.mkfifo(audio / "pipe.wav")
-    out = tmp_path / "out"
-    first = batch(audio, out, layout="shards")
-    assert first.failures == 1
-    again = batch(audio, out, layout="shards")
-    assert again.run_recordings == 0
-    assert again.failures == 1
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
-def test_names_that_are_no_utf8(tmp_path, speech, suffix):
-    soundfile.write(tmp_path / f"a.{suffix}", speech, 8000)
-    wanted = ce.extract_file(tmp_path / f"a.{suffix}").vectors
-    named = os.path.join(os.fsencode(tmp_path), b"\xfe\xff." + suffix.encode())
-    os.rename(tmp_path / f"a.{suffix}", named)
-    np.testing.assert_array_equal(ce.extract_file(os.fsdecode(named)).vectors, wanted)
-
-
-@pytest.mark.parametrize("jobs", [0, -1])
-def test_workers_are_one_at_least(audio, tmp_path, jobs):
-    with pytest.raises(Codec2EqError, match=f"jobs {jobs}: at least one"):
-        batch(audio, tmp_path / "out", jobs=jobs)
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_empty_name_is_no_input(tmp_path):
-    with pytest.raises(Codec2EqError, match="an input has an empty name; is a variable not set"):
-        batch("", tmp_path / "out")
-
-
-def test_a_list_from_closed_stdin(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", None)
-    assert cli.main(["batch", "@-", "-o", str(tmp_path / "out")]) == 1
-    assert "stdin: is closed" in capsys.readouterr().err
-
-
-def test_the_summary_is_text_on_any_stdout(audio, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    words = ["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "none", "--jobs", "1"]
-    assert cli.main([*words, "--summary", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["utterances"] == 9

@@ -254,3 +254,13 @@ def test_empty_recordings_are_warned_of_and_counted(audio, tmp_path):
     assert (summary.empty, summary.failures, summary.warnings) == (1, 0, 1)
     (line,) = (line for line in manifest(tmp_path / "out") if "warning" in line)
     assert line["frames"] == 0 and "empty" in line["warning"] or "no samples" in line["warning"]
+
+
+def test_a_pipe_in_a_corpus_does_not_undo_its_shard(audio, tmp_path):
+    os.mkfifo(audio / "pipe.wav")
+    out = tmp_path / "out"
+    first = batch(audio, out, layout="shards")
+    assert first.failures == 1
+    again = batch(audio, out, layout="shards")
+    assert again.run_recordings == 0
+    assert again.failures == 1

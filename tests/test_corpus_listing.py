@@ -113,3 +113,8 @@ def test_what_is_passed_over_is_counted(audio, tmp_path, capsys):
     (audio / "y.webm").touch()
     assert cli.main(["batch", str(audio), "-o", str(tmp_path / "out"), "-m", "cmn"]) == 0
     assert "2 other files skipped: .m4a, .webm\n" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_no_input(tmp_path):
+    with pytest.raises(Codec2EqError, match="an input has an empty name; is a variable not set"):
+        batch("", tmp_path / "out")

@@ -299,3 +299,9 @@ def test_lists_of_many_chunks(tmp_path, monkeypatch, encoding):
         (tmp_path / "list").write_bytes("\n".join(names).encode() + b"\n\xff")
         with pytest.raises(Codec2EqError, match="list: line 51: is not UTF-8"):
             read_list(str(tmp_path / "list"))
+
+
+def test_a_list_from_closed_stdin(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["batch", "@-", "-o", str(tmp_path / "out")]) == 1
+    assert "stdin: is closed" in capsys.readouterr().err

@@ -4,7 +4,6 @@
 import json
 import os
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -211,6 +210,30 @@ def test_records_of_more_frames_than_their_bytes_hold_are_made_again(audio, tmp_
     assert corpus_files(out) == whole
 
 
+@pytest.mark.parametrize("old", [b'"part": 0', b'"s0/2.wav"', b'"s1/3"'])
+def test_a_plan_that_was_edited_is_made_again(audio, tmp_path, old):
+    out = tmp_path / "out"
+    batch(audio, out, layout="kaldi")
+    before = corpus_files(out)
+    plan = out / ".codec2-eq" / "plan.jsonl"
+    data = plan.read_bytes()
+    assert old in data
+    plan.write_bytes(
+        data.replace(old, old[:-1] + (b"x" if old.endswith(b'"') else b"1") + old[-1:])
+    )
+    batch(audio, out, layout="kaldi")
+    assert corpus_files(out) == before
+
+
+def test_options_without_a_folder_are_refused(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    options = json.loads((out / "corpus.json").read_bytes())
+    (out / "corpus.json").write_text(json.dumps(options | {"base": ""}))
+    with pytest.raises(Codec2EqError, match=r"does not describe a corpus of this version \(base '"):
+        batch(audio, out)
+
+
 # Damage
 
 
@@ -316,59 +339,3 @@ def test_executors_that_fail_oddly_end_the_run_in_a_line(audio, tmp_path, monkey
         pytest.raises(Codec2EqError, match="workers: one failed with ModuleNotFoundError"),
     ):
         batch(audio, tmp_path / "out", executor=executor)
-
-
-# Files beside their targets
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="locks by flock")
-def test_parts_that_killed_runs_have_left_are_removed(tmp_path):
-    from codec2_eq.files import atomic_output
-
-    target = tmp_path / "o.f32"
-    children = []
-    for _ in range(2):  # two at once, both killed
-        ready, told = os.pipe()
-        child = os.fork()
-        if child == 0:
-            with atomic_output(target) as handle:
-                handle.write(b"half")
-                os.write(told, b"x")
-                os.read(os.pipe()[0], 1)
-        os.read(ready, 1)
-        children.append(child)
-    assert len(list(tmp_path.glob(".*.part"))) == 2
-    with atomic_output(target, force=True) as handle:  # beside two that are alive
-        handle.write(b"whole")
-    assert len(list(tmp_path.glob(".*.part"))) == 2
-    for child in children:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    with atomic_output(target, force=True) as handle:
-        handle.write(b"whole again")
-    assert [path.name for path in tmp_path.iterdir()] == ["o.f32"]
-    assert target.read_bytes() == b"whole again"
-
-
-@pytest.mark.parametrize("old", [b'"part": 0', b'"s0/2.wav"', b'"s1/3"'])
-def test_a_plan_that_was_edited_is_made_again(audio, tmp_path, old):
-    out = tmp_path / "out"
-    batch(audio, out, layout="kaldi")
-    before = corpus_files(out)
-    plan = out / ".codec2-eq" / "plan.jsonl"
-    data = plan.read_bytes()
-    assert old in data
-    plan.write_bytes(
-        data.replace(old, old[:-1] + (b"x" if old.endswith(b'"') else b"1") + old[-1:])
-    )
-    batch(audio, out, layout="kaldi")
-    assert corpus_files(out) == before
-
-
-def test_options_without_a_folder_are_refused(audio, tmp_path):
-    out = tmp_path / "out"
-    batch(audio, out)
-    options = json.loads((out / "corpus.json").read_bytes())
-    (out / "corpus.json").write_text(json.dumps(options | {"base": ""}))
-    with pytest.raises(Codec2EqError, match=r"does not describe a corpus of this version \(base '"):
-        batch(audio, out)

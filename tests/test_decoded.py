@@ -14,6 +14,7 @@ from test_audio import noise
 from codec2_eq.audio import window
 from codec2_eq.audio.stream import read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError
+from codec2_eq.extraction import extract_file
 
 TONES = [0.4 * np.sin(np.arange(n) * step) for n, step in ((16000, 0.2), (24000, 0.3))]
 
@@ -271,3 +272,12 @@ def test_no_room_to_spool(stdin, monkeypatch, tmp_path):
         Codec2EqError, match=r"^stdin: cannot be stored in .*: No space left .*TMPD"
     ):
         read_audio("-")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_names_that_are_not_utf8(tmp_path, speech, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", speech, 8000)
+    wanted = extract_file(tmp_path / f"a.{suffix}").vectors
+    named = os.path.join(os.fsencode(tmp_path), b"\xfe\xff." + suffix.encode())
+    os.rename(tmp_path / f"a.{suffix}", named)
+    np.testing.assert_array_equal(extract_file(os.fsdecode(named)).vectors, wanted)

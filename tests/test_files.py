@@ -305,3 +305,30 @@ def test_is_pipe(tmp_path):
     ]
     assert is_pipe("-")
     assert is_pipe("/dev/null")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks by flock")
+def test_parts_that_killed_runs_have_left_are_removed(tmp_path):
+    target = tmp_path / "o.f32"
+    children = []
+    for _ in range(2):  # two at once, both killed
+        ready, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with atomic_output(target) as handle:
+                handle.write(b"half")
+                os.write(told, b"x")
+                os.read(os.pipe()[0], 1)
+        os.read(ready, 1)
+        children.append(child)
+    assert len(list(tmp_path.glob(".*.part"))) == 2
+    with atomic_output(target, force=True) as handle:  # beside two that are alive
+        handle.write(b"whole")
+    assert len(list(tmp_path.glob(".*.part"))) == 2
+    for child in children:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    with atomic_output(target, force=True) as handle:
+        handle.write(b"whole again")
+    assert [path.name for path in tmp_path.iterdir()] == ["o.f32"]
+    assert target.read_bytes() == b"whole again"
