@@ -316,11 +316,18 @@ def test_outputs_are_refused_before_the_work(
     assert (tmp_path / "old.png").read_bytes() == b"kept"
 
 
-@pytest.mark.parametrize("words", [["--picture", "-"], ["--picture", "a", "--json", "a"]])
-def test_a_picture_needs_a_file_of_its_own(samples_dir, capsys, words):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--picture", "-"], "--picture: needs a file of its own"),
+        (["--picture", "a", "--json", "./a"], "--json and --picture are both ./a"),
+        (["--csv", "-", "--json"], "--json and --csv are both stdout"),
+    ],
+)
+def test_each_output_needs_a_file_of_its_own(samples_dir, capsys, words, message):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(samples_dir), *words])
-    assert "--picture: needs a file of its own" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_figures_as_csv():

@@ -457,6 +457,20 @@ def test_vectors_and_indexes_need_two_places(
     assert os.listdir(tmp_path) == ["in.f32"]
 
 
+@pytest.mark.parametrize(
+    "csv, message",
+    [("-", "-o and --csv are both stdout"), ("./i.txt", "--indexes and --csv are both i.txt")],
+)
+def test_figures_need_a_place_of_their_own(
+    vectors_file, tmp_path, capsys, monkeypatch, csv, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "quantise", vectors_file, "--indexes", "i.txt", "--csv", csv])
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
 def test_quantised_vectors_keep_what_the_file_tells(training, tmp_path):
     with VectorWriter(tmp_path / "in.npz", model="700c", frame_ms=20) as writer:
         writer.write(training[:50])

@@ -137,10 +137,11 @@ def run(args: argparse.Namespace) -> None:
             args.refuse(f"argument --{name}: only with --heard")
     if args.transcripts and not args.words:
         args.refuse("argument --transcripts: only with --words")
-    if args.picture and args.picture in ("-", args.json, args.csv):
+    if args.picture == "-":
         args.refuse("argument --picture: needs a file of its own")
-    if args.csv and args.csv == args.json:
-        args.refuse("argument --csv: needs a file of its own")
+    options.check_outputs(
+        args, [("--json", args.json), ("--csv", args.csv), ("--picture", args.picture)]
+    )
     for path in (args.json, args.csv):
         if path:
             require_writable(path, force=args.force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP_MS
@@ -193,20 +193,34 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 def check_files(args: argparse.Namespace) -> None:
     """End with a usage error if two options name one file; only -o may be the input."""
-    given = {
-        "IN": args.input,
-        "-o": args.output,
-        "--save-state": args.save_state,
-        "--curve": args.curve,
-    }
-    seen: dict[str, str] = {}
-    for name, path in given.items():
-        if path in (None, "-", os.devnull):
+    outputs = [("-o", args.output), ("--save-state", args.save_state), ("--curve", args.curve)]
+    _check_distinct(args, [("IN", args.input), *outputs])
+
+
+def check_outputs(args: argparse.Namespace, outputs: Sequence[tuple[str, str | None]]) -> None:
+    """End with a usage error if two outputs go to stdout or to one file.
+
+    outputs : options and their paths, None where they are absent
+    """
+    from codec2_eq.files import is_stdout
+
+    given = [(name, path) for name, path in outputs if path is not None]
+    standard = [name for name, path in given if is_stdout(path)]
+    if len(standard) > 1:
+        args.refuse(f"{' and '.join(standard[:2])} are both stdout; name a file for one of them")
+    _check_distinct(args, [(name, path) for name, path in given if not is_stdout(path)])
+
+
+def _check_distinct(args: argparse.Namespace, given: Iterable[tuple[str, str | None]]) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    for name, path in given:
+        if path is None or path in ("-", os.devnull):
             continue
-        other = seen.get(real := os.path.realpath(path))
-        if other is not None and (other, name) != ("IN", "-o"):
-            args.refuse(f"{other} and {name} are both {path}; name two files")
-        seen[real] = name
+        real = os.path.realpath(path)
+        if real in seen and (seen[real][0], name) != ("IN", "-o"):
+            other, first = seen[real]
+            args.refuse(f"{other} and {name} are both {first}; name two files")
+        seen[real] = name, path
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

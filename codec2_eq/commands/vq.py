@@ -136,7 +136,7 @@ def _train(args: argparse.Namespace) -> None:
     paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
     for path in paths:
         require_writable(path, force=args.force)
-    _check_csv(args, *paths)
+    _check_outputs(args, [*(("-o", path) for path in paths), ("--csv", args.csv)])
     iterations: list[dict[str, float]] = []
 
     def note(iteration: Iteration) -> None:
@@ -174,16 +174,6 @@ def _figures(i: Iteration) -> dict[str, float]:
         "least_used": i.least_used,
         "most_used": i.most_used,
     }
-
-
-def _check_csv(args: argparse.Namespace, *others: str | None) -> None:
-    from codec2_eq.files import require_writable
-
-    if args.csv is None:
-        return
-    if args.csv in others:
-        args.refuse(f"--csv {args.csv}: needs a file of its own")
-    require_writable(args.csv, force=args.force)
 
 
 def _write_csv(args: argparse.Namespace, rows: Sequence[Mapping[str, float]]) -> None:
@@ -226,8 +216,7 @@ def _quantise(args: argparse.Namespace) -> None:
         zero_mean,
     )
 
-    _check_targets(args)
-    _check_csv(args, args.output, args.indexes)
+    _check_outputs(args, [("-o", args.output), ("--indexes", args.indexes), ("--csv", args.csv)])
     codebooks = load_codebooks(args.codebook)
     most_entries = max(map(len, codebooks))
     if args.survivors is None:
@@ -262,18 +251,16 @@ def _check_survivors(args: argparse.Namespace, most_entries: int) -> None:
         args.refuse(f"--survivors {args.survivors}: the stages have at most {most_entries} entries")
 
 
-def _check_targets(args: argparse.Namespace) -> None:
-    """Refuse vectors and indexes in the same stream or file."""
-    from codec2_eq.files import is_stdout
+def _check_outputs(args: argparse.Namespace, outputs: Sequence[tuple[str, str | None]]) -> None:
+    """Refuse two outputs in the same stream or file, and figures that cannot be written.
 
-    if args.indexes is None:
-        return
-    standard = [is_stdout(args.output), is_stdout(args.indexes)]
-    if all(standard):
-        args.refuse("-o and --indexes are both stdout; name a file for one of them")
-    one, other = map(os.path.realpath, (args.output, args.indexes))
-    if one == other != os.devnull and not any(standard):
-        args.refuse(f"-o and --indexes are both {args.output}; name two files")
+    outputs : options and their paths, None where they are absent
+    """
+    from codec2_eq.files import require_writable
+
+    options.check_outputs(args, outputs)
+    if args.csv is not None:
+        require_writable(args.csv, force=args.force)
 
 
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
