@@ -57,7 +57,7 @@ class Codec2EqError(ValueError):
 
 
 class OneThread:
-    """Context that keeps other threads out of an object, whose samples they would mix up.
+    """Context that keeps other threads out of a stream, whose samples they would mix up.
 
     Raises Codec2EqError, about `subject`, in the other thread.
     """

@@ -40,7 +40,7 @@ def counted(n: int, noun: str) -> str:
 
 def tell(text: str) -> None:
     """Print lines about the work on stderr, unless -q was given."""
-    if _verbosity >= 0:
+    if not is_quiet():
         lines = map(printable, text.split("\n"))
         print("\n".join(lines), file=sys.stderr, flush=True)
 
@@ -63,7 +63,7 @@ def print_error(message: str) -> None:
 
 def shows_progress() -> bool:
     """Whether stderr is a terminal, and -q was not given."""
-    return _verbosity >= 0 and sys.stderr.isatty()
+    return not is_quiet() and sys.stderr.isatty()
 
 
 def warn(message: str) -> None:

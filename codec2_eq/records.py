@@ -116,7 +116,7 @@ class RateK:
         return f"<p><b>RateK</b> {line}</p>{picture_html(self.vectors)}"
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return the vectors: a record may stand wherever an array of vectors may."""
+        """Return the vectors, so that a record can be used wherever an array of vectors can."""
         return np.array(self.vectors, dtype, copy=copy)
 
     def __getitem__(self, frames: slice) -> RateK:

@@ -41,9 +41,9 @@ def host_name() -> str:
 
 
 def read_names_as_utf8() -> None:
-    """Start this program anew if it would read names of files by another locale.
+    """Restart this program in UTF-8 mode if it would decode file names otherwise.
 
-    Names are written into manifests, which are the same bytes wherever they are made.
+    Names are written into manifests, whose bytes must not depend on the locale.
     """
     if sys.platform == "win32" or sys.getfilesystemencoding() == "utf-8":
         return

@@ -55,7 +55,7 @@ def replaced(text, old, new, *, count):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows_left", [0, 3])
-def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left):
+def test_cut_vectors_are_reported_and_made_again(audio, tmp_path, layout, rows_left):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     whole = corpus_files(out)
@@ -78,7 +78,7 @@ def test_cut_vectors_are_told_and_made_again(audio, tmp_path, layout, rows_left)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("keep", [0, 100, "a line", "garbled"])
-def test_a_damaged_manifest_is_told_and_made_again(audio, tmp_path, layout, keep):
+def test_a_damaged_manifest_is_reported_and_made_again(audio, tmp_path, layout, keep):
     out = tmp_path / "out"
     batch(audio, out, layout=layout)
     whole = corpus_files(out)
@@ -187,7 +187,7 @@ def test_state_that_cannot_be_is_made_again(audio, tmp_path, place, old, new):
     assert corpus_files(out) == whole
 
 
-def test_options_that_cannot_be_are_told(audio, tmp_path):
+def test_options_that_cannot_be_are_rejected(audio, tmp_path):
     out = tmp_path / "out"
     batch(audio, out)
     edit(out / "corpus.json", '"tree"', '"heap"')
