@@ -71,7 +71,7 @@ $(VENV)/ready: $(BIN)/python $(SOURCES)
 	@$(BIN)/python -m compileall -q codec2_eq  # what pip does for packages, so that commands start at once
 	@touch $@
 
-# Also the extra of that name in setup.cfg.
+# Also installs the extra of that name in setup.cfg.
 $(VENV)/ready-for-%: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -e ".[$*]"
 	@touch $@

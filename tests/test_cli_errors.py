@@ -51,11 +51,11 @@ def fails(capsys, *words):
         (["equalise", "DIR/10ms.npz", "--frame-ms", "40"], "its vectors are 10 ms apart, not 40"),
         (["run", "DIR/loud.wav"], "sample 1000 (at 0.125 s) is over 1,000,000 times full scale"),
         (["info", "DIR/missing"], "missing: no such file"),
-        (["info", "DIR/cut.npz"], "cut.npz: begins as a ZIP archive and is none"),
-        (["info", "DIR/cut.keras"], "cut.keras: begins as a ZIP archive and is none"),
+        (["info", "DIR/cut.npz"], "cut.npz: starts like a ZIP archive but is not one"),
+        (["info", "DIR/cut.keras"], "cut.keras: starts like a ZIP archive but is not one"),
         (["info", "DIR/empty.npy"], "empty.npy: not a .npy array"),
         (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/no/s"], "folder does not exist"),
-        (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/there.f32"], "is no summary"),
+        (["batch", "DIR/ok.wav", "-o", "DIR/c", "--summary", "DIR/there.f32"], "is not a summary"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, speech, words, message):

@@ -138,7 +138,7 @@ def test_errors_are_told(passage):
         heard_error(bits, vectors, from_s=99)
     with pytest.raises(Codec2EqError, match="give the passage that was encoded"):
         heard_error(bits, vectors[:-40])
-    with pytest.raises(Codec2EqError, match="no whole frames"):
+    with pytest.raises(Codec2EqError, match="not whole frames"):
         heard_error(bits[:-1], vectors)
     with pytest.raises(Codec2EqError, match="give the passage"):
         heard_error(b"", vectors)

@@ -158,7 +158,7 @@ def test_a_silent_impulse_response(tmp_path):
     ("rate", "n_samples", "message"),
     [
         (100, 50, "sample rate 100 Hz: at least 8000 Hz needed"),
-        (2**32 - 1, 50, "ir.wav: (no impulse response|sample rate)"),
+        (2**32 - 1, 50, "ir.wav: (not an impulse response|sample rate)"),
         (8000, 31 * 8000, "is longer than 30 s"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_list_that_names_nothing(tmp_path):
 @pytest.mark.parametrize("content", [b"boom\n\xff\xfe", bytes(80), b"#" * (2 << 20)])
 def test_a_list_that_is_no_text(tmp_path, content):
     (tmp_path / "list.f32").write_bytes(content)
-    with pytest.raises(Codec2EqError, match="list.f32: no UTF-8 text"):
+    with pytest.raises(Codec2EqError, match="list.f32: not UTF-8 text"):
         shaping.read_shapings(tmp_path / "list.f32")
 
 

@@ -193,7 +193,7 @@ def test_a_filter_that_hears_twice_starts_with_what_it_has_learnt(recording):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cmn:filter:fast", "'fast' is no rate"),
+        ("cmn:filter:fast", "'fast' is not a rate"),
         ("cmn:filter:96000", "at most 48000"),
         ("none:filter", "removes no curve"),
     ],
@@ -215,7 +215,7 @@ def test_another_mode_is_heard_as_it_decodes(recording):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("codec2:fast", "'fast' is no mode"), ("codec2:99", "no such mode")]
+    ("name", "message"), [("codec2:fast", "'fast' is not a mode"), ("codec2:99", "no such mode")]
 )
 def test_a_mode_that_is_none_is_refused(name, message):
     with pytest.raises(Codec2EqError, match=message):

@@ -38,7 +38,9 @@ def load_filter(name: str) -> Filter:
     model, _, rate = name.partition(BEHIND_FILTER)
     rate = rate.removeprefix(":") or str(RATE_HZ)
     if not rate.isdecimal():
-        raise Codec2EqError(f"method {name!r}", f"{rate!r} is no rate", "such as NAME:filter:48000")
+        raise Codec2EqError(
+            f"method {name!r}", f"{rate!r} is not a rate", "such as NAME:filter:48000"
+        )
     rate_hz = int(rate)
     equaliser = load_equaliser(model.removesuffix(TWO_PASSES), frame_ms=FRAME_MS)
     start = partial(AudioEqualiser, equaliser, rate_hz, channels=1 if rate_hz == RATE_HZ else 2)

@@ -107,7 +107,7 @@ def stream_knots(bits: bytes) -> NDArray[np.float32]:
     """Vectors that a 700C stream sends, shape and energy, one every 40 ms: (n, 20) dB."""
     frames = bits[header_length(bits, required=False, name="stream") :]
     if len(frames) % BYTES_PER_FRAME:
-        raise Codec2EqError("stream", f"{len(frames)} bytes are no whole frames", "give all of it")
+        raise Codec2EqError("stream", f"{len(frames)} bytes, not whole frames", "give all of it")
     indexes, energies, _ = unpack_frames(frames)
     return Quantiser(codebook_700c()).lookup(indexes) + energy_levels_db()[energies, None]
 

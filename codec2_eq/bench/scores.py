@@ -143,7 +143,7 @@ def _other_speaker(cases: Sequence[Case], index: int) -> Case:
         if case.speaker != cases[index].speaker:
             return case
     raise Codec2EqError(
-        "", "one speaker only, and a change needs two", "give recordings of another"
+        "", "there is one speaker, and a change needs two", "give recordings of another"
     )
 
 

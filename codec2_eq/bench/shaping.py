@@ -195,7 +195,7 @@ def impulse_response(path: str | Path) -> Shaping:
         raise read_error(str(path), error) from error
     except soundfile.LibsndfileError as error:
         raise Codec2EqError(
-            path, f"no impulse response ({error.error_string})", "give a WAV file"
+            path, f"not an impulse response ({error.error_string})", "give a WAV file"
         ) from error
     if len(taps) > rate * MOST_RESPONSE_S:
         raise Codec2EqError(
@@ -219,14 +219,14 @@ def read_shapings(path: str | Path) -> list[Shaping]:
 
     Paths count from the file's own folder; names of filters go before names of files. Files are
     named by their stems, or as they are listed where another filter has that name.
-    Raises Codec2EqError if none is named, one is named twice, or it is no text.
+    Raises Codec2EqError if none is named, one is named twice, or it is not text.
     """
     folder = Path(path).parent
     with open_input(path) as handle:
         text = handle.read(MOST_LIST_BYTES + 1).decode("utf-8", errors="replace")
     if len(text) > MOST_LIST_BYTES or "\N{REPLACEMENT CHARACTER}" in text or "\0" in text:
         raise Codec2EqError(
-            path, "no UTF-8 text", "list the filters in a text file, one name or file per line"
+            path, "not UTF-8 text", "list the filters in a text file, one name or file per line"
         )
     listed = [line.split("#")[0].strip() for line in text.splitlines()]
     listed = [name for name in listed if name]

@@ -68,7 +68,7 @@ def load_encoders(models: Sequence[str], *, level: str | None = None) -> dict[st
 def _other_mode(name: str) -> Encode:
     mode = name.removeprefix(OTHER_MODE)
     if not mode.isdecimal():
-        raise Codec2EqError(f"method {name!r}", f"{mode!r} is no mode", "such as codec2:3200")
+        raise Codec2EqError(f"method {name!r}", f"{mode!r} is not a mode", "such as codec2:3200")
     through_mode(np.zeros(0, np.int16), int(mode))  # raises if there is no such mode
     return partial(through_mode, mode=int(mode))
 

@@ -267,7 +267,7 @@ def _print_summary(summary: Summary) -> None:
 
 
 def _require_no_other_file(path: str) -> None:
-    """Raise Codec2EqError if the file is no summary of an earlier run: -f is for the corpus."""
+    """Raise Codec2EqError unless a file is an earlier summary; -f is for the corpus."""
     import json
     import os
 
@@ -282,7 +282,7 @@ def _require_no_other_file(path: str) -> None:
     except (OSError, ValueError, TypeError, RecursionError):
         ours = False
     if not ours:
-        raise Codec2EqError(path, "exists already, and is no summary", "name another file")
+        raise Codec2EqError(path, "exists already and is not a summary", "name another file")
 
 
 def _write_summary(summary: Summary, path: str) -> None:

@@ -114,7 +114,7 @@ def _members(name: str) -> set[str]:
     except (zipfile.BadZipFile, RuntimeError) as error:
         raise Codec2EqError(
             name,
-            f"begins as a ZIP archive and is none ({error}): cut or damaged",
+            f"starts like a ZIP archive but is not one ({error}): cut or damaged",
             "make or fetch it again",
         ) from error
 
