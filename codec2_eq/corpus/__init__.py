@@ -2,9 +2,9 @@
 """Corpora of any size: many recordings to one folder of vectors, and that folder read back.
 
 The way of a corpus through the modules: `listing` finds the recordings, `plan` cuts them into parts
-and tasks and finds what is left to do, `worker` does a task, `executors` are the workers, `runner`
-keeps them busy, `manifest` lists what came out, `store` is the folder on disk, `reader` opens it
-afterwards.
+and tasks, `review` finds what is left to do, `worker` does a task, `executors` are the workers,
+`runner` keeps them busy, `manifest` lists what came out, `store` is the folder on disk, `reader`
+opens it afterwards.
 """
 
 from codec2_eq.corpus.manifest import Summary
