@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         atexit.register(_end_without_search_for_garbage)
         _end_cleanly_on_signals()
         started_s = time.monotonic()
+        from codec2_eq.commands import options
+
+        options.check_files(args)
         code = args.run(args) or 0
         messages.tell_more(
             f"codec2-eq {__version__}: {time.monotonic() - started_s:.2f} s, "
@@ -198,7 +201,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
             module = importlib.import_module(f"codec2_eq.commands.{name}")
             module.configure(command)
             _add_common(command)
-            command.set_defaults(run=module.run, whole_parser=whole_parser)
+            command.set_defaults(run=module.run, refuse=command.error, whole_parser=whole_parser)
     commands.add_parser("help", help="show the options of a command")
     return parser
 

@@ -98,6 +98,47 @@ def test_an_output_may_be_the_input(tmp_path, speech):
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("words", "both"),
+    [
+        ("report a.wav b.wav -o ./a.wav", "IN and -o are both a.wav"),
+        ("run a.wav -o link.wav", "IN and -o are both a.wav"),
+        ("extract link.wav -o a.wav", "IN and -o are both link.wav"),
+        ("encode a.wav -o hard.wav", "IN and -o are both a.wav"),
+        ("decode a.c2 -o a.c2", "IN and -o are both a.c2"),
+        ("check a.wav --picture a.wav", "IN and --picture are both a.wav"),
+        ("evaluate a.wav --json hard.wav", "IN and --json are both a.wav"),
+        ("vq train a.f32 b1.f32 -o b", "IN and -o are both b1.f32"),
+        ("vq train a.f32 -o b --csv b2.f32", "-o and --csv are both b2.f32"),
+        ("vq quantise a.f32 --indexes a.f32", "IN and --indexes are both a.f32"),
+        ("encode a.wav --codebook b1.f32,b2.f32 -o b2.f32", "--codebook and -o are both b2.f32"),
+        ("export n.npz --format onnx -o n.npz", "MODEL and -o are both n.npz"),
+        ("run a.wav -o b.f32 -m n.npz --save-state n.npz", "MODEL and --save-state are both n.npz"),
+        ("equalise a.f32 -o n.npz --load-state n.npz", "--load-state and -o are both n.npz"),
+        ("filter a.wav -o b.wav --curve hard.wav", "IN and --curve are both a.wav"),
+    ],
+)
+def test_no_command_overwrites_its_own_input(tmp_path, monkeypatch, capsys, words, both):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav", "a.c2", "a.f32", "b1.f32", "b2.f32", "n.npz"):
+        (tmp_path / name).write_text(name)
+    os.link("a.wav", "hard.wav")
+    os.symlink("a.wav", "link.wav")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words.split(), "-f"])
+    assert f"{both}; name two files" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("words", ["vq train a -o a", "encode a -o 700c", "run a -o n -m n"])
+def test_what_is_no_file_that_is_read_may_be_written(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "700c", "n"):
+        (tmp_path / name).write_text(name)
+    assert "two files" not in fails(capsys, *words.split())
+
+
 def test_force_overwrites(tmp_path, wav):
     out = tmp_path / "a.f32"
     out.write_bytes(b"old")

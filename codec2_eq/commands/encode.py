@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.stream700c.frames import HEADER
     from codec2_eq.vq import load_codebooks
 
-    options.check_files(args)
     encoder = FrameEncoder(
         args.model, level=args.level, knots=args.knots, codebooks=load_codebooks(args.codebook)
     )

@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=FRAME_MS_CHOICES,
         help="time between vectors (default: from the file, else 40)",
     )
+    parser.set_defaults(in_place=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +34,6 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.errors import Codec2EqError
     from codec2_eq.vectors import VectorReader
 
-    options.check_files(args)
     with VectorReader(args.input, format=args.format) as reader:
         if args.frame_ms and reader.frame_ms and args.frame_ms != reader.frame_ms:
             raise Codec2EqError(

@@ -116,7 +116,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="the same, one row per group")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG: bars, residual, spectra")
     options.add_force(parser)
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -139,9 +138,6 @@ def run(args: argparse.Namespace) -> None:
         args.refuse("argument --transcripts: only with --words")
     if args.picture == "-":
         args.refuse("argument --picture: needs a file of its own")
-    options.check_outputs(
-        args, [("--json", args.json), ("--csv", args.csv), ("--picture", args.picture)]
-    )
     for path in (args.json, args.csv):
         if path:
             require_writable(path, force=args.force)

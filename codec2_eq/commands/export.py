@@ -28,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_force(parser)
     options.add_json(parser)
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -58,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", metavar="FILE", help="write the curve that was removed: .csv, .json or .png"
     )
+    parser.set_defaults(in_place=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -67,7 +68,6 @@ def run(args: argparse.Namespace) -> None:
     from codec2_eq.equalisers import state_file
     from codec2_eq.equalisers.equaliser import load_equaliser
 
-    options.check_files(args)
     equaliser = load_equaliser(args.model)
     require_audio_suffix(args.output, raw=args.raw)
     if args.curve:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 from codec2_eq.codec2 import FRAME_MS, FRAME_MS_CHOICES, HOP_MS
@@ -18,6 +19,27 @@ if TYPE_CHECKING:
 FORMATS = ("f32", "npy", "npz")
 WRITTEN = "vectors: .f32, .npy or .npz"
 READ = "vectors: .f32, .npy, .npz or .mlfeat"
+
+_INPUTS = {
+    "load_state": "--load-state",
+    "shapes": "--shapes",
+    "transcripts": "--transcripts",
+    "codebook": "--codebook",
+    "model": "MODEL",
+    "models": "MODEL",
+    "input": "IN",
+    "inputs": "IN",
+}
+_NAMES_OR_FILES = ("--codebook", "MODEL")
+_OUTPUTS = {
+    "output": "-o",
+    "indexes": "--indexes",
+    "json": "--json",
+    "csv": "--csv",
+    "save_state": "--save-state",
+    "curve": "--curve",
+    "picture": "--picture",
+}
 
 
 def add_input(parser: argparse.ArgumentParser, what: str) -> None:
@@ -112,7 +134,6 @@ def add_knots(parser: argparse.ArgumentParser, default: str | None = "pick") -> 
         "interpolation, as done by the decoder, comes closest to all 10 ms frames "
         f"(default: {default or 'pick for the models none and 700c, otherwise fit'})",
     )
-    parser.set_defaults(refuse=parser.error)
 
 
 def check_knots(args: argparse.Namespace) -> None:
@@ -188,39 +209,52 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-state", metavar="FILE", help="save what the equaliser has learnt (.npz)"
     )
-    parser.set_defaults(refuse=parser.error, curve=None)
 
 
-def check_files(args: argparse.Namespace) -> None:
-    """End with a usage error if two options name one file; only -o may be the input."""
-    outputs = [("-o", args.output), ("--save-state", args.save_state), ("--curve", args.curve)]
-    _check_distinct(args, [("IN", args.input), *outputs])
+def check_files(args: argparse.Namespace, *more: tuple[str, str]) -> None:
+    """End with a usage error if an output is an input, or two outputs are one file or stdout.
 
+    -o may be IN where the command says so (``in_place``): a file of the same kind replaces it.
 
-def check_outputs(args: argparse.Namespace, outputs: Sequence[tuple[str, str | None]]) -> None:
-    """End with a usage error if two outputs go to stdout or to one file.
-
-    outputs : options and their paths, None where they are absent
+    more : further outputs, as option and path
     """
     from codec2_eq.files import is_stdout
 
-    given = [(name, path) for name, path in outputs if path is not None]
-    standard = [name for name, path in given if is_stdout(path)]
+    given = ((option, getattr(args, name, None)) for name, option in _OUTPUTS.items())
+    outputs = [*more, *((option, path) for option, path in given if isinstance(path, str))]
+    standard = [option for option, path in outputs if is_stdout(path)]
     if len(standard) > 1:
         args.refuse(f"{' and '.join(standard[:2])} are both stdout; name a file for one of them")
-    _check_distinct(args, [(name, path) for name, path in given if not is_stdout(path)])
-
-
-def _check_distinct(args: argparse.Namespace, given: Iterable[tuple[str, str | None]]) -> None:
-    seen: dict[str, tuple[str, str]] = {}
-    for name, path in given:
-        if path is None or path in ("-", os.devnull):
+    seen = {_identity(path): (option, path) for option, path in _inputs(args)}
+    for option, path in outputs:
+        identity = None if is_stdout(path) else _identity(path)
+        if identity is None:
             continue
-        real = os.path.realpath(path)
-        if real in seen and (seen[real][0], name) != ("IN", "-o"):
-            other, first = seen[real]
-            args.refuse(f"{other} and {name} are both {first}; name two files")
-        seen[real] = name, path
+        other, first = seen.get(identity, (None, None))
+        in_place = other == "IN" and option == "-o" and getattr(args, "in_place", False)
+        if other and not in_place and (other, option) != ("--load-state", "--save-state"):
+            args.refuse(f"{other} and {option} are both {first}; name two files")
+        seen[identity] = option, path
+
+
+def _inputs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Yield the options that name files to read, and these."""
+    for name, option in _INPUTS.items():
+        given = getattr(args, name, None) or []
+        for path in given.split(",") if isinstance(given, str) else given:
+            if option not in _NAMES_OR_FILES or os.path.splitext(path)[1]:
+                yield option, path
+
+
+def _identity(path: str) -> Hashable:
+    """Return what all names of a file share; None for `-`, and for what is no regular file."""
+    if path == "-":
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

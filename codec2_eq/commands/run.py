@@ -22,7 +22,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract and equalise block by block."""
-    options.check_files(args)
     options.check_knots(args)
     options.check_before_floor(args)
     before_floor = args.before_floor and args.model != "none"

@@ -46,7 +46,12 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
         help=f"{options.READ}, or a folder made by batch",
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="PREFIX", help="writes PREFIX1.f32, PREFIX2.f32..."
+        "-o",
+        "--output",
+        dest="prefix",
+        required=True,
+        metavar="PREFIX",
+        help="writes PREFIX1.f32, PREFIX2.f32...",
     )
     options.add_force(parser)
     options.add_format(parser)
@@ -119,7 +124,7 @@ def _configure_quantise(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--usage", action="store_true", help="print how often each entry is used")
     parser.add_argument("--csv", metavar="FILE", help="write how often each entry is used")
-    parser.set_defaults(refuse=parser.error)
+    parser.set_defaults(refuse=parser.error, in_place=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -133,10 +138,11 @@ def _train(args: argparse.Namespace) -> None:
     from codec2_eq.vq.train import train_codebooks
 
     _check_survivors(args, max(args.sizes))
-    paths = [f"{args.output}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
-    for path in paths:
-        require_writable(path, force=args.force)
-    _check_outputs(args, [*(("-o", path) for path in paths), ("--csv", args.csv)])
+    paths = [f"{args.prefix}{stage}.f32" for stage in range(1, len(args.sizes) + 1)]
+    options.check_files(args, *(("-o", path) for path in paths))
+    for path in (*paths, args.csv):
+        if path is not None:
+            require_writable(path, force=args.force)
     iterations: list[dict[str, float]] = []
 
     def note(iteration: Iteration) -> None:
@@ -207,6 +213,7 @@ def _print_iteration(i: Iteration) -> None:
 
 
 def _quantise(args: argparse.Namespace) -> None:
+    from codec2_eq.files import require_writable
     from codec2_eq.vectors import VectorReader, VectorWriter
     from codec2_eq.vq import (
         IndexWriter,
@@ -216,7 +223,8 @@ def _quantise(args: argparse.Namespace) -> None:
         zero_mean,
     )
 
-    _check_outputs(args, [("-o", args.output), ("--indexes", args.indexes), ("--csv", args.csv)])
+    if args.csv is not None:
+        require_writable(args.csv, force=args.force)
     codebooks = load_codebooks(args.codebook)
     most_entries = max(map(len, codebooks))
     if args.survivors is None:
@@ -249,18 +257,6 @@ def _check_survivors(args: argparse.Namespace, most_entries: int) -> None:
     """Refuse more survivors than the largest stage has entries."""
     if args.survivors > most_entries:
         args.refuse(f"--survivors {args.survivors}: the stages have at most {most_entries} entries")
-
-
-def _check_outputs(args: argparse.Namespace, outputs: Sequence[tuple[str, str | None]]) -> None:
-    """Refuse two outputs in the same stream or file, and figures that cannot be written.
-
-    outputs : options and their paths, None where they are absent
-    """
-    from codec2_eq.files import require_writable
-
-    options.check_outputs(args, outputs)
-    if args.csv is not None:
-        require_writable(args.csv, force=args.force)
 
 
 def _print_statistics(args: argparse.Namespace, statistics: VqStatistics) -> None:
