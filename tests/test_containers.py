@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from test_decoded import TONES, encoded, read
 
+from codec2_eq.audio.flac import _FRAME_SUM, _HEAD_SUM, _remainder
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.errors import Codec2EqError
 
@@ -159,12 +160,57 @@ def test_flac_with_titles(tmp_path, before, behind, bare):
         assert warnings == []
 
 
-def test_flac_that_holds_more_than_it_states(tmp_path):
+STATES_TOO_LITTLE = "holds more samples than its header states; all are read"
+
+
+def stating(flac, n_samples):
+    """Return a FLAC file with another length in its header."""
+    return flac[:22] + n_samples.to_bytes(4, "big") + flac[26:]
+
+
+@pytest.mark.parametrize("stated", [1, 40000, 77824, 79000, 79999])
+@pytest.mark.parametrize("silent", [0, 3000])
+@pytest.mark.parametrize("behind", [b"", APE + ID3_OLD])
+def test_flac_that_holds_more_than_it_states(tmp_path, stated, silent, behind):
+    path = tmp_path / "a.flac"
+    samples = np.random.default_rng(7).integers(-9000, 9000, 80000).astype(np.int16)
+    samples[len(samples) - silent :] = 0  # the last frame is then very short
+    soundfile.write(path, samples, 8000, format="FLAC")
+    short = stating(path.read_bytes(), stated)
+    for times in (1, 2):
+        path.write_bytes((short + behind) * times)
+        found, warnings = read(path)
+        np.testing.assert_array_equal(found, np.tile(samples, times))
+        assert warnings == [STATES_TOO_LITTLE]
+
+
+def test_flac_of_blocks_of_various_lengths(tmp_path):
+    def with_sum(data, polynomial, n_bytes):
+        return data + _remainder(data, polynomial).to_bytes(n_bytes, "big")
+
+    lengths, whole, at = (4096, 70000 - 65536, 300, 17), b"", 0
+    for value, n_block in enumerate(lengths):
+        head = b"\xff\xf9\x70\x08" + chr(at).encode() + (n_block - 1).to_bytes(2, "big")
+        constant = bytes((0, 0, value + 5))
+        whole += with_sum(with_sum(head, _HEAD_SUM, 1) + constant, _FRAME_SUM, 2)
+        at += n_block
+    facts = (8000 << 44 | 15 << 36 | at).to_bytes(8, "big")
+    sizes = struct.pack(">HH", 17, 4464) + bytes(6)
+    whole = b"fLaC\x80\0\0\x22" + sizes + facts + bytes(16) + whole
+    path = tmp_path / "a.flac"
+    for stated in (at, at - 1, at - 500, 1):
+        path.write_bytes(stating(whole, stated))
+        found, warnings = read(path)
+        np.testing.assert_array_equal(found, np.repeat([5, 6, 7, 8], lengths))
+        assert warnings == [STATES_TOO_LITTLE] * (stated < at)
+
+
+def test_flac_that_states_too_little_and_is_damaged(tmp_path):
+    """Where its end is unknown, what is left out is told if it is more than libFLAC reads ahead."""
     path = tmp_path / "a.flac"
     samples = np.random.default_rng(7).integers(-9000, 9000, 80000).astype(np.int16)
     soundfile.write(path, samples, 8000, format="FLAC")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:22] + (40000).to_bytes(4, "big") + whole[26:])
+    path.write_bytes(stating(path.read_bytes(), 40000)[:-9])
     found, warnings = read(path)
     np.testing.assert_array_equal(found, samples[:40000])
     assert len(warnings) == 1 and "bytes and more after the end stated in its header" in warnings[0]
@@ -273,11 +319,12 @@ def test_more_pages_than_any_file_has_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_flac_in_ogg(tmp_path, parts):
+@pytest.mark.parametrize("less", [False, True])
+def test_flac_in_ogg(tmp_path, parts, less):
     path = tmp_path / "a.oga"
     samples = (TONES[0] * 20000).astype(np.int16)
     soundfile.write(path, samples, 8000, format="FLAC")
-    flac = path.read_bytes()
+    flac = stating(path.read_bytes(), len(samples) - 500 * less)
     pages = [flac[at : at + 9000] for at in range(42, len(flac), 9000)]
     content = b""
     for serial in range(parts):
@@ -287,7 +334,7 @@ def test_flac_in_ogg(tmp_path, parts):
     path.write_bytes(content)
     found, warnings = read(path)
     np.testing.assert_array_equal(found, np.tile(samples, parts))
-    assert warnings == []
+    assert warnings == [STATES_TOO_LITTLE] * less
     path.write_bytes(content[:-500])
     try:
         assert "is cut within its last page" in read(path)[1][0]

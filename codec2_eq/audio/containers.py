@@ -11,6 +11,7 @@ import itertools
 import re
 
 from codec2_eq.audio.extent import Extent, Part, check_marks
+from codec2_eq.audio.flac import restated
 from codec2_eq.audio.lengths import find_wrong_end
 from codec2_eq.audio.mpeg import is_mpeg, mpeg_extent, tag_bytes
 from codec2_eq.audio.ogg import ogg_extent
@@ -56,7 +57,8 @@ def _flac(data: FileWindow) -> Extent:
         at = data.search(_FLAC_START, at + 1)
     ends = [_before_id3(data, *span) for span in itertools.pairwise([*starts, len(data)])]
     parts = [Part(a, _before_titles(data, a, z)) for a, z in zip(starts, ends, strict=True)]
-    return Extent(() if parts == [Part(0, len(data))] else tuple(parts))
+    as_it_is = parts == [Part(0, len(data))] and not restated(data)
+    return Extent(() if as_it_is else tuple(parts))
 
 
 def _before_id3(data: FileWindow, start: int, end: int) -> int:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from codec2_eq.audio.containers import find_extent
 from codec2_eq.audio.extent import Part
+from codec2_eq.audio.flac import restated
 from codec2_eq.audio.mpeg import is_mpeg
 from codec2_eq.audio.ogg import unwrapped
 from codec2_eq.audio.pcm import FULL_SCALE, to_scale
 from codec2_eq.audio.wav import READ_BYTES, HeaderReader
+from codec2_eq.audio.window import FileWindow
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.files import read_error
 from codec2_eq.system import flush_c_streams
@@ -70,6 +72,8 @@ _FOREIGN = (
     (rb"\x02?#!SILK", "SILK"),
 )
 """How files of formats begin that libsndfile does not read, and mostly ffmpeg does; their names."""
+
+_STATES_TOO_LITTLE = "holds more samples than its header states; all are read"
 
 _NO_FORMAT, _NO_SUCH_ENCODING = 1, 4  # errors of libsndfile, SF_ERR_…
 _SAID_CHARS = 200  # of what a decoder prints
@@ -218,6 +222,11 @@ class DecodedSource:
                 copy.write(data)
                 start += len(data)
         copy.flush()
+        if head := restated(FileWindow(copy.fileno())):
+            copy.seek(0)
+            copy.write(head)
+            copy.flush()
+            self.warnings += {_STATES_TOO_LITTLE}.difference(self.warnings)
         return copy.fileno()
 
     def _require_alike(self, n_read: int) -> None:
