@@ -9,6 +9,7 @@ import codec2_eq as ce
 from codec2_eq.codec2.library import codebook_700c
 from codec2_eq.equalisers.equaliser import load_equaliser, models_dir
 from codec2_eq.equalisers.state_file import save_state
+from codec2_eq.errors import Codec2EqError
 from codec2_eq.inspection.files import describe_file
 from codec2_eq.vectors import FORMATS
 from codec2_eq.vectors.reader import BLOCK_ROWS
@@ -20,6 +21,31 @@ def write(path, *blocks, **options):
         for block in blocks:
             writer.write(block)
     return path
+
+
+@pytest.mark.parametrize("format", [None, "f32"])
+def test_a_pipe_without_end(monkeypatch, format):
+    monkeypatch.setattr("codec2_eq.inspection.files.MAX_PIPED_BYTES", 3_000_000)
+    with pytest.raises(
+        Codec2EqError, match="^/dev/zero: does not end within 3,000,000 bytes, .*; store it in"
+    ):
+        describe_file("/dev/zero", format=format)
+
+
+def test_a_pipe_as_long_as_may_be(monkeypatch, stdin):
+    monkeypatch.setattr("codec2_eq.inspection.files.MAX_PIPED_BYTES", 16000)
+    stdin(np.ones(4000, "<f4").tobytes())
+    assert describe_file("-", format="f32")["frames"] == 200
+
+
+def test_no_room_for_a_pipe(monkeypatch, stdin):
+    def full(prefix):
+        return open("/dev/full", "wb")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+    stdin(bytes(80))
+    with pytest.raises(Codec2EqError, match="^/dev/full: disk full; free some space"):
+        describe_file("-")
 
 
 def test_vectors_with_their_mean(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -15,11 +14,23 @@ import numpy as np
 
 from codec2_eq.codec2 import C2_MAGIC, K
 from codec2_eq.errors import Codec2EqError
-from codec2_eq.files import PathLike, display_name, is_pipe, open_input
+from codec2_eq.files import (
+    OutputFile,
+    PathLike,
+    display_name,
+    is_pipe,
+    open_input,
+    read_bytes,
+)
 
 Facts = dict[str, Any]
 
 ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+
+MAX_PIPED_BYTES = 1 << 30
+"""Most that is read of a pipe: it may have no end."""
+
+_READ_BYTES = 1 << 20
 
 MAX_CODEBOOK_ENTRIES = 65536
 """Zero-mean rows up to this many, a power of two of them, are taken for a codebook."""
@@ -28,7 +39,7 @@ MAX_CODEBOOK_ENTRIES = 65536
 def describe_file(path: PathLike, *, format: str | None = None, raw: bool = False) -> Facts:
     """Return the facts about a file by name; "kind" comes first.
 
-    path : `-` is stdin; a pipe is read to its end first
+    path : `-` is stdin; a pipe is read to its end first, which must come within MAX_PIPED_BYTES
     format : of vectors, if the suffix does not determine it
     raw : headerless 16-bit mono 8 kHz audio, whatever it looks like
     Raises Codec2EqError if the file cannot be read or is none of the kinds.
@@ -45,9 +56,22 @@ def describe_file(path: PathLike, *, format: str | None = None, raw: bool = Fals
 @contextlib.contextmanager
 def _spooled(path: PathLike) -> Iterator[str]:
     """Copy a pipe to a temporary file, and yield that file's name."""
-    with open_input(path) as handle, tempfile.NamedTemporaryFile(prefix="codec2_eq-") as spool:
-        shutil.copyfileobj(handle, spool)
-        spool.flush()
+    name = display_name(path)
+    n_bytes = 0
+    with (
+        open_input(path) as handle,
+        tempfile.NamedTemporaryFile(prefix="codec2_eq-") as spool,
+        OutputFile(spool.fileno(), name=spool.name, closefd=False) as copy,
+    ):
+        while data := read_bytes(handle, name, _READ_BYTES):
+            n_bytes += len(data)
+            if n_bytes > MAX_PIPED_BYTES:
+                raise Codec2EqError(
+                    name,
+                    f"does not end within {MAX_PIPED_BYTES:,} bytes, the most read of a pipe",
+                    "store it in a file, and name that",
+                )
+            copy.write(data)
         yield spool.name
 
 
