@@ -214,9 +214,10 @@ def channel_eq() -> Equaliser:
 
 @pytest.fixture
 def stdin(monkeypatch):
-    """Return a function that makes bytes the standard input."""
+    """Return a function that makes bytes, or a stream of them, the standard input."""
 
     def give(data):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        stream = data if isinstance(data, io.BytesIO) else io.BytesIO(data)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
 
     return give

@@ -91,7 +91,7 @@ def test_blocks_of_channels_are_the_whole(sizes):
         (np.where(np.arange(160) == 81, np.nan, 0.0).reshape(80, 2), {}, "sample 40 is NaN"),
     ],
 )
-def test_what_cannot_be_told_is_refused(samples, options, message):
+def test_arrays_that_are_no_audio_are_refused(samples, options, message):
     with pytest.raises(Codec2EqError, match=message):
         ce.extract(samples, **options)
 

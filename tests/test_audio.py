@@ -288,7 +288,7 @@ def test_odd_last_byte_of_raw_is_dropped(tmp_path):
     assert read_audio(tmp_path / "a.raw").tolist() == [1, 2]
 
 
-def test_cut_samples_are_processed_and_told(tmp_path, caplog):
+def test_truncated_samples_are_processed_with_a_warning(tmp_path, caplog):
     samples = noise(16000)
     (tmp_path / "a.wav").write_bytes(wav_bytes(samples)[: 44 + 2 * 4000 + 1])
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), samples[:4000, 0])
@@ -389,12 +389,12 @@ def test_no_file(tmp_path, name, message):
         read_audio(tmp_path / name)
 
 
-def test_reader_that_fails_on_the_way(monkeypatch, tmp_path):
+def test_reader_that_fails_on_the_way(stdin):
     class Failing(io.BytesIO):
         def read1(self, size=-1):
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Failing(HEADER)))
+    stdin(Failing(HEADER))
     with pytest.raises(Codec2EqError, match=r"^stdin: Input/output error"):
         read_audio("-")
 

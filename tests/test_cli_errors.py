@@ -146,7 +146,7 @@ def test_force_overwrites(tmp_path, wav):
     assert out.stat().st_size > 3
 
 
-def test_a_full_disk_is_told(wav):
+def test_a_full_disk_is_an_error_in_one_line(wav):
     done = run_command("extract", wav, "-o", "/dev/full", "--format", "f32")
     assert done.returncode == 1
     assert (

@@ -2,7 +2,6 @@
 """Lists of recordings: what they may look like, and that nothing else ever comes out of them."""
 
 import gzip
-import io
 import json
 import os
 import sys
@@ -118,8 +117,8 @@ def test_scp_refuses_by_line(audio, tmp_path, capsys, line, message):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_lines_of_stdin_are_called_so(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"utt2\n")))
+def test_lines_of_stdin_are_called_so(stdin):
+    stdin(b"utt2\n")
     with pytest.raises(Codec2EqError, match="^stdin: line 1: has no path"):
         read_scp("-")
 

@@ -219,7 +219,7 @@ def test_change_is_another_table(samples_dir, tmp_path, shapes_file, capsys):
         ("matplotlib", ["--picture", "a.png"]),
     ],
 )
-def test_a_missing_extra_is_told_before_the_work(
+def test_a_missing_extra_is_reported_before_the_work(
     samples_dir, tmp_path, capsys, monkeypatch, missing, words
 ):
     monkeypatch.chdir(tmp_path)
@@ -238,7 +238,7 @@ def test_what_holds_no_speech_is_named(samples_dir, tmp_path, capsys):
         assert f"{name}: no active speech" in capsys.readouterr().err
 
 
-def test_too_little_speech_is_told(tmp_path, capsys):
+def test_too_little_speech_is_an_error(tmp_path, capsys):
     with pytest.raises(Codec2EqError, match="12 s"):
         load_speech({"s": []})
     assert main(["evaluate", str(tmp_path / "nowhere")]) == 1
@@ -251,7 +251,7 @@ def test_nothing_measured():
     assert Sums().count == 0
 
 
-def test_a_speaker_left_out_is_told(samples_dir, tmp_path, shapes_file, monkeypatch):
+def test_a_speaker_left_out_is_reported(samples_dir, tmp_path, shapes_file, monkeypatch):
     for name in ("short", "shorter"):
         (tmp_path / name).mkdir()
         samples = read_audio(samples_dir / "espeak_male_1.wav")[: 16000 if name == "short" else 100]

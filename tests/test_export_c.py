@@ -154,7 +154,7 @@ def test_it_says_what_it_is(tmp_path, capfd):
     assert "exists already; pass -f" in capfd.readouterr().err
 
 
-def test_what_cannot_be_exported_is_told(tmp_path, capfd):
+def test_what_cannot_be_exported_is_an_error(tmp_path, capfd):
     assert main(["export", "cmn", "--c", str(tmp_path)]) == 1
     assert "cmn: is no network, so there is nothing to export; choose" in capfd.readouterr().err
 

@@ -214,7 +214,7 @@ def test_a_cut_file_is_reported(n_bytes, problem, file):
         ce.read_vectors(file)
 
 
-def test_values_that_are_no_decibels_are_told(file):
+def test_values_that_are_no_decibels_are_an_error(file):
     records = np.fromfile(file, "<f4").reshape(-1, 201)
     records[5, 3] = np.nan
     records.tofile(file)

@@ -235,8 +235,8 @@ def test_closed_standard_streams_are_refused(monkeypatch):
         pytest.fail("must not be entered")
 
 
-def test_standard_streams_in_memory(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc")))
+def test_standard_streams_in_memory(monkeypatch, stdin):
+    stdin(b"abc")
     out = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(sys, "stdout", out)
     with open_input("-") as source, open_output("-") as sink:

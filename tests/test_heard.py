@@ -132,7 +132,7 @@ def test_passages_add_up_by_frames():
     assert Heard(1.0, 4.0, 300) + Heard(5.0, 8.0, 100) == Heard(2.0, 5.0, 400)
 
 
-def test_errors_are_told(passage):
+def test_unusable_passages_are_an_error(passage):
     vectors, bits = passage
     with pytest.raises(Codec2EqError, match="no active speech after the first 99 s"):
         heard_error(bits, vectors, from_s=99)

@@ -172,7 +172,7 @@ def test_input_of_other_rank_is_refused(keras):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all"])
-def test_what_is_no_keras_file_is_told(tmp_path, content):
+def test_what_is_no_keras_file_is_an_error(tmp_path, content):
     (tmp_path / "x.keras").write_bytes(content)
     with pytest.raises(Codec2EqError, match="x.keras: not a .keras file"):
         load_equaliser(tmp_path / "x.keras")
@@ -180,7 +180,7 @@ def test_what_is_no_keras_file_is_told(tmp_path, content):
         load_equaliser(tmp_path / "y.keras")
 
 
-def test_weights_that_do_not_fit_are_told(saved, tmp_path):
+def test_weights_that_do_not_fit_are_an_error(saved, tmp_path):
     change = lambda content: content.replace(b'"units": 30', b'"units": 31')  # noqa: E731
     spoilt(saved[1], tmp_path, "config.json", change)
     with pytest.raises(Codec2EqError, match="b.keras: Keras cannot read it"):
@@ -230,7 +230,7 @@ def spoilt(path, folder, name, change):
     return folder / "b.keras"
 
 
-def test_a_subclassed_model_is_told(saved, tmp_path):
+def test_a_subclassed_model_is_refused(saved, tmp_path):
     with zipfile.ZipFile(tmp_path / "c.keras", "w") as other:
         other.writestr("config.json", '{"config": {}}')
         other.writestr("model.weights.h5", "")
@@ -247,7 +247,7 @@ def test_the_converted_file_says_where_it_is_from(saved):
 @pytest.mark.train
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 @pytest.mark.parametrize("kind", ["unbuilt", "empty", "two inputs", "unequal outputs"])
-def test_models_that_are_no_row_of_layers_are_told_in_a_line(keras, tmp_path, kind):
+def test_models_that_are_no_row_of_layers_are_refused_in_a_line(keras, tmp_path, kind):
     layers = keras.layers
     if kind == "unbuilt":
         model = keras.Sequential([layers.Dense(20)])

@@ -147,7 +147,7 @@ def test_wander_costs_fv(vectors, quantise):
     assert wandering.shape_error > measures(honest, reference, quantise).shape_error + 1
 
 
-def test_residual_is_told_by_active_time(quantise):
+def test_residual_is_reported_by_active_time(quantise):
     shapes = np.zeros((60, 20), np.float32)
     active = np.ones(60, bool)
     active[:20] = False  # silence first: time starts with speech

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Two passes over a recording, and states that are kept between recordings."""
 
-import io
 import json
 import pickle
 
@@ -131,7 +130,7 @@ def test_other_numbers_of_passes_are_refused(number, vectors):
         load_equaliser("cmn")(vectors, passes=number)
 
 
-def test_run_and_equalise_are_the_function(samples_dir, tmp_path, monkeypatch):
+def test_run_and_equalise_are_the_function(samples_dir, tmp_path, stdin):
     wav = str(samples_dir / "espeak_male_1.wav")
     plain, a, b, c = (tmp_path / f"{n}.f32" for n in "pabc")
     main(["extract", wav, "-o", str(plain)])
@@ -140,8 +139,7 @@ def test_run_and_equalise_are_the_function(samples_dir, tmp_path, monkeypatch):
     expected = load_equaliser("channel_eq")(read_vectors(plain), passes=2)
     np.testing.assert_array_equal(read_vectors(a), expected)
     np.testing.assert_array_equal(read_vectors(b), expected)
-    stdin = io.TextIOWrapper(io.BytesIO(plain.read_bytes()))
-    monkeypatch.setattr("sys.stdin", stdin)
+    stdin(plain.read_bytes())
     assert not main(["equalise", "-", "-o", str(c), "-m", "channel_eq", "--passes", "2"])
     assert c.read_bytes() == b.read_bytes()
 
@@ -216,7 +214,7 @@ def _meta(**changes):
         (_meta(sha256=None), {}, "not a state of|is of 'channel_eq'"),
     ],
 )
-def test_what_is_no_state_is_told(meta, arrays, message, tmp_path):
+def test_what_is_no_state_is_an_error(meta, arrays, message, tmp_path):
     np.savez(tmp_path / "x.npz", meta=np.array(json.dumps(meta)), **arrays)
     with pytest.raises(Codec2EqError, match=f"x.npz: ({message})"):
         state_file.load_state(tmp_path / "x.npz", load_equaliser("channel_eq"))
@@ -231,7 +229,7 @@ def test_other_files_are_no_states(content, tmp_path):
         state_file.load_state(tmp_path / "y.npz", load_equaliser("channel_eq"))
 
 
-def test_a_state_that_cannot_be_saved_is_told_before_the_work(state, samples_dir, tmp_path, capsys):
+def test_a_state_that_cannot_be_saved_is_an_early_error(state, samples_dir, tmp_path, capsys):
     wav, out = str(samples_dir / "espeak_male_1.wav"), tmp_path / "a.f32"
     words = ["run", wav, "-o", str(out), "--save-state", str(state)]
     assert main([*words, "-m", "channel_eq"]) == 1

@@ -161,7 +161,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
     assert {e["@aria-labelledby"] for e in page.all("section")} <= set(ids)
 
 
-def test_pictures_are_told_in_words(page, inputs):
+def test_pictures_are_described_in_words(page, inputs):
     images = page.all("img")
     assert len(images) == 3 * len(inputs)
     for i, (image, path) in enumerate(zip(images, np.repeat(inputs, 3), strict=True)):
@@ -226,7 +226,7 @@ def test_none_is_louder_than_another(decoded, page):
     assert max(levels) < 1.5 * min(levels)
 
 
-def test_a_cut_is_told(page, inputs):
+def test_the_page_states_what_part_is_shown(page, inputs):
     lengths = [np.array(read_audio(path).size) / 8000 for path in inputs]
     assert lengths[0] < 4 < lengths[1]
     told = [e["text"] for e in page.all("dd") if e["text"].endswith(" s")]
@@ -344,7 +344,7 @@ def test_facts_of_a_known_signal(tmp_path):
     assert facts["Level (full scale is 0 dB)"].startswith(f"{rms_db:.1f} dB rms, peak ")
 
 
-def test_clipping_is_told(tmp_path, speech):
+def test_the_page_reports_clipping(tmp_path, speech):
     path = tmp_path / "loud.wav"
     soundfile.write(path, np.clip(speech * 8.0, -32768, 32767).astype(np.int16), 8000)
     recording = examine.examine(path, {})
@@ -380,7 +380,7 @@ def test_same_inputs_same_bytes(tmp_path, long_wav):
     assert told.decode().startswith("-: recordings 1, models 1, ")
 
 
-def test_one_failure_is_told_and_the_others_go_on(tmp_path, long_wav, capsys):
+def test_one_failure_is_reported_and_the_others_go_on(tmp_path, long_wav, capsys):
     bad, out = tmp_path / "not <audio>.wav", tmp_path / "r.html"
     bad.write_text("no sound")
     silence, short = tmp_path / "silence.raw", tmp_path / "short.raw"
@@ -428,7 +428,7 @@ def test_an_output_is_kept_unless_forced(tmp_path, long_wav, capsys):
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
-def test_a_missing_extra_is_told_in_a_line(tmp_path, long_wav, missing, monkeypatch, capsys):
+def test_a_missing_extra_is_reported_in_a_line(tmp_path, long_wav, missing, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, missing, None)
     assert cli.main(["report", str(long_wav), "-o", str(tmp_path / "r.html")]) == 1
     assert capsys.readouterr().err == (
@@ -478,7 +478,7 @@ def test_defaults(long_wav):
     assert ("channel_eq" in shown) == ("channel_eq" in model_names())
 
 
-def test_models_are_told_once_each_with_their_weights(tmp_path, long_wav):
+def test_models_are_listed_once_each_with_their_weights(tmp_path, long_wav):
     out = tmp_path / "r.html"
     models = ["mean_removal", "mean", "mean_removal"]
     summary = report_page.write_report([long_wav], out, models=models, seconds=0.2)

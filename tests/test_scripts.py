@@ -65,7 +65,7 @@ def test_listening_proof_writes_into_its_folder_alone(wav, tmp_path):
 
 @pytest.mark.parametrize("name", ["listening_proof", "four_microphones"])
 @pytest.mark.parametrize("what", ["missing", "silence", "too short"])
-def test_what_is_no_speech_is_told_and_leaves_nothing(tmp_path, name, what):
+def test_what_is_no_speech_is_an_error_and_leaves_nothing(tmp_path, name, what):
     if what != "missing":
         soundfile.write(tmp_path / "in.wav", np.zeros(100 if what == "too short" else 16000), 8000)
     script = load_script(f"scripts/{name}.py")

@@ -128,7 +128,7 @@ def test_filters_of_one_name_are_told_apart(tmp_path):
         assert flat == (name not in ("boom", "tilt+6")), name
 
 
-def test_a_filter_listed_twice_is_told(tmp_path):
+def test_a_filter_listed_twice_is_an_error(tmp_path):
     (tmp_path / "list.txt").write_text("boom\nmic3\nboom # again\n")
     with pytest.raises(Codec2EqError, match=r"list\.txt: names boom twice"):
         shaping.read_shapings(tmp_path / "list.txt")

@@ -39,7 +39,7 @@ def test_speakers_of_a_manifest(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_a_damaged_manifest_is_told_with_its_line(tmp_path, line):
+def test_a_damaged_manifest_is_reported_with_its_line(tmp_path, line):
     good = b'{"path": "a.wav", "speaker": "one", "use": "validate"}'
     (tmp_path / "manifest.jsonl").write_bytes(good + b"\n" + line + b"\n" + good)
     with pytest.raises(Codec2EqError, match=r"manifest\.jsonl: line 2 describes no recording"):

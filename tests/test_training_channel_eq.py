@@ -132,7 +132,7 @@ def test_a_prelude_is_not_scored(recordings):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"text", "no arrays", "one array"])
-def test_what_are_no_features_is_told(recordings, tmp_path, content):
+def test_files_without_features_are_an_error(recordings, tmp_path, content):
     path = tmp_path / "features.npz"
     if content == "no arrays":
         np.savez(path, speakers=np.array(["a"]), sources=np.array(""))
@@ -239,7 +239,7 @@ def test_training_publishes_what_runs_without_keras(recordings, cases, tmp_path)
 
 
 @pytest.mark.train
-def test_steps_and_measures_are_told(recordings, cases, tmp_path):
+def test_steps_and_measures_are_reported(recordings, cases, tmp_path):
     require_package("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
@@ -258,7 +258,7 @@ def test_steps_and_measures_are_told(recordings, cases, tmp_path):
         assert [f"{value:.2f}" for value in written] == told
 
 
-def test_tensorboard_that_is_missing_is_told_before_the_work(tmp_path, monkeypatch):
+def test_tensorboard_that_is_missing_is_reported_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     watch = Watch(tensorboard=tmp_path / "logs")
     with pytest.raises(Codec2EqError, match=r"--tensorboard: needs tensorboard.*\[tensorboard\]"):
@@ -293,7 +293,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(recordings, cases, tmp
 
 @pytest.mark.train
 @pytest.mark.parametrize("damage", ["other arrays", "no archive", "empty", "one array"])
-def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, damage):
+def test_a_checkpoint_of_something_else_is_an_error(recordings, cases, tmp_path, damage):
     checkpoint = tmp_path / "channel_eq_seed1.checkpoint"
     if damage == "no archive":
         checkpoint.write_bytes(b"PK\3\4 and no more")
@@ -310,7 +310,7 @@ def test_a_checkpoint_of_something_else_is_told(recordings, cases, tmp_path, dam
 
 
 @pytest.mark.train
-def test_a_training_that_diverges_is_told(recordings, cases, tmp_path):
+def test_a_training_that_diverges_is_an_error(recordings, cases, tmp_path):
     wild = dataclasses.replace(TINY, learning_rate=1e30)
     with pytest.raises(Codec2EqError, match="diverged"):
         channel_eq.train(tmp_path, recordings, cases, settings=wild)
@@ -361,7 +361,7 @@ def test_an_installed_package_is_not_written_into(monkeypatch, capsys):
         assert "-o DIR is required when the package is installed" in capsys.readouterr().err
 
 
-def test_speech_that_is_missing_is_told_before_the_work(tmp_path, monkeypatch):
+def test_speech_that_is_missing_is_reported_before_the_work(tmp_path, monkeypatch):
     def fail():
         raise AssertionError("Keras was started")
 

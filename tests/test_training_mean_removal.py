@@ -141,7 +141,7 @@ def test_the_command_trains_and_prints_the_figures(tmp_path, capsys, samples_dir
     assert "exists already; pass -f" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(Codec2EqError, match="part of this path is a file"):
         mean_removal.train(tmp_path / "file" / "models")

@@ -63,24 +63,11 @@ def read_all(path):
         return reader, reader.read()
 
 
-class StandardStreams:
-    """Standard input and output in memory."""
-
-    def __init__(self, monkeypatch):
-        self.monkeypatch = monkeypatch
-
-    def give(self, data):
-        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-    def catch(self):
-        sink = io.TextIOWrapper(io.BytesIO())
-        self.monkeypatch.setattr(sys, "stdout", sink)
-        return sink.buffer
-
-
-@pytest.fixture
-def standard(monkeypatch):
-    return StandardStreams(monkeypatch)
+def standard_output(monkeypatch):
+    """Return the buffer of a standard output in memory."""
+    sink = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", sink)
+    return sink.buffer
 
 
 # There and back
@@ -203,11 +190,11 @@ def test_npy_of_any_version(tmp_path, version):
 
 
 @pytest.mark.parametrize("format", [None, *FORMATS])
-def test_standard_streams(standard, format):
+def test_standard_streams(stdin, monkeypatch, format):
     record = rate_k(5000)
-    out = standard.catch()
+    out = standard_output(monkeypatch)
     write("-", *stream_blocks(record.vectors, 700), format=format)
-    standard.give(out.getvalue())
+    stdin(out.getvalue())
     np.testing.assert_array_equal(read_vectors("-", format=format), record.vectors)
 
 
@@ -215,8 +202,8 @@ def stream_blocks(vectors, size):
     return [vectors[start : start + size] for start in range(0, len(vectors), size)]
 
 
-def test_npy_through_a_pipe_is_the_same_file(tmp_path, standard):
-    out = standard.catch()
+def test_npy_through_a_pipe_is_the_same_file(tmp_path, monkeypatch):
+    out = standard_output(monkeypatch)
     write("-", frames(100), format="npy")
     write(tmp_path / "x.npy", frames(100))
     assert out.getvalue() == (tmp_path / "x.npy").read_bytes()
@@ -512,14 +499,14 @@ NPZ = npz_bytes(vectors=frames(10))
         ("x.npz", npz_bytes(vectors=frames(3), frame_ms="A"), "frame_ms is A, expected one of"),
     ],
 )
-def test_bad_files(tmp_path, standard, name, data, message):
+def test_bad_files(tmp_path, stdin, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(Codec2EqError, match=message) as caught:
         read_vectors(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
-    standard.give(data)
+    stdin(data)
     with pytest.raises(Codec2EqError, match=message) as caught:
         read_vectors("-", format=name[2:])
     assert str(caught.value).startswith("stdin: ")
@@ -559,15 +546,15 @@ def test_no_file(tmp_path, suffix):
         read_vectors(tmp_path / f"x.{suffix}")
 
 
-def test_empty_f32_has_no_rows(tmp_path, standard):
+def test_empty_f32_has_no_rows(tmp_path, stdin):
     (tmp_path / "x.f32").touch()
     assert read_vectors(tmp_path / "x.f32").shape == (0, K)
-    standard.give(b"")
+    stdin(b"")
     assert read_vectors("-").shape == (0, K)
     assert list(stream_vectors(tmp_path / "x.f32")) == []
 
 
-def test_failing_input(standard, monkeypatch):
+def test_failing_input(stdin):
     class Failing(io.BytesIO):
         def read(self, size=-1):
             raise OSError(5, "Input/output error")
@@ -575,7 +562,7 @@ def test_failing_input(standard, monkeypatch):
         read1 = read
 
     for format in FORMATS:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Failing()))
+        stdin(Failing())
         with pytest.raises(Codec2EqError, match="^stdin: Input/output error"):
             read_vectors("-", format=format)
 

@@ -550,7 +550,7 @@ def test_codebooks_are_numbers(tmp_path, array):
         vq.load_codebook(tmp_path / "book.npy")
 
 
-def test_a_codebook_beyond_float32_is_told_without_a_warning(tmp_path):
+def test_a_codebook_beyond_float32_is_an_error_without_a_warning(tmp_path):
     np.save(tmp_path / "book.npy", np.full((4, 20), 1e300))
     with pytest.raises(Codec2EqError, match=r"book\.npy: entry 0 holds NaN or infinity"):
         vq.load_codebook(tmp_path / "book.npy")

@@ -64,7 +64,7 @@ def test_transcripts_name_recordings_by_path_name_or_id(sentences):
     ("content", "message"),
     [(b"a\0b hello\n", "line 1: holds a NUL"), (b"x y\n\xff z\n", "line 2: is not UTF-8")],
 )
-def test_transcripts_that_are_no_text_are_told(samples_dir, tmp_path, content, message):
+def test_transcripts_that_are_no_text_are_an_error(samples_dir, tmp_path, content, message):
     (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(Codec2EqError, match=message):
         read_transcripts(tmp_path / "t.txt", [samples_dir], None)
