@@ -87,6 +87,8 @@ LIST = chunk(b"LIST", b"hello")
         (riff(fmt(), data(), LIST), SAMPLES),
         (riff(fmt(), data()) + b"TAG" + bytes(125), SAMPLES),
         (riff(fmt(), data()) + b"APETAGEX" + bytes(56), SAMPLES),
+        (riff(fmt(), data(), LIST) + b"TAG" + bytes(125), SAMPLES),
+        (riff(fmt(), data(), LIST) + b"APETAGEX" + bytes(56), SAMPLES),
         (riff(fmt(align=0), data()), SAMPLES),
         (riff(fmt(align=1), data()), SAMPLES),
         (riff(fmt(align=16), data()), SAMPLES),
@@ -223,9 +225,38 @@ def test_antiphase_stereo_is_warned_of(read):
 
 
 def test_empty_recordings_are_warned_of(read):
-    for content in (riff(fmt(), data(SAMPLES[:0])), riff(fmt(), data(SAMPLES[:0]), LIST)):
+    nothing = data(SAMPLES[:0])
+    wide = chunk(b"ds64", struct.pack("<QQQI", 0, 0, 0, 0))
+    for content in (
+        riff(fmt(), nothing),
+        riff(fmt(), nothing, LIST),
+        riff(fmt(), nothing, LIST) + b"TAG" + bytes(125),
+        riff(wide, fmt(), data(SAMPLES[:0], size=0xFFFFFFFF), LIST, magic=b"RF64"),
+    ):
         samples, warnings = read(content)
         assert len(samples) == 0 and warnings == ["holds no samples"]
+
+
+def rifx(form, *samples):
+    """Return a file of big-endian numbers."""
+    chunks = [(b"fmt ", struct.pack(">HHIIHH", *form)), *((b"data", data) for data in samples)]
+    chunks.append((b"note", b"text"))
+    body = b"WAVE" + b"".join(tag + struct.pack(">I", len(data)) + data for tag, data in chunks)
+    return b"RIFX" + struct.pack(">I", len(body)) + body
+
+
+def test_rifx_is_never_noise_or_half_in_silence(tmp_path):
+    path = tmp_path / "a.wav"
+    big = SAMPLES.astype(">i2").tobytes()
+    path.write_bytes(rifx((1, 1, 8000, 16000, 2, 16), big))
+    np.testing.assert_array_equal(read_audio(path), SAMPLES)
+    path.write_bytes(rifx((1, 1, 8000, 16000, 2, 16), big, big))
+    with stream_audio(path, log=False) as stream:
+        assert sum(map(len, stream)) >= len(SAMPLES)
+    assert "is it two files?" in stream.warnings[0]
+    path.write_bytes(rifx((1, 1, 8000, 32000, 4, 24), bytes(4000)))
+    with pytest.raises(Codec2EqError, match="RIFX with 1 channels of 24 bits in 4 bytes; convert"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("sample_format", ["s16", "s24", "f32"])

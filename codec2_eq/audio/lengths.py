@@ -20,6 +20,9 @@ _UNKNOWN = -1
 _UNKNOWN_32 = 0xFFFFFFFF
 _LEFT_BY_PIPES = range(0x7F000000, _UNKNOWN_32 + 1)  # as the length of samples
 _MOST_CHUNKS = 100_000
+_FORMAT_CHUNK = re.compile(rb"fmt \0\0\0")
+_MOST_HEAD_BYTES = 1 << 16
+_INTEGERS = (1, 0xFFFE)  # tags of a format chunk
 _TITLES = (b"TAG", b"ID3", b"APETAGEX")  # as in MP3, after the samples
 
 
@@ -63,19 +66,30 @@ def _iff(data: FileWindow) -> int | None:
 
 
 def _riff(data: FileWindow) -> int | None:
-    return _walk(data, ">I" if data[0:4] == b"RIFX" else "<I", (b"data",))
+    if data[0:4] != b"RIFX":
+        return _walk(data, "<I", (b"data",))
+    at = data.search(_FORMAT_CHUNK, 12, _MOST_HEAD_BYTES)
+    tag, channels, frame_bytes, bits = struct.unpack(">HH8xHH", data[at + 8 : at + 24])
+    if tag in _INTEGERS and 16 < bits <= 24 and frame_bytes == 4 * channels:  # read as noise
+        raise Codec2EqError(
+            "",
+            f"is RIFX with {channels} channels of {bits} bits in {frame_bytes} bytes",
+            "convert it to WAV of 16 or 24 bits, say with ffmpeg",
+        )
+    return _walk(data, ">I", (b"data",))
 
 
 def _walk(data: FileWindow, size_kind: str, samples: tuple[bytes, ...]) -> int | None:
     """Go from chunk to chunk: what the first states of the file's length is wrong more often."""
     wide = data[12:16] == b"ds64"
-    at = 12
+    at, found = 12, False
     for _ in range(_MOST_CHUNKS):
         if at + 8 > len(data):
             return at
         name, size = data[at : at + 4], _number(data, at + 4, size_kind)
-        if not _is_name(name):
+        if not _is_name(name) or (found and name in samples):
             return at
+        found = found or name in samples
         if name in samples and (size in _LEFT_BY_PIPES or (size == 0 and name == b"SSND")):
             if not wide or size != _UNKNOWN_32:
                 return None

@@ -32,6 +32,7 @@ _MOST_CHUNKS = 100_000  # of a file, after the first samples
 _MOST_CHANNELS = 1024  # as in libsndfile
 _WRAP = 1 << 32  # where lengths of 32 bits begin again
 _OTHERS = (b"fLaC", b"OggS", b"ID3", b"FORM", b"riff", b"caff", b".snd")
+_TITLES = (b"TAG", b"APETAGEX")  # as in MP3
 _CHUNK_TAG = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_ ]{3}")
 
 
@@ -138,7 +139,7 @@ def read_wav_header(header: HeaderReader, file_bytes: int | None) -> Wav | None:
             "its WAV header does not give the sample format (no 'fmt ' chunk before 'data')",
             "fetch or record it again",
         )
-    if size == UNKNOWN and wide_bytes:
+    if size == UNKNOWN and wide_bytes is not None:
         size = wide_bytes
     start = len(header.seen)
     n_bytes = _true_length(size, start, header.handle, file_bytes)
@@ -331,6 +332,8 @@ class PcmSource:
             head = read_bytes(self._handle, self._name, 8 + pad)
             if len(head) < 8 and size:
                 return None
+            if head.startswith(_TITLES) or head[pad:].startswith(_TITLES):
+                return None
             if head.startswith(_OTHERS) or head[pad:].startswith(_OTHERS):
                 self.warnings.append("a file of another format after its samples is left out")
                 return None
@@ -353,7 +356,7 @@ class PcmSource:
 
     def _more_samples(self, head: bytes, size: int, rest: bytes) -> tuple[bytes, None] | None:
         """Go on with what is not a chunk: the length was wrong, if it was not simply left at 0."""
-        if not head or head.startswith((b"TAG", b"APETAGEX")):  # a title as in MP3
+        if not head:
             return None
         if size:
             seconds = size // self._frame_bytes / self.rate
