@@ -330,6 +330,8 @@ def as_bits(stream):
         (lambda bits: bits, "holds one bit a byte; encode without --bitperchar, or decode it wit"),
         (lambda bits: (1 - 2.0 * bits).astype("<f4"), "holds one soft bit in 4 bytes; encode with"),
         (lambda bits: (127 - 254 * bits.astype(int)).astype(np.int8), "holds one soft bit a byte"),
+        (lambda bits: bits * np.uint8(255), "holds one "),
+        (lambda bits: bits + np.uint8(ord("0")), "holds one "),
         (lambda bits: (bits * 200 + 20).astype(np.uint8), "holds one soft bit a byte, or no 700C"),
     ],
 )

@@ -87,6 +87,8 @@ def require_packed(start: bytes, name: str) -> None:
         kind, option = "one soft bit in 4 bytes", "--softdec"
     elif len(start) >= TELLING_BYTES and np.mean(spare > 0) > 0.5:
         kind, option = "one soft bit a byte, or no 700C frames at all", "--softdec or --bitperchar"
+    elif len(values) == 2:  # text, or 0 and 255
+        kind, option = "one bit a byte", "--bitperchar"
     else:
         return
     raise Codec2EqError(
