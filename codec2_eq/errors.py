@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from typing import Any
 
 
 class Codec2EqError(ValueError):
@@ -74,6 +75,10 @@ class OneThread:
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let streams be copied: a copy is free."""
+        return OneThread, (self._subject,)
 
 
 def require_extra(what: str, extra: str, *packages: str) -> None:

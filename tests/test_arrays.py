@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Arrays of all types and shapes; padding; objects that several threads lay hands on."""
 
+import copy
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -186,6 +187,17 @@ def test_a_second_thread_gets_a_clear_error(speech, make):
         results = list(pool.map(lambda _: work(), range(8)))
     assert max(results) > 0 and min(results) == -1
     stream.process(given)  # it is free again
+
+
+@pytest.mark.parametrize("model", ["mean", "700c", "cmn", "channel_eq"])
+def test_a_second_thread_is_kept_out_of_an_equaliser(model):
+    stream = ce.load_equaliser(model).stream()
+    with stream._alone, ThreadPoolExecutor(1) as pool:
+        second = pool.submit(stream.process, np.zeros((1, 20)))
+        with pytest.raises(Codec2EqError, match="^EqualiserStream: is in use by another thread"):
+            second.result()
+        copied = copy.deepcopy(stream)
+    np.testing.assert_array_equal(copied.process(np.eye(20)), stream.process(np.eye(20)))
 
 
 def test_what_a_filter_has_learnt_is_not_read_by_a_second_thread():

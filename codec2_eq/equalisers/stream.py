@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec2_eq.codec2 import K
-from codec2_eq.errors import Codec2EqError
+from codec2_eq.errors import Codec2EqError, OneThread
 from codec2_eq.records import first_bad_row, float_vectors
 
 Floats = NDArray[np.float32]
@@ -33,6 +33,14 @@ class EqualiserStream:
     aims_at_codebook = False
     """Whether it moves speech towards the codebook's mean."""
 
+    _alone: OneThread
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Make a stream, of whatever memory, that one thread may use at a time."""
+        stream = super().__new__(cls)
+        stream._alone = OneThread("EqualiserStream")
+        return stream
+
     def process(self, block: NDArray[Any]) -> Floats:
         """Equalise the next frames.
 
@@ -49,7 +57,8 @@ class EqualiserStream:
         Raises
         ------
         Codec2EqError
-            For another shape, and values that are not finite or no decibels.
+            For another shape, values that are not finite or no decibels, and while another
+            thread is in it.
         """
         rows = float_vectors(block)
         if rows.ndim != 2 or rows.shape[1] != K:
@@ -59,7 +68,8 @@ class EqualiserStream:
             raise Codec2EqError(
                 f"vector {bad[0]}", bad[1], "vectors are decibels, as extract gives them"
             )
-        return self._next(rows)
+        with self._alone:
+            return self._next(rows)
 
     @property
     def curve_db(self) -> Floats | None:
