@@ -155,7 +155,7 @@ class _Parser(argparse.ArgumentParser):
             message += "; options of a command come after it"
         elif near:
             message += f"; did you mean {near[0]}?"
-        super().error(message)
+        super().error(messages.printable(message))
 
 
 def _words(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -218,6 +218,13 @@ def test_names_cannot_command_a_terminal(samples_dir, tmp_path, monkeypatch, cap
         assert (captured.err + captured.out).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("words", [["run", "--\x1b[2J.wav"], ["\x1b[2J"], ["run", "a", "b\x9b2J"]])
+def test_usage_errors_cannot_command_a_terminal(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
+
+
 def test_the_environment_changes_no_byte_and_prints_nothing(samples_dir, tmp_path):
     wav = tmp_path / "a.wav"
     soundfile.write(wav, np.sin(np.arange(30000) * 0.1) * 0.4, 22050)
