@@ -50,6 +50,41 @@ def replaced(text, old, new, *, count):
     return changed
 
 
+# What is in the place of state files
+
+
+@pytest.mark.parametrize("name", ["corpus.json", ".codec2-eq/plan.jsonl", ".codec2-eq/parts/00000"])
+def test_fifos_in_the_place_of_state_files_are_replaced_at_once(audio, tmp_path, name):
+    out = tmp_path / "out"
+    batch(audio, out)
+    whole = corpus_files(out)
+    (path,) = out.glob(f"{name}*")
+    path.unlink()
+    os.mkfifo(path)
+    batch(audio, out)
+    assert corpus_files(out) == whole and path.is_file()
+
+
+def test_folders_in_the_place_of_state_files_are_an_error(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    path = out / ".codec2-eq/parts/00000.jsonl"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Codec2EqError, match="parts/00000.jsonl: is a directory"):
+        batch(audio, out)
+
+
+def test_a_folder_in_the_place_of_an_output_is_reported_as_that(audio, tmp_path):
+    out = tmp_path / "out"
+    batch(audio, out)
+    (out / "speaker0/0.f32").unlink()
+    (out / "speaker0/0.f32").mkdir()
+    assert batch(audio, out).failures == 1
+    (failure,) = ce.open_corpus(out).failures
+    assert "its output 0.f32 cannot be written: is a directory" in str(failure)
+
+
 # Vectors that are not there are never made up
 
 

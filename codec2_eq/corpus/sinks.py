@@ -47,7 +47,14 @@ class Writing:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             failure = write_error(self._path, error)
-            raise failure if error.errno in _NAME_ERRORS else as_output_error(failure) from error
+            if error.errno not in _NAME_ERRORS:
+                raise as_output_error(failure) from error
+            name = os.path.basename(self._path)
+            raise Codec2EqError(
+                self._path,
+                f"its output {name} cannot be written: {failure.problem}",
+                "rename the recording, or choose another output folder",
+            ) from error
 
 
 def as_output_error(error: Codec2EqError) -> OutputError:

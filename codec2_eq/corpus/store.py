@@ -161,12 +161,12 @@ class Store:
     # Files
 
     def read(self, path: str) -> bytes | None:
-        """Read a file of ours; None if there is none, or a link is in its place."""
+        """Read a file of ours; None if there is none, or something else is in its place."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | NO_LINK | BINARY)
+            handle = open(path, "rb", opener=_open_no_link)
         except OSError:
             return None
-        with open(descriptor, "rb") as handle:
+        with handle:
             return handle.read()
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -219,7 +219,7 @@ class Store:
         """
         path = self.path(OPTIONS_FILE)
         try:
-            with open(path, "rb") as handle:
+            with open(path, "rb", opener=_open_at_once) as handle:
                 data = handle.read()
         except FileNotFoundError:
             return None
@@ -267,6 +267,15 @@ class Store:
     def write_records(self, path: str, records: Iterable[Record]) -> None:
         """Write the records of a piece or a part."""
         self.write(path, records_json(records))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, without waiting for the writer if it is a fifo."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return _open_at_once(path, flags | NO_LINK)
 
 
 def _lock(descriptor: int) -> bool:
