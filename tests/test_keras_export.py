@@ -318,6 +318,16 @@ def nested(k):
     return k.Sequential([k.Input((None, 20)), functional, inner(), k.layers.Dense(20)])
 
 
+def functional_in_functional(k):
+    def inner():
+        y = k.Input((None, 20))
+        return k.Model(y, y + k.layers.LSTM(20, return_sequences=True)(y))
+
+    x = k.Input((None, 20))
+    both = inner()
+    return k.Model(x, k.layers.Dense(20)(inner()(both(both(x))) + x))
+
+
 BUILDS = {
     "relu": lambda k: k.Sequential([k.Input((20,)), k.layers.Dense(16), k.layers.ReLU()]),
     "bounded relu": lambda k: k.Sequential(
@@ -343,6 +353,7 @@ BUILDS = {
     ),
     "residual": residual,
     "nested": nested,
+    "functional": functional_in_functional,
 }
 
 
@@ -352,7 +363,7 @@ def test_layers_give_what_keras_gives(keras, kind):
     assert_as_keras(keras, model, from_keras(model, "net"))
 
 
-@pytest.mark.parametrize("kind", ["residual", "nested", "lstm", "bounded relu"])
+@pytest.mark.parametrize("kind", ["residual", "nested", "functional", "lstm", "bounded relu"])
 def test_they_go_through_files(keras, kind, tmp_path):
     model = with_weights(BUILDS[kind](keras))
     model.save(tmp_path / "m.keras")
@@ -364,6 +375,16 @@ def test_they_go_through_files(keras, kind, tmp_path):
     first, state = again.forward(x[:7], again.initial_state())
     second, _ = again.forward(x[7:], state)
     np.testing.assert_array_equal(np.concatenate([first, second]), again(x))
+
+
+def test_a_description_that_goes_round_is_an_error(keras):
+    model = BUILDS["functional"](keras)
+    description = model.get_config()
+    call = next(each for each in description["layers"] if each["class_name"] == "Functional")
+    call["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = [call["name"], 0, 0]
+    model.get_config = lambda: description
+    with pytest.raises(Codec2EqError, match="^net: layer 'functional.*' needs its own output"):
+        from_keras(model, "net")
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16", "float64"])

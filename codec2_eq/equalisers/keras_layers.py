@@ -234,12 +234,13 @@ class _Graph:
 
     def __init__(self, wiring: Wiring, model: Any, source: int) -> None:
         self._wiring = wiring
-        self._model = model
-        self._config = model.get_config()
-        self._layers = {config["name"]: config for config in self._config["layers"]}
+        described = model.get_config()
+        self._layers = {config["name"]: config for config in described["layers"]}
+        # not only layers: x + y is an operation
+        self._operations = {each.name: each for each in model.operations}
         self._index = {name: index for index, name in enumerate(self._layers)}
-        starts = _references(self._config["input_layers"])
-        ends = _references(self._config["output_layers"])
+        starts = _references(described["input_layers"])
+        ends = _references(described["output_layers"])
         for number, what in ((len(starts), "takes {} inputs"), (len(ends), "gives {} outputs")):
             if number != 1:
                 raise Codec2EqError(
@@ -247,21 +248,32 @@ class _Graph:
                     what.format(number),
                     "an equaliser takes vectors and gives shapes: build a keras.Model of these two",
                 )
-        self._end = ends[0]
+        layer, call = ends[0]
+        if self._layers[layer]["class_name"] == "Functional":  # here Keras counts its making too
+            call -= 1
+        self._end = layer, call
         self._known = {starts[0]: source}
 
     def output(self) -> int:
         """Add what the output needs, in order, and return what stands for it."""
         pending = [self._end]
+        opened = set()
         while pending:
             node = pending[-1]
             sources = [] if node in self._known else self._sources(node)
             if missing := [source for source in sources if source not in self._known]:
+                if node in opened:  # it would never end
+                    raise Codec2EqError(
+                        self._wiring.name,
+                        f"layer {node[0]!r} needs its own output",
+                        "is it damaged?",
+                    )
+                opened.add(node)
                 pending += reversed(missing)
                 continue
             pending.pop()
             if node not in self._known:
-                layer = self._model.get_layer(node[0])
+                layer = self._operations[node[0]]
                 self._known[node] = self._wiring._add_layer(
                     self._index[node[0]], layer, [self._known[source] for source in sources]
                 )
