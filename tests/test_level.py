@@ -207,18 +207,22 @@ def test_hiss_that_passed_for_speech_is_forgotten_when_a_voice_comes():
 
 
 @pytest.mark.parametrize("off_db", [-20, 20])
-def test_a_voice_that_has_just_begun_is_brought_up_less_but_down_as_far(off_db):
+def test_a_control_that_rises_slowly_still_falls_at_once(off_db):
     energy_db, voiced = speech_db(200)
-    sure, unsure = (
-        LevelControl(35, enough=1, unsure_db=db).process(energy_db + off_db, voiced)
-        for db in (0, 6)
+    fast, slow = (
+        LevelControl(35, enough=1, rise_db_per_s=5, rise_at_once=at_once).process(
+            energy_db + off_db, voiced
+        )
+        for at_once in (True, False)
     )
-    begun = np.flatnonzero(sure)[0]
+    steps_db = np.diff(slow, prepend=0)
     if off_db > 0:
-        assert unsure[begun] == sure[begun] < 0
+        assert np.array_equal(slow[:10], fast[:10])
+        assert slow.min() < -15
     else:
-        assert 0 < unsure[begun] < sure[begun] - 3
-    assert abs(unsure[-1] - sure[-1]) < 1
+        assert fast.max() > 15 and np.diff(fast, prepend=0).max() > 5
+        assert 0 < steps_db.max() <= 5 * 0.04 + 1e-9
+        assert abs(slow[-1] - fast[-1]) < 1
 
 
 def test_a_quieter_speaker_is_brought_up_slowly():

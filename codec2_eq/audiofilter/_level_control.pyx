@@ -19,7 +19,6 @@ cdef double VOICE_SPAN_DB = 6  # from its softest to its loudest: a tone has les
 cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
 cdef double AFRESH = 5  # frames of evidence that are left of a level that is far too loud
 cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
-cdef double UNSURE = 5  # frames of speech after which `unsure_db` has fallen to 1/e
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double WEIGHT_DB = 20  # by which the weight of a frame rises tenfold
 cdef double SETTLED_S = 2  # time constant, once settled
@@ -40,9 +39,9 @@ cdef class LevelControl:
 
     memory_s : s of speech after which a frame counts 1/e
     rise_db_per_s : fastest rise of the gain, once settled
+    rise_at_once : rise faster than that while settling
     enough : frames of speech at the present level, before which nothing moves
     tolerance_db : speech that is this near to `target_db` stays as it is
-    unsure_db : further tolerance for a quiet voice that has just begun: it will get louder
     new_voice_db : 0.9 s of speech that is nowhere nearer to the level than this is a new voice, to
         which the gain settles afresh; so is a voice that is this much too loud at any time
     above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
@@ -53,15 +52,15 @@ cdef class LevelControl:
     """
 
     cdef readonly double gain_db
-    cdef double target_db, forget, rise_db, enough, tolerance_db, unsure_db, new_voice_db
+    cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
     cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db, softest_db
     cdef double above_noise_db, far_above_noise_db, guessed_db
     cdef int voiced_run, frames_in_span, frames_of_voice, step, n_unfilled
-    cdef bint started, guess
+    cdef bint started, guess, rise_at_once
 
     def __init__(self, double target_db, *, double memory_s=15, double rise_db_per_s=2,
-                 double enough=5, double tolerance_db=0, double unsure_db=0,
-                 double new_voice_db=INFINITY,
+                 bint rise_at_once=True, double enough=5,
+                 double tolerance_db=0, double new_voice_db=INFINITY,
                  double above_noise_db=8, double far_above_noise_db=INFINITY, int step=1,
                  bint guess=False):
         self.above_noise_db, self.far_above_noise_db = above_noise_db, far_above_noise_db
@@ -69,7 +68,7 @@ cdef class LevelControl:
         self.guess, self.guessed_db = guess, -INFINITY
         self.new_voice_db = new_voice_db
         self.loudest_db, self.softest_db = -INFINITY, INFINITY
-        self.enough, self.tolerance_db, self.unsure_db = enough, tolerance_db, unsure_db
+        self.enough, self.tolerance_db, self.rise_at_once = enough, tolerance_db, rise_at_once
         self.target_db = target_db
         self.forget = exp(-FRAME_S / memory_s)
         self.rise_db = rise_db_per_s * FRAME_S
@@ -147,8 +146,7 @@ cdef class LevelControl:
             return
         cdef double wanted_db = min(max(self.target_db - level_db, -MOST_GAIN_DB), MOST_GAIN_DB)
         cdef double step_db = wanted_db - self.gain_db
-        cdef double short_db = self.tolerance_db + self.unsure_db * exp(-evidence / UNSURE)
-        step_db -= min(max(step_db, -self.tolerance_db), short_db)
+        step_db -= min(max(step_db, -self.tolerance_db), self.tolerance_db)
         if step_db < -self.new_voice_db and evidence > AFRESH:
             self.weights *= AFRESH / evidence
             self.weighted_db *= AFRESH / evidence
@@ -157,5 +155,7 @@ cdef class LevelControl:
         if self.started:
             step_db *= max(min(1.0, FOLLOW / evidence), FRAME_S / SETTLED_S)
             step_db = min(max(step_db, -max(limit_db, FALL_DB)), max(limit_db, self.rise_db))
+        if not self.rise_at_once:
+            step_db = min(step_db, self.rise_db)
         self.started = True
         self.gain_db += step_db

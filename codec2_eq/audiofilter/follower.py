@@ -22,21 +22,20 @@ from codec2_eq.records import K, RateK
 MOST_DB = 25.0
 """Most that is removed or added at a band."""
 
-TARGET_DB = 39.0
-LEVEL_TOLERANCE_DB = 4.0
-"""Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter
-[dB]: 3.7 dB above the mean of active frames. Speech is equally intelligible while that mean is
-between 34 and 41 dB; a lower one keeps further from Codec 2's top energy step, but moves the gain
-of most recordings by more at their start. A constant gain is less audible than one that moves."""
+TARGET_DB = 37.0
+LEVEL_TOLERANCE_DB = 7.0
+"""Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter,
+and how far from it speech stays as it is [dB]: 30 to 44 dB, 3.7 dB less on average. Louder speech
+reaches Codec 2's top energy step, quieter speech its lowest ones."""
 
 LEVEL_MEMORY_S = 5.0
-LEVEL_RISE_DB_PER_S = 3.0
+LEVEL_RISE_DB_PER_S = 6.0
 LEVEL_ENOUGH = 1.5
-LEVEL_UNSURE_DB = 6.0
 LEVEL_NEW_VOICE_DB = 8.0
 LEVEL_FAR_ABOVE_NOISE_DB = 15.0
-"""A voice is brought up at once, and soon again after another was too loud; pauses change nothing.
-Frames, s, dB/s and dB of `LevelControl`."""
+"""A voice that is too loud is brought down at once, one that is too quiet up slowly: a word within
+which the gain jumps is not understood. Pauses change nothing. Frames, s, dB/s and dB of
+`LevelControl`."""
 
 ACTIVE_DB = 20.0
 """Speech is within this of the loudest of late."""
@@ -87,9 +86,9 @@ class CurveFollower:
             TARGET_DB,
             memory_s=LEVEL_MEMORY_S,
             rise_db_per_s=LEVEL_RISE_DB_PER_S,
+            rise_at_once=False,
             enough=LEVEL_ENOUGH,
             tolerance_db=LEVEL_TOLERANCE_DB,
-            unsure_db=LEVEL_UNSURE_DB,
             new_voice_db=LEVEL_NEW_VOICE_DB,
             far_above_noise_db=LEVEL_FAR_ABOVE_NOISE_DB,
         )
