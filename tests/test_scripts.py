@@ -224,3 +224,39 @@ def test_cost_of_syncs(tmp_path, wav, capfd):
     assert [line.split(":")[0] for line in lines] == ["tree", "shards"]
     assert all(re.search(r" % of time, .* % of CPU, 1 pairs", line) for line in lines)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def rhyme_test():
+    return load_script("scripts/rhyme_test.py")
+
+
+def test_rhyme_test_understands_what_is_clear_or_late_but_not_noise(rhyme_test):
+    rng = np.random.default_rng(0)
+    swells = [np.interp(np.arange(4000), np.arange(0, 4001, 500), rng.random(9)) for _ in range(24)]
+    words = {f"word{i}": swell**3 * rng.normal(0, 0.1, 4000) for i, swell in enumerate(swells)}
+    sets = [list(words)[at : at + 6] for at in range(0, 24, 6)]
+    recording = rhyme_test.read_out(words, seed=1)
+    assert rhyme_test.understood(recording, recording.samples, sets) == 1
+    assert rhyme_test.understood(recording, np.roll(recording.samples, 200), sets) == 1
+    noise = rng.normal(0, 1000, len(recording.samples))
+    assert abs(rhyme_test.understood(recording, noise, sets)) < 0.4
+    # each word alone, through an encoder that loses nothing, is as clear
+    rhyme_test.decode = lambda stream: np.frombuffer(stream, np.int16)
+    heard = rhyme_test.played(recording, lambda speech: speech.tobytes(), alone=True)
+    assert rhyme_test.understood(recording, heard, sets) == 1
+
+
+@pytest.mark.parametrize("how", [[], ["--alone"]])
+def test_rhyme_test_tells_encoders_apart(how, rhyme_test, wav, monkeypatch, capsys):
+    speech = read_audio(wav) / 32768
+    words = iter(np.array_split(speech, 6))
+    monkeypatch.setattr(rhyme_test, "SETS", "a b c d e f")
+    monkeypatch.setattr(rhyme_test, "VOICES", [("flite", "rms")])
+    monkeypatch.setattr(rhyme_test, "speak", lambda clip, rate_hz: next(words))
+    assert rhyme_test.main([*how, *"--shapings boom -m channel_eq:filter codec2:3200".split()]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.split() == ["encoder", "boom"]
+    scores = {row[:20].strip(): float(row[20:]) for row in rows}
+    assert list(scores) == ["c2enc", "c2enc --eq", "channel_eq:filter", "codec2:3200"]
+    assert all(0.5 < score <= 1 for score in scores.values())
