@@ -174,21 +174,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     sets = [words.split() for line in SETS.strip().splitlines() for words in line.split("/")]
     names = sorted({word for words in sets for word in words})
-    voices = []
+    recordings = []
     for seed, (program, voice) in enumerate(VOICES):
         print(f"\r{voice:10}", end="", file=sys.stderr, flush=True)
         spoken = {n: trimmed(speak(Clip(n, program, voice, n), RATE_HZ)) for n in names}
-        voices.append(read_out(spoken, seed))
+        recordings.append(read_out(spoken, seed))
     print("\r" + 10 * " ", end="\r", file=sys.stderr, flush=True)
     print(f"{'encoder':20}" + "".join(f"{name:>9}" for name in args.shapings))
     for name, encoder in load_encoders(args.models).items():
         print(f"{name:20}", end="", flush=True)
         for shaping in map(load_shaping, args.shapings):
             scores = []
-            for voice in voices:
-                shaped = shaping(voice.samples) * 10 ** (args.gain / 20)
-                heard = played(Recording(shaped, voice.spans), encoder, alone=args.alone)
-                scores.append(understood(voice, heard, sets))
+            for recording in recordings:
+                shaped = shaping(recording.samples) * 10 ** (args.gain / 20)
+                heard = played(Recording(shaped, recording.spans), encoder, alone=args.alone)
+                scores.append(understood(recording, heard, sets))
             print(f"{np.mean(scores):9.3f}", end="", flush=True)
         print()
     return 0
