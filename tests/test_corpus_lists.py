@@ -82,9 +82,31 @@ def test_a_path_that_is_no_line_never_comes_out(tmp_path_factory, data):
         except UnicodeDecodeError:
             continue
         lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
+        assert not any("\n" in name for name in found)  # no such file exists
         if set(found) <= {line.removesuffix("\r") for line in lines}:
             return
     raise AssertionError(f"{data!r} gave {found}")
+
+
+@pytest.mark.parametrize(("data", "entry"), [("a\nb\0c\nd", 1), ("aa\0b\r\nc\0", 2), ("a\nb\0", 1)])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_with_both_separators_are_refused(tmp_path, capsys, data, entry, encoding):
+    path = tmp_path / "list.txt"
+    path.write_bytes(data.encode(encoding))
+    assert cli.main(["batch", f"@{path}", "-o", str(tmp_path / "out"), "-m", "cmn"]) == 1
+    assert capsys.readouterr().err == (
+        f"codec2-eq: error: {path}: has both zero bytes and line ends between paths (entry {entry} "
+        "has a line end in it and is no existing file); separate all paths by line ends, or all by "
+        "zero bytes\n"
+    )
+
+
+def test_names_with_line_ends_are_read_between_zero_bytes(audio, tmp_path):
+    names = [str(audio / "a.wav"), str(audio / "b\nc.wav")]
+    os.rename(audio / "b.wav", names[1])
+    (tmp_path / "list.txt").write_text("\0".join(names))
+    assert read_list(str(tmp_path / "list.txt")) == names
+    assert batch([f"@{tmp_path}/list.txt"], tmp_path / "out").utterances == 2
 
 
 def test_devices_are_no_lists():

@@ -57,7 +57,9 @@ class Item(NamedTuple):
 def read_list(path: str) -> list[str]:
     """Read a list of paths, separated by line ends or by zero bytes; `-` is stdin.
 
-    Raises Codec2EqError if it cannot be read, or is neither UTF-8 nor marked as UTF-16 or UTF-32.
+    Names of existing files may have line ends in them, if zero bytes separate them.
+    Raises Codec2EqError if it cannot be read, is neither UTF-8 nor marked as UTF-16 or UTF-32, or
+    mixes the two separators.
     """
     name = "stdin" if path == "-" else path
     text = _decode(name, _read(path))
@@ -66,6 +68,14 @@ def read_list(path: str) -> list[str]:
         # Wide characters without their mark would come apart at their zero bytes.
         if any(len(line) < 2 or line.strip("\r\n") != line for line in lines):
             raise Codec2EqError(name, "has zero bytes that separate no paths", _UTF8_REMEDY)
+        for number, line in enumerate(lines, 1):
+            if "\n" in line and not os.path.exists(line):
+                raise Codec2EqError(
+                    name,
+                    f"has both zero bytes and line ends between paths (entry {number} has a line "
+                    "end in it and is no existing file)",
+                    "separate all paths by line ends, or all by zero bytes",
+                )
     else:
         lines = [line.removesuffix("\r") for line in text.split("\n")]
     for number, line in enumerate(lines, 1):
