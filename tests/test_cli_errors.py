@@ -116,11 +116,12 @@ def test_an_output_may_be_the_input(tmp_path, speech):
         ("run a.wav -o b.f32 -m n.npz --save-state n.npz", "MODEL and --save-state are both n.npz"),
         ("equalise a.f32 -o n.npz --load-state n.npz", "--load-state and -o are both n.npz"),
         ("filter a.wav -o b.wav --curve hard.wav", "IN and --curve are both a.wav"),
+        ("run x,b.wav -o x,b.wav", "IN and -o are both x,b.wav"),
     ],
 )
 def test_no_command_overwrites_its_own_input(tmp_path, monkeypatch, capsys, words, both):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.wav", "b.wav", "a.c2", "a.f32", "b1.f32", "b2.f32", "n.npz"):
+    for name in ("a.wav", "b.wav", "x,b.wav", "a.c2", "a.f32", "b1.f32", "b2.f32", "n.npz"):
         (tmp_path / name).write_text(name)
     os.link("a.wav", "hard.wav")
     os.symlink("a.wav", "link.wav")
@@ -131,7 +132,9 @@ def test_no_command_overwrites_its_own_input(tmp_path, monkeypatch, capsys, word
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("words", ["vq train a -o a", "encode a -o 700c", "run a -o n -m n"])
+@pytest.mark.parametrize(
+    "words", ["vq train a -o a", "encode a -o 700c", "run a -o n -m n", "run x,a -o a"]
+)
 def test_what_is_no_file_that_is_read_may_be_written(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "700c", "n"):

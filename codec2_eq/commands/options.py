@@ -241,7 +241,9 @@ def _inputs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Yield the options that name files to read, and these."""
     for name, option in _INPUTS.items():
         given = getattr(args, name, None) or []
-        for path in given.split(",") if isinstance(given, str) else given:
+        if isinstance(given, str):
+            given = given.split(",") if option == "--codebook" else [given]
+        for path in given:
             if option not in _NAMES_OR_FILES or os.path.splitext(path)[1]:
                 yield option, path
 
