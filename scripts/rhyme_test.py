@@ -25,6 +25,7 @@ from codec2_eq.audio.pcm import to_s16
 from codec2_eq.bench.shaping import load_shaping
 from codec2_eq.bench.streams import Encode, load_encoders
 from codec2_eq.codec2 import RATE_HZ
+from codec2_eq.errors import Codec2EqError
 from codec2_eq.stream700c.codec import decode
 
 SETS = """
@@ -174,6 +175,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     sets = [words.split() for line in SETS.strip().splitlines() for words in line.split("/")]
     names = sorted({word for words in sets for word in words})
+    encoders = load_encoders(args.models)
+    shapings = [load_shaping(name) for name in args.shapings]
     recordings = []
     for seed, (program, voice) in enumerate(VOICES):
         print(f"\r{voice:10}", end="", file=sys.stderr, flush=True)
@@ -181,9 +184,9 @@ def main(argv: list[str] | None = None) -> int:
         recordings.append(read_out(spoken, seed))
     print("\r" + 10 * " ", end="\r", file=sys.stderr, flush=True)
     print(f"{'encoder':20}" + "".join(f"{name:>9}" for name in args.shapings))
-    for name, encoder in load_encoders(args.models).items():
+    for name, encoder in encoders.items():
         print(f"{name:20}", end="", flush=True)
-        for shaping in map(load_shaping, args.shapings):
+        for shaping in shapings:
             scores = []
             for recording in recordings:
                 shaped = shaping(recording.samples) * 10 ** (args.gain / 20)
@@ -195,4 +198,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Codec2EqError as error:
+        sys.exit(f"rhyme_test: error: {error}")

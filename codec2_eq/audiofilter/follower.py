@@ -25,8 +25,8 @@ MOST_DB = 25.0
 TARGET_DB = 37.0
 LEVEL_TOLERANCE_DB = 7.0
 """Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter,
-and how far from it speech stays as it is [dB]: 30 to 44 dB, 3.7 dB less on average. Louder speech
-reaches Codec 2's top energy step, quieter speech its lowest ones."""
+and how far from it speech is left unchanged [dB]: 30 to 44 dB, 3.7 dB less on average over speech.
+Louder speech reaches Codec 2's top energy step, quieter speech its lowest ones."""
 
 LEVEL_MEMORY_S = 5.0
 LEVEL_RISE_DB_PER_S = 6.0
