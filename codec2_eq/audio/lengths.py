@@ -70,10 +70,10 @@ def _riff(data: FileWindow) -> int | None:
         return _walk(data, "<I", (b"data",))
     at = data.search(_FORMAT_CHUNK, 12, _MOST_HEAD_BYTES)
     tag, channels, frame_bytes, bits = struct.unpack(">HH8xHH", data[at + 8 : at + 24])
-    if tag in _INTEGERS and 16 < bits <= 24 and frame_bytes == 4 * channels:  # read as noise
+    if tag in _INTEGERS and 16 < bits <= 24 and frame_bytes == 4 * channels:
         raise Codec2EqError(
             "",
-            f"is RIFX with {channels} channels of {bits} bits in {frame_bytes} bytes",
+            f"is RIFX with samples of {bits} bits in 4 bytes, which libsndfile reads as noise",
             "convert it to WAV of 16 or 24 bits, say with ffmpeg",
         )
     return _walk(data, ">I", (b"data",))
