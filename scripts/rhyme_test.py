@@ -9,21 +9,23 @@ the best bands count, the principle of ABC-MRT16 (S. Voran, NTIA). 0 is guessing
 
     python scripts/rhyme_test.py                         # each voice's words in one recording
     python scripts/rhyme_test.py --alone --gain -12      # each word in its own, and quiet
+    python scripts/rhyme_test.py --noise babble 10 --denoise -m channel_eq:filter codec2:3200
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from make_samples import Clip, speak
 from numpy.typing import NDArray
 
 from codec2_eq.audio.pcm import to_s16
+from codec2_eq.bench.noise import NOISES, Noise
 from codec2_eq.bench.shaping import load_shaping
-from codec2_eq.bench.streams import Encode, load_encoders
+from codec2_eq.bench.streams import Encode, denoised, load_encoders
 from codec2_eq.codec2 import RATE_HZ
 from codec2_eq.errors import Codec2EqError
 from codec2_eq.stream700c.codec import decode
@@ -73,7 +75,7 @@ BAND_EDGES_HZ = (
 )  # of the articulation index
 BANDS_THAT_COUNT = 12
 
-Samples = NDArray[np.float64]
+Samples = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def read_out(words: dict[str, Samples], seed: int) -> Recording:
     """Put words in a random order into one recording."""
     rng = np.random.default_rng(seed)
     loud = np.sqrt(np.mean(np.concatenate(list(words.values())) ** 2))
-    parts, spans, at = [np.zeros(PAUSE)], {}, PAUSE
+    parts: list[Samples] = [np.zeros(PAUSE)]
+    spans, at = {}, PAUSE
     for name in rng.permutation(sorted(words)).tolist():
         spans[name] = slice(at - MARGIN, at + len(words[name]) + MARGIN)
         parts += [words[name], np.zeros(PAUSE)]
@@ -166,13 +169,19 @@ def understood(recording: Recording, heard: Samples, sets: list[list[str]]) -> f
 def main(argv: list[str] | None = None) -> int:
     """Parse, speak, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--alone", action="store_true", help="each word is a recording of its own")
+    parser.add_argument(
+        "--alone", action="store_true", help="make each word a recording of its own"
+    )
     parser.add_argument("--gain", type=float, default=0.0, metavar="DB", help="make words louder")
+    parser.add_argument("--noise", nargs=2, metavar=("KIND", "DB"), help="add car, babble or white")
+    parser.add_argument("--denoise", action="store_true", help="reduce noise first, as filter does")
     parser.add_argument(
         "-m", "--models", nargs="+", default=METHODS, help="as for evaluate --heard"
     )
     parser.add_argument("--shapings", nargs="+", default=MICROPHONES, help="filters of the bench")
     args = parser.parse_args(argv)
+    if args.noise and args.noise[0] not in NOISES:
+        parser.error(f"--noise {args.noise[0]}: choose one of {', '.join(NOISES)}")
     sets = [words.split() for line in SETS.strip().splitlines() for words in line.split("/")]
     names = sorted({word for words in sets for word in words})
     encoders = load_encoders(args.models)
@@ -183,14 +192,19 @@ def main(argv: list[str] | None = None) -> int:
         spoken = {n: trimmed(speak(Clip(n, program, voice, n), RATE_HZ)) for n in names}
         recordings.append(read_out(spoken, seed))
     print("\r" + 10 * " ", end="\r", file=sys.stderr, flush=True)
-    print(f"{'encoder':20}" + "".join(f"{name:>9}" for name in args.shapings))
+    noise = Noise(args.noise[0], float(args.noise[1])) if args.noise else None
+    noisy = [noise(r.samples) if noise else r.samples for r in recordings]
+    shaped = {}
+    for shaping in shapings:
+        made = [shaping(samples) * 10 ** (args.gain / 20) for samples in noisy]
+        shaped[shaping.name] = list(map(denoised, made)) if args.denoise else made
+    print(f"{'encoder':20}" + "".join(f"{name:>9}" for name in shaped))
     for name, encoder in encoders.items():
         print(f"{name:20}", end="", flush=True)
-        for shaping in shapings:
+        for versions in shaped.values():
             scores = []
-            for recording in recordings:
-                shaped = shaping(recording.samples) * 10 ** (args.gain / 20)
-                heard = played(Recording(shaped, recording.spans), encoder, alone=args.alone)
+            for recording, samples in zip(recordings, versions, strict=True):
+                heard = played(replace(recording, samples=samples), encoder, alone=args.alone)
                 scores.append(understood(recording, heard, sets))
             print(f"{np.mean(scores):9.3f}", end="", flush=True)
         print()

@@ -247,7 +247,7 @@ def test_rhyme_test_understands_what_is_clear_or_late_but_not_noise(rhyme_test):
     assert rhyme_test.understood(recording, heard, sets) == 1
 
 
-@pytest.mark.parametrize("how", [[], ["--alone"]])
+@pytest.mark.parametrize("how", [[], ["--alone"], ["--noise", "white", "30"]])
 def test_rhyme_test_tells_encoders_apart(how, rhyme_test, wav, monkeypatch, capsys):
     speech = read_audio(wav) / 32768
     words = iter(np.array_split(speech, 6))
@@ -260,3 +260,9 @@ def test_rhyme_test_tells_encoders_apart(how, rhyme_test, wav, monkeypatch, caps
     scores = {row[:20].strip(): float(row[20:]) for row in rows}
     assert list(scores) == ["c2enc", "c2enc --eq", "channel_eq:filter", "codec2:3200"]
     assert all(0.5 < score <= 1 for score in scores.values())
+
+
+def test_rhyme_test_rejects_an_unknown_noise(rhyme_test, capsys):
+    with pytest.raises(SystemExit):
+        rhyme_test.main(["--noise", "pink", "10"])
+    assert "--noise pink: choose one of " in capsys.readouterr().err
