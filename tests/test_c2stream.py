@@ -19,6 +19,7 @@ from codec2_eq.errors import Codec2EqError
 from codec2_eq.extraction import extract
 from codec2_eq.stream700c import codec, frames
 from codec2_eq.stream700c._pitch_code import encode_pitch
+from codec2_eq.stream700c.level import TOLERANCE_DB
 
 MODELS_OF_CODEC2 = {"none": False, "700c": True}
 
@@ -151,6 +152,7 @@ def test_c2dec_plays_the_streams(c2dec, speech, tmp_path, model):
 # ---- level ---------------------------------------------------------------------------------
 
 
+STEP_DB = 2.5  # of the energy
 CLASSIC = [
     "hts1a",
     "hts2a",
@@ -179,7 +181,7 @@ def classic(codec2_examples):
 @pytest.mark.oracle
 @pytest.mark.parametrize("clipped", [False, True])
 @pytest.mark.parametrize("model", ["none", "700c", "cmn"])
-def test_auto_makes_classic_samples_alike_at_any_level(classic, model, clipped):
+def test_auto_brings_classic_samples_near_each_other_at_any_level(classic, model, clipped):
     agreeing, at_an_end = [], []
     for samples in classic.values():
         mean_db = libcodec2.oracle_mlfeat(samples).mean_db
@@ -192,7 +194,7 @@ def test_auto_makes_classic_samples_alike_at_any_level(classic, model, clipped):
                 louder = np.clip(np.round(louder * 32768), -32768, 32767).astype(np.int16)
             bits = codec.encode(louder, model=model, level="auto")
             energies.append(frames.unpack_frames(bits)[1][heard])
-        agreeing.append(np.ptp(energies, axis=0) <= 1)
+        agreeing.append(np.ptp(energies, axis=0) * STEP_DB < 2 * TOLERANCE_DB + STEP_DB)
         at_an_end.append(np.isin(energies, (0, 15)))
     assert np.concatenate(agreeing).mean() > 0.95
     assert np.concatenate(at_an_end, axis=1).mean() < 0.02

@@ -25,8 +25,9 @@ Floats = NDArray[np.floating]
 
 LEVEL_MODES = ("keep", "auto")
 
-TARGET_DB = 38.0
-"""Where speech is brought to."""
+TARGET_DB = 36.0
+TOLERANCE_DB = 4.0
+"""Where speech is brought to, and how near to it speech stays as it is: a movement costs more."""
 
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
@@ -134,7 +135,13 @@ def level_control(step: int = 1) -> LevelControl:
     level that comes late is not.
     """
     return LevelControl(
-        TARGET_DB, enough=2, above_noise_db=10, far_above_noise_db=20, step=step, guess=True
+        TARGET_DB,
+        tolerance_db=TOLERANCE_DB,
+        enough=2,
+        above_noise_db=10,
+        far_above_noise_db=20,
+        step=step,
+        guess=True,
     )
 
 
