@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import corpora
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -199,6 +200,18 @@ def wav(samples_dir) -> Path:
 def speech(samples_dir) -> np.ndarray:
     """3.5 s of synthetic speech, int16 at 8 kHz."""
     return read_audio(samples_dir / "espeak_male_1.wav").astype(np.int16)
+
+
+@pytest.fixture
+def audio(tmp_path, speech) -> Path:
+    """A folder of 25 recordings, for corpora."""
+    return corpora.write_recordings(tmp_path / "audio", speech)
+
+
+@pytest.fixture
+def small_tasks(monkeypatch):
+    """Corpora of so few recordings are cut into tasks and parts all the same."""
+    corpora.cut_finely(monkeypatch)
 
 
 @pytest.fixture(scope="session")

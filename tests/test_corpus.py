@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files, open_terminal, require_package
-from corpora import LAYOUTS, batch, cut_finely, manifest, write_clip, write_recordings
+from corpora import LAYOUTS, batch, manifest, write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,16 +20,6 @@ from codec2_eq.cli import main
 from codec2_eq.corpus import executors, plan, runner
 from codec2_eq.corpus.entries import Entry
 from codec2_eq.errors import Codec2EqError
-
-
-@pytest.fixture
-def audio(tmp_path, speech):
-    return write_recordings(tmp_path / "audio", speech)
-
-
-@pytest.fixture
-def small_tasks(monkeypatch):
-    cut_finely(monkeypatch)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -12,21 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import corpus_files
-from corpora import LAYOUTS, batch, cut_finely, manifest, write_clip, write_recordings
+from corpora import LAYOUTS, batch, manifest, write_clip
 
 import codec2_eq as ce
 from codec2_eq.corpus import runner
 from codec2_eq.errors import Codec2EqError
-
-
-@pytest.fixture
-def audio(tmp_path, speech):
-    return write_recordings(tmp_path / "audio", speech)
-
-
-@pytest.fixture
-def small_tasks(monkeypatch):
-    cut_finely(monkeypatch)
 
 
 def damaged(folder, speech):

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from corpora import batch, manifest, write_clip, write_recordings
+from corpora import batch, manifest, write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,11 +13,6 @@ from codec2_eq import cli
 from codec2_eq.corpus import listing
 from codec2_eq.corpus.plan import name_outputs
 from codec2_eq.errors import Codec2EqError
-
-
-@pytest.fixture
-def audio(tmp_path, speech):
-    return write_recordings(tmp_path / "audio", speech)
 
 
 def test_folders_files_and_lists_give_each_recording_once(audio, tmp_path):
