@@ -131,8 +131,8 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
 def level_control(step: int = 1) -> LevelControl:
     """Return the control of an encoder's energies, of which `step` frames come in 40 ms.
 
-    It moves from the first frames of speech on: these movements are inaudible, but a step of the
-    level that comes late is not.
+    It moves from the first frames of speech on, if it must: a step of the level that comes late is
+    heard as an error.
     """
     return LevelControl(
         TARGET_DB,
