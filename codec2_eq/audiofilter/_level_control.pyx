@@ -11,6 +11,7 @@ from codec2_eq.codec2 cimport FRAME_MS
 cdef double MOST_GAIN_DB = 30
 cdef double GUESS_UP = 0.4 # of the way up: noise before speech must not become loud
 cdef double FRAME_S = FRAME_MS / 1000.0
+cdef double WAITING_STEP_DB = 25 * FRAME_S
 cdef double VOICED_RUN_MS = 40  # from first to last: a single frame is often noise
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
@@ -47,6 +48,7 @@ cdef class LevelControl:
     above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
     far_above_noise_db : what stands out so far is the first speech, be it voiced or not
     step : frames in 40 ms
+    waiting_db : gain that is reached, by 25 dB/s, in the quiet before there is speech
     guess : before there is speech, bring the loudest sound down to `target_db`, or part of the way
         up to it: it may be speech or noise
     """
@@ -54,7 +56,7 @@ cdef class LevelControl:
     cdef readonly double gain_db
     cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
     cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db, softest_db
-    cdef double above_noise_db, far_above_noise_db, guessed_db
+    cdef double waiting_db, above_noise_db, far_above_noise_db, guessed_db
     cdef int voiced_run, frames_in_span, frames_of_voice, step, n_unfilled
     cdef bint started, guess, rise_at_once
 
@@ -62,7 +64,8 @@ cdef class LevelControl:
                  bint rise_at_once=True, double enough=5,
                  double tolerance_db=0, double new_voice_db=INFINITY,
                  double above_noise_db=8, double far_above_noise_db=INFINITY, int step=1,
-                 bint guess=False):
+                 double waiting_db=0, bint guess=False):
+        self.waiting_db = waiting_db
         self.above_noise_db, self.far_above_noise_db = above_noise_db, far_above_noise_db
         self.step, self.n_unfilled = step, step - 1
         self.guess, self.guessed_db = guess, -INFINITY
@@ -76,13 +79,19 @@ cdef class LevelControl:
 
     @property
     def state(self):
-        """What is known of the level, (4,): gain_db and the frames it comes from."""
+        """What is known of the level, (4,): gain_db and the frames it comes from.
+
+        Speech whose level is known begins right at `target_db`: nothing has to move.
+        """
         return np.array([self.gain_db, self.weights, self.weighted_db, self.started])
 
     @state.setter
     def state(self, values):
         self.gain_db, self.weights, self.weighted_db = values[:3]
         self.started = values[3] > 0
+        if self.weights > 0:
+            wanted_db = self.target_db - self.weighted_db / self.weights
+            self.gain_db = min(max(wanted_db, -MOST_GAIN_DB), MOST_GAIN_DB)
 
     def process(self, energy_db, voiced):
         """Return the gain for each of the next n times 40 ms, (n,) dB.
@@ -106,8 +115,11 @@ cdef class LevelControl:
                 self.voiced_run = self.voiced_run + 1 if is_voiced[j] else 0
             if self.is_speech(loudest_db):
                 self.hear(loudest_db)
-            elif self.guess and not self.started:
-                self.guess_from(loudest_db)
+            elif not self.started:
+                if self.guess:
+                    self.guess_from(loudest_db)
+                else:
+                    self.wait(loudest_db)
             out[i] = self.gain_db
         return gains
 
@@ -127,6 +139,13 @@ cdef class LevelControl:
         cdef double wanted_db = self.target_db - self.guessed_db
         if self.guessed_db > SILENCE_DB + self.above_noise_db:
             self.gain_db = max(min(wanted_db, GUESS_UP * wanted_db), -MOST_GAIN_DB)
+
+    cdef void wait(self, double energy_db) noexcept:
+        """Up in quiet; what is too loud comes down, be it speech or not."""
+        cdef double wanted_db = self.target_db - energy_db
+        if self.gain_db < min(wanted_db - self.tolerance_db, self.waiting_db):
+            self.gain_db = min(self.gain_db + WAITING_STEP_DB, self.waiting_db)
+        self.gain_db = max(min(self.gain_db, wanted_db + self.tolerance_db), -MOST_GAIN_DB)
 
     cdef void hear(self, double energy_db) noexcept:
         self.loudest_db = max(self.loudest_db, energy_db)

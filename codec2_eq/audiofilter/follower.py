@@ -22,19 +22,22 @@ from codec2_eq.records import K, RateK
 MOST_DB = 25.0
 """Most that is removed or added at a band."""
 
-TARGET_DB = 37.0
-LEVEL_TOLERANCE_DB = 7.0
+TARGET_DB = 37.5
+LEVEL_TOLERANCE_DB = 6.5
 """Level of loud vowels, as `LevelControl` measures it, at which 700C works best behind the filter,
-and how far from it speech is left unchanged [dB]: 30 to 44 dB, 3.7 dB less on average over speech.
+and how far from it speech is left as it is [dB]: 31 to 44 dB, 3.7 dB less on average over speech.
 Louder speech reaches Codec 2's top energy step, quieter speech its lowest ones."""
+
+WAITING_GAIN_DB = 5.0
+"""Gain with which a voice is waited for [dB]: it brings the usual 26 dB below full scale to about
+`TARGET_DB`."""
 
 LEVEL_MEMORY_S = 5.0
 LEVEL_RISE_DB_PER_S = 6.0
-LEVEL_ENOUGH = 1.5
 LEVEL_NEW_VOICE_DB = 8.0
-LEVEL_FAR_ABOVE_NOISE_DB = 15.0
-"""A voice that is too loud is brought down at once, one that is too quiet up slowly: a word within
-which the gain jumps is not understood. Pauses change nothing. Frames, s, dB/s and dB of
+LEVEL_FAR_ABOVE_NOISE_DB = 25.0
+"""A voice that is too loud is brought down with its first frame, one that is too quiet up slowly: a
+word within which the gain jumps is not understood. Pauses change nothing. s, dB/s and dB of
 `LevelControl`."""
 
 ACTIVE_DB = 20.0
@@ -87,10 +90,11 @@ class CurveFollower:
             memory_s=LEVEL_MEMORY_S,
             rise_db_per_s=LEVEL_RISE_DB_PER_S,
             rise_at_once=False,
-            enough=LEVEL_ENOUGH,
+            enough=0,
             tolerance_db=LEVEL_TOLERANCE_DB,
             new_voice_db=LEVEL_NEW_VOICE_DB,
             far_above_noise_db=LEVEL_FAR_ABOVE_NOISE_DB,
+            waiting_db=WAITING_GAIN_DB,
         )
         self._auto = level == "auto"
         self._activity = _Activity()
