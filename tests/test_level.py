@@ -118,24 +118,32 @@ def test_keep_sends_frames_as_loud_as_their_equalised_shapes(speech, model):
 # ---- the control ----------------------------------------------------------------------------
 
 
+def loud_db(energy_db: np.ndarray, voiced: np.ndarray) -> float:
+    """Level of speech as the control weighs it: louder frames count more."""
+    weights = 10 ** (energy_db / 20) * voiced
+    return float(weights @ energy_db / weights.sum())
+
+
 @pytest.mark.parametrize("gain_db", [-20, -7.7, 3, 12])
-def test_the_same_speech_at_another_level_ends_at_the_same(gain_db):
-    energy_db, voiced = speech_db(200)
-    one = level.level_control().process(energy_db, voiced)
-    other = level.level_control().process(energy_db + gain_db, voiced)
-    # it takes a first pause to tell a vowel from hum; pauses of the quietest fall below what counts
-    # as sound, so it begins a little later
-    np.testing.assert_allclose(other[30:] + gain_db, one[30:], atol=0.5)
-    np.testing.assert_allclose(other[-1] + gain_db, one[-1], atol=0.1)
-
-
-def test_speech_comes_to_the_target_within_a_second_and_stays():
-    energy_db, voiced = speech_db(750, mean=12)
+def test_speech_of_any_level_comes_to_the_nearer_end_of_the_range_and_stays(gain_db):
+    energy_db, voiced = speech_db(750)
+    energy_db += gain_db
     gain = level.level_control().process(energy_db, voiced)
-    assert np.abs(gain[30:] + 12 - level.TARGET_DB).max() < 5
+    gain_db = gain[-1]
+    level_db = loud_db(energy_db, voiced)
+    off_db = level_db + gain_db - level.TARGET_DB
+    if abs(off_db) > level.TOLERANCE_DB:
+        assert abs(off_db) < level.TOLERANCE_DB + 0.5
     settled = gain[100:]
     assert np.abs(settled[5:] - settled[:-5]).max() < 1  # dB in 0.2 s
     assert settled.std() < 1
+
+
+def test_speech_comes_up_by_so_many_decibels_a_second():
+    energy_db, voiced = speech_db(250, mean=12)
+    gain = level.level_control().process(energy_db, voiced)
+    assert gain[75] + loud_db(energy_db, voiced) > level.TARGET_DB - level.TOLERANCE_DB - 1
+    assert np.diff(gain).max() <= level.RISE_DB_PER_S * 0.04 + 1e-9
 
 
 def test_any_blocks_give_the_same():
@@ -150,9 +158,9 @@ def test_any_blocks_give_the_same():
 
 
 @pytest.mark.parametrize("kind", ["silence", "white", "pink", "hum"])
-@pytest.mark.parametrize("rms", [30, 3000])
+@pytest.mark.parametrize("rms", [30, 3000, 10_000])
 @pytest.mark.parametrize("step", [1, 4])
-def test_steady_noise_comes_down_to_the_target_and_part_of_the_way_up(kind, rms, step):
+def test_before_speech_noise_comes_down_to_the_range_and_quiet_up_by_5_db(kind, rms, step):
     n = 8000 * 10
     rng = np.random.default_rng(3)
     spectrum = np.fft.rfft(rng.normal(size=n))
@@ -169,10 +177,14 @@ def test_steady_noise_comes_down_to_the_target_and_part_of_the_way_up(kind, rms,
     if kind == "hum":
         assert frames.voiced.mean() > 0.9
     gain = level.level_control(step).process(frames.mean_db, frames.voiced)
-    loudest = np.maximum.accumulate(frames.mean_db.reshape(-1, step).max(axis=1))
-    wanted = level.TARGET_DB - loudest
-    sound = loudest > 10
-    np.testing.assert_allclose(gain, np.minimum(wanted, 0.4 * wanted) * sound, atol=1e-4)
+    levels_db = frames.mean_db.reshape(-1, step).max(axis=1)
+    top_db = level.TARGET_DB + level.TOLERANCE_DB
+    assert gain.max() <= 5
+    assert (levels_db + np.maximum(gain, -30) < np.maximum(top_db, levels_db - 30) + 1e-4).all()
+    if levels_db.max() + 5 < level.TARGET_DB - level.TOLERANCE_DB:
+        assert (gain[5:] == 5).all()
+    else:
+        assert np.abs(gain[25:] + levels_db[25:] - level.TARGET_DB).mean() < level.TOLERANCE_DB + 1
 
 
 def test_of_several_frames_in_40_ms_the_loudest_counts():
@@ -196,41 +208,36 @@ def test_pauses_and_noise_between_words_leave_the_gain():
 
 def test_hiss_that_passed_for_speech_is_forgotten_when_a_voice_comes():
     rng = np.random.default_rng(5)
-    hiss_db = rng.choice([2.0, 14.0], 40)
+    hiss_db = rng.choice([2.0, 14.0], 80)
     energy_db, voiced = speech_db(60, mean=45)
     gain = level.level_control().process(
         np.append(hiss_db, energy_db), np.append(hiss_db > 0, voiced)
     )
-    assert gain[39] > 15  # the hiss was taken for a very quiet voice
+    assert gain[79] > 15  # the hiss was taken for a very quiet voice
     alone = level.level_control().process(energy_db, voiced)
-    assert np.abs(gain[40 + 30 :] - alone[30:]).max() < 2 * level.TOLERANCE_DB
+    assert np.abs(gain[80 + 30 :] - alone[30:]).max() < 2 * level.TOLERANCE_DB
 
 
 @pytest.mark.parametrize("off_db", [-20, 20])
-def test_a_control_that_rises_slowly_still_falls_at_once(off_db):
+def test_quiet_speech_comes_up_slowly_and_loud_speech_down_at_once(off_db):
     energy_db, voiced = speech_db(200)
-    fast, slow = (
-        LevelControl(35, enough=1, rise_db_per_s=5, rise_at_once=at_once).process(
-            energy_db + off_db, voiced
-        )
-        for at_once in (True, False)
-    )
-    steps_db = np.diff(slow, prepend=0)
+    energy_db += off_db
+    control = LevelControl(35, tolerance_db=2, rise_db_per_s=5)
+    gain = control.process(np.append(np.full(10, -10), energy_db), np.append(np.zeros(10), voiced))
     if off_db > 0:
-        assert np.array_equal(slow[:10], fast[:10])
-        assert slow.min() < -15
+        first = np.flatnonzero(gain < 5)[5]
+        assert gain[first] + energy_db[first - 10] == pytest.approx(37)
     else:
-        assert fast.max() > 15 and np.diff(fast, prepend=0).max() > 5
-        assert 0 < steps_db.max() <= 5 * 0.04 + 1e-9
-        assert abs(slow[-1] - fast[-1]) < 1
+        assert 0 < np.diff(gain[6:]).max() <= 5 * 0.04 + 1e-9
+        assert gain[-1] + loud_db(energy_db, voiced) == pytest.approx(33, abs=0.5)
 
 
 def test_a_quieter_speaker_is_brought_up_slowly():
     loud, quiet = speech_db(250), speech_db(2000, seed=1, mean=20)
     gain = level.level_control().process(np.append(loud[0], quiet[0]), np.append(loud[1], quiet[1]))
     assert abs(gain[250 + 75] - gain[249]) < 3  # after 3 s
-    assert gain[-1] > gain[249] + 11 - level.TOLERANCE_DB
-    assert np.diff(gain[250:]).max() <= 2 * 0.04 + 1e-9
+    assert gain[-1] + loud_db(*quiet) > level.TARGET_DB - level.TOLERANCE_DB - 1.5
+    assert np.diff(gain[250:]).max() < 0.2  # dB in 40 ms
 
 
 def test_the_gain_has_limits():

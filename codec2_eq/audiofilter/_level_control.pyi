@@ -10,16 +10,11 @@ class LevelControl:
         self,
         target_db: float,
         *,
+        tolerance_db: float,
+        rise_db_per_s: float,
         memory_s: float = ...,
-        rise_db_per_s: float = ...,
-        rise_at_once: bool = ...,
-        enough: float = ...,
-        tolerance_db: float = ...,
         new_voice_db: float = ...,
-        above_noise_db: float = ...,
-        far_above_noise_db: float = ...,
         step: int = ...,
-        guess: bool = ...,
     ) -> None: ...
     def process(
         self, energy_db: NDArray[np.floating], voiced: NDArray[np.bool_]

@@ -8,18 +8,20 @@ import numpy as np
 
 from codec2_eq.codec2 cimport FRAME_MS
 
-cdef double MOST_GAIN_DB = 30
-cdef double GUESS_UP = 0.4 # of the way up: noise before speech must not become loud
 cdef double FRAME_S = FRAME_MS / 1000.0
-cdef double WAITING_STEP_DB = 25 * FRAME_S
+cdef double MOST_GAIN_DB = 30
+cdef double WAITING_DB = 5  # gain before a voice: brings the usual 26 dB below full scale to 36 dB
+cdef double WAITING_STEP_DB = 25 * FRAME_S  # largest step up to it
 cdef double VOICED_RUN_MS = 40  # from first to last: a single frame is often noise
 cdef int NOISE_SPAN = 32  # frames (1.3 s); the quietest is taken over one to two of them
 cdef double SILENCE_DB = 0  # mean of a frame of noise of a few quantisation steps
+cdef double ABOVE_NOISE_DB = 8  # of speech over the quietest frames: steady noise and hum are not
+cdef double FAR_ABOVE_NOISE_DB = 25  # what stands out so far is the first speech, voiced or not
 cdef int VOICE = 22  # frames of speech (0.9 s) after which a new voice is recognised
 cdef double VOICE_SPAN_DB = 6  # from its softest to its loudest: a tone has less
-cdef double SETTLED = 25  # frames (1 s) from which on the gain moves slowly
+cdef double SETTLED = 25  # frames (1 s) from which on the gain falls slowly
 cdef double AFRESH = 5  # frames of evidence that are left of a level that is far too loud
-cdef double SETTLING_STEP_DB = 0.4  # largest step when 1 s was heard, more while less was
+cdef double SETTLING_STEP_DB = 0.4  # largest step down when 1 s was heard, more while less was
 cdef double FOLLOW = 2.5  # while settling, this over the frames heard is made up for in each
 cdef double WEIGHT_DB = 20  # by which the weight of a frame rises tenfold
 cdef double SETTLED_S = 2  # time constant, once settled
@@ -36,45 +38,34 @@ cdef class LevelControl:
     those before, so the evidence falls to a frame or two and the gain settles afresh. As nothing
     but differences of dB counts, the same speech at another level ends at the same one.
 
+    What is too loud comes down with its first frame. What is too quiet comes up slowly, as a word
+    within which the gain jumps is not understood; so that a quiet first word is not lost, there is
+    some gain before it already, unless what is heard then is loud enough.
+
     There is a gain every 40 ms; of several frames in that time the loudest counts.
 
-    memory_s : s of speech after which a frame counts 1/e
-    rise_db_per_s : fastest rise of the gain, once settled
-    rise_at_once : rise faster than that while settling
-    enough : frames of speech at the present level, before which nothing moves
     tolerance_db : speech that is this near to `target_db` stays as it is
+    rise_db_per_s : fastest rise of the gain
+    memory_s : s of speech after which a frame counts 1/e
     new_voice_db : 0.9 s of speech that is nowhere nearer to the level than this is a new voice, to
         which the gain settles afresh; so is a voice that is this much too loud at any time
-    above_noise_db : how far speech stands out of the quietest frames: steady noise and hum do not
-    far_above_noise_db : what stands out so far is the first speech, be it voiced or not
     step : frames in 40 ms
-    waiting_db : gain that is reached, by 25 dB/s, in the quiet before there is speech
-    guess : before there is speech, bring the loudest sound down to `target_db`, or part of the way
-        up to it: it may be speech or noise
     """
 
     cdef readonly double gain_db
-    cdef double target_db, forget, rise_db, enough, tolerance_db, new_voice_db
+    cdef double target_db, tolerance_db, rise_db, forget, new_voice_db
     cdef double weights, weighted_db, quietest_before_db, quietest_db, loudest_db, softest_db
-    cdef double waiting_db, above_noise_db, far_above_noise_db, guessed_db
     cdef int voiced_run, frames_in_span, frames_of_voice, step, n_unfilled
-    cdef bint started, guess, rise_at_once
+    cdef bint started
 
-    def __init__(self, double target_db, *, double memory_s=15, double rise_db_per_s=2,
-                 bint rise_at_once=True, double enough=5,
-                 double tolerance_db=0, double new_voice_db=INFINITY,
-                 double above_noise_db=8, double far_above_noise_db=INFINITY, int step=1,
-                 double waiting_db=0, bint guess=False):
-        self.waiting_db = waiting_db
-        self.above_noise_db, self.far_above_noise_db = above_noise_db, far_above_noise_db
-        self.step, self.n_unfilled = step, step - 1
-        self.guess, self.guessed_db = guess, -INFINITY
-        self.new_voice_db = new_voice_db
-        self.loudest_db, self.softest_db = -INFINITY, INFINITY
-        self.enough, self.tolerance_db, self.rise_at_once = enough, tolerance_db, rise_at_once
-        self.target_db = target_db
-        self.forget = exp(-FRAME_S / memory_s)
+    def __init__(self, double target_db, *, double tolerance_db, double rise_db_per_s,
+                 double memory_s=15, double new_voice_db=INFINITY, int step=1):
+        self.target_db, self.tolerance_db = target_db, tolerance_db
         self.rise_db = rise_db_per_s * FRAME_S
+        self.forget = exp(-FRAME_S / memory_s)
+        self.new_voice_db = new_voice_db
+        self.step, self.n_unfilled = step, step - 1
+        self.loudest_db, self.softest_db = -INFINITY, INFINITY
         self.quietest_before_db = self.quietest_db = INFINITY
 
     @property
@@ -116,10 +107,7 @@ cdef class LevelControl:
             if self.is_speech(loudest_db):
                 self.hear(loudest_db)
             elif not self.started:
-                if self.guess:
-                    self.guess_from(loudest_db)
-                else:
-                    self.wait(loudest_db)
+                self.wait(loudest_db)
             out[i] = self.gain_db
         return gains
 
@@ -129,22 +117,16 @@ cdef class LevelControl:
         if self.frames_in_span == NOISE_SPAN:
             self.quietest_before_db, self.quietest_db = self.quietest_db, INFINITY
             self.frames_in_span = 0
-        if not self.started and energy_db > max(noise_db, SILENCE_DB) + self.far_above_noise_db:
+        if not self.started and energy_db > max(noise_db, SILENCE_DB) + FAR_ABOVE_NOISE_DB:
             return True
         return (self.voiced_run * FRAME_MS > self.step * VOICED_RUN_MS
-                and energy_db > max(noise_db + self.above_noise_db, SILENCE_DB))
-
-    cdef void guess_from(self, double energy_db) noexcept:
-        self.guessed_db = max(self.guessed_db, energy_db)
-        cdef double wanted_db = self.target_db - self.guessed_db
-        if self.guessed_db > SILENCE_DB + self.above_noise_db:
-            self.gain_db = max(min(wanted_db, GUESS_UP * wanted_db), -MOST_GAIN_DB)
+                and energy_db > max(noise_db + ABOVE_NOISE_DB, SILENCE_DB))
 
     cdef void wait(self, double energy_db) noexcept:
         """Up in quiet; what is too loud comes down, be it speech or not."""
         cdef double wanted_db = self.target_db - energy_db
-        if self.gain_db < min(wanted_db - self.tolerance_db, self.waiting_db):
-            self.gain_db = min(self.gain_db + WAITING_STEP_DB, self.waiting_db)
+        if self.gain_db < min(wanted_db - self.tolerance_db, WAITING_DB):
+            self.gain_db = min(self.gain_db + WAITING_STEP_DB, WAITING_DB)
         self.gain_db = max(min(self.gain_db, wanted_db + self.tolerance_db), -MOST_GAIN_DB)
 
     cdef void hear(self, double energy_db) noexcept:
@@ -161,8 +143,6 @@ cdef class LevelControl:
         self.weighted_db = self.weighted_db * self.forget + weight * energy_db
         cdef double level_db = self.weighted_db / self.weights
         cdef double evidence = self.weights / 10 ** (level_db / WEIGHT_DB)
-        if evidence < self.enough:
-            return
         cdef double wanted_db = min(max(self.target_db - level_db, -MOST_GAIN_DB), MOST_GAIN_DB)
         cdef double step_db = wanted_db - self.gain_db
         step_db -= min(max(step_db, -self.tolerance_db), self.tolerance_db)
@@ -170,11 +150,8 @@ cdef class LevelControl:
             self.weights *= AFRESH / evidence
             self.weighted_db *= AFRESH / evidence
             evidence = AFRESH
-        cdef double limit_db = SETTLING_STEP_DB * (SETTLED / evidence) ** 2
         if self.started:
             step_db *= max(min(1.0, FOLLOW / evidence), FRAME_S / SETTLED_S)
-            step_db = min(max(step_db, -max(limit_db, FALL_DB)), max(limit_db, self.rise_db))
-        if not self.rise_at_once:
-            step_db = min(step_db, self.rise_db)
+            step_db = max(step_db, -max(SETTLING_STEP_DB * (SETTLED / evidence) ** 2, FALL_DB))
         self.started = True
-        self.gain_db += step_db
+        self.gain_db += min(step_db, self.rise_db)

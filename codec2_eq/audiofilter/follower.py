@@ -28,17 +28,10 @@ LEVEL_TOLERANCE_DB = 6.5
 and how far from it speech is left as it is [dB]: 31 to 44 dB, 3.7 dB less on average over speech.
 Louder speech reaches Codec 2's top energy step, quieter speech its lowest ones."""
 
-WAITING_GAIN_DB = 5.0
-"""Gain with which a voice is waited for [dB]: it brings the usual 26 dB below full scale to about
-`TARGET_DB`."""
-
-LEVEL_MEMORY_S = 5.0
 LEVEL_RISE_DB_PER_S = 6.0
+LEVEL_MEMORY_S = 5.0
 LEVEL_NEW_VOICE_DB = 8.0
-LEVEL_FAR_ABOVE_NOISE_DB = 25.0
-"""A voice that is too loud is brought down with its first frame, one that is too quiet up slowly: a
-word within which the gain jumps is not understood. Pauses change nothing. s, dB/s and dB of
-`LevelControl`."""
+"""dB/s, s and dB of `LevelControl`."""
 
 ACTIVE_DB = 20.0
 """Speech is within this of the loudest of late."""
@@ -87,14 +80,10 @@ class CurveFollower:
             )
         self._control = LevelControl(
             TARGET_DB,
-            memory_s=LEVEL_MEMORY_S,
-            rise_db_per_s=LEVEL_RISE_DB_PER_S,
-            rise_at_once=False,
-            enough=0,
             tolerance_db=LEVEL_TOLERANCE_DB,
+            rise_db_per_s=LEVEL_RISE_DB_PER_S,
+            memory_s=LEVEL_MEMORY_S,
             new_voice_db=LEVEL_NEW_VOICE_DB,
-            far_above_noise_db=LEVEL_FAR_ABOVE_NOISE_DB,
-            waiting_db=WAITING_GAIN_DB,
         )
         self._auto = level == "auto"
         self._activity = _Activity()

@@ -29,6 +29,9 @@ TARGET_DB = 36.0
 TOLERANCE_DB = 4.0
 """Where speech is brought to, and how near to it speech stays as it is: a movement costs more."""
 
+RISE_DB_PER_S = 60.0
+"""How fast quiet speech is brought up: if it jumps, words are lost; if it creeps, H rises."""
+
 _POST_FILTER_GAIN = 1.5  # codec2 newamp1
 _POST_FILTER_PIVOT_HZ = 300.0  # where its pre-emphasis of 20 dB a decade begins; codec2 newamp1
 _NYQUIST_HZ = 4000.0
@@ -129,19 +132,9 @@ def harmonic_weights(period: float) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 def level_control(step: int = 1) -> LevelControl:
-    """Return the control of an encoder's energies, of which `step` frames come in 40 ms.
-
-    It moves from the first frames of speech on, if it must: a step of the level that comes late is
-    heard as an error.
-    """
+    """Return the control of an encoder's energies, of which `step` frames come in 40 ms."""
     return LevelControl(
-        TARGET_DB,
-        tolerance_db=TOLERANCE_DB,
-        enough=2,
-        above_noise_db=10,
-        far_above_noise_db=20,
-        step=step,
-        guess=True,
+        TARGET_DB, tolerance_db=TOLERANCE_DB, rise_db_per_s=RISE_DB_PER_S, step=step
     )
 
 
