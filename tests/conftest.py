@@ -24,6 +24,8 @@ from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
 from codec2_eq.bench.measures import Quantise, quantise_700c
 from codec2_eq.equalisers.equaliser import Equaliser, load_equaliser
+from codec2_eq.equalisers.keras_import import import_keras
+from codec2_eq.errors import Codec2EqError
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("CODEC2_EQ_SPEECH", ROOT / ".speech"))
@@ -234,3 +236,36 @@ def stdin(monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
 
     return give
+
+
+@pytest.fixture(scope="module")
+def keras() -> ModuleType:
+    return import_keras()
+
+
+@pytest.fixture
+def no_keras(monkeypatch) -> None:
+    """From here on it is an error to import Keras."""
+
+    def fail():
+        raise Codec2EqError("TensorFlow was asked for")
+
+    monkeypatch.setattr("codec2_eq.equalisers.keras_import.import_keras", fail)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """Folder of converted Keras models, in place of the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "codec2_eq"
+
+
+@pytest.fixture
+def saved(keras, tmp_path) -> tuple[Any, Path]:
+    """A small Keras model, and its file."""
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((20,)), keras.layers.Dense(30, "tanh"), keras.layers.Dense(20)]
+    model = keras.Sequential(layers)
+    (tmp_path / "home").mkdir()
+    model.save(tmp_path / "home" / "mine.keras")
+    return model, tmp_path / "home" / "mine.keras"

@@ -309,13 +309,6 @@ def test_layers_must_fit():
 # --------------------------------------------------------------------------- against Keras
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from codec2_eq.equalisers.keras_import import import_keras
-
-    return import_keras()
-
-
 def held_to_keras(keras, layers, shape=(20,)):
     from codec2_eq.equalisers.keras_import import from_keras
 
