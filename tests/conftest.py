@@ -18,6 +18,8 @@ from typing import Any
 import corpora
 import numpy as np
 import pytest
+import soundfile
+from html_page import ODD_NAME
 from hypothesis import settings
 
 from codec2_eq import messages
@@ -202,6 +204,14 @@ def wav(samples_dir) -> Path:
 def speech(samples_dir) -> np.ndarray:
     """3.5 s of synthetic speech, int16 at 8 kHz."""
     return read_audio(samples_dir / "espeak_male_1.wav").astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def long_wav(tmp_path_factory, speech) -> Path:
+    """Speech that is longer than what a report shows, under a name that HTML has to escape."""
+    path = tmp_path_factory.mktemp("long") / ODD_NAME
+    soundfile.write(path, np.tile(speech, 2), 8000)
+    return path
 
 
 @pytest.fixture
