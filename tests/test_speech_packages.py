@@ -4,13 +4,8 @@
 import re
 
 import pytest
-from conftest import CLASSIC, load_script
-
-packages = load_script("scripts/speech_packages.py")
-
-
-def source_of(package):
-    return next(source for source in packages.SOURCES if source.package == package)
+from conftest import CLASSIC
+from packaged_speech import packages, source_of
 
 
 @pytest.mark.parametrize("name", CLASSIC)
