@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from bench_page import Table, draw, machine, update_page
 from numpy.typing import NDArray
 
 from codec2_eq import analysis
@@ -66,22 +66,6 @@ class Cost:
     cpu_s: float
     wall_s: float
     peak_mb: float = 0.0
-
-
-@dataclass
-class Table:
-    """Rows of one table of the page."""
-
-    title: str
-    header: Sequence[str]
-    rows: list[Sequence[str]] = field(default_factory=list)
-
-    def markdown(self) -> str:
-        """Return the table under its title."""
-        lines = [f"## {self.title}", "", "| " + " | ".join(self.header) + " |"]
-        lines.append("|" + "---|" * len(self.header))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join(lines) + "\n"
 
 
 # -- measuring
@@ -326,48 +310,7 @@ def live_pipe(samples: NDArray[np.int16], runs: int) -> Table:
     return table
 
 
-# -- the page
-
-
-def machine() -> str:
-    """Describe the machine in a line."""
-    model = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"{platform.system()} {platform.machine()}"
-    )
-
-
-def draw(table: Table, path: Path) -> None:
-    """Draw the speeds of the first table as bars."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = [row[0] for row in table.rows][::-1]
-    speeds = [float(row[2]) for row in table.rows][::-1]
-    figure, axes = pyplot.subplots(figsize=(7.5, 0.36 * len(names) + 1), layout="constrained")
-    colours = ["0.6" if "codec2" in name or "c2enc" in name else "tab:blue" for name in names]
-    bars = axes.barh(names, speeds, color=colours)
-    axes.bar_label(bars, labels=[f"{speed:.1f}" for speed in speeds], padding=3)
-    axes.set_xlabel("speed, times c2enc 700C (CPU time)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.1)
-    figure.savefig(path, dpi=100)
-
-
-def update_page(path: Path, text: str) -> None:
-    """Replace the measured part of a page, between its two marks; keep what people wrote."""
-    begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
-    page = path.read_text() if path.exists() else f"# Performance\n\n{begin}\n{end}\n"
-    head, _, rest = page.partition(begin)
-    path.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+# -- the command
 
 
 def read_speech(folder: Path) -> NDArray[np.int16]:
