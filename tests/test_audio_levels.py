@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import soundfile
-from test_audio import noise, wav_bytes
+from wav_files import noise, wav_bytes
 
 from codec2_eq.audio.stream import read_audio, stream_audio
 from codec2_eq.errors import Codec2EqError

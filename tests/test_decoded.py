@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from test_audio import noise
+from wav_files import noise
 
 from codec2_eq.audio import window
 from codec2_eq.audio.stream import read_audio, stream_audio

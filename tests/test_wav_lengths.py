@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 import soundfile
-from test_audio import noise, wav_bytes
+from wav_files import noise, wav_bytes
 
 from codec2_eq.audio import wav
 from codec2_eq.audio.resample import to_8khz
