@@ -25,6 +25,6 @@ export PYTHONPATH="$tree:$tree/tests" CODEC2_EQ_SPEECH=none PYTHONMALLOC=malloc
 "$python" -m pytest -q -p no:cacheprovider -x --capture=sys --timeout=900 \
     -m "not oracle and not train and not slow and not network" \
     tests/test_analysis.py tests/test_extraction.py tests/test_knots.py tests/test_vq.py \
-    tests/test_level.py tests/test_network.py tests/test_equalise.py tests/test_audiofilter.py \
-    tests/test_declip.py
+    tests/test_vq_training.py tests/test_vq_commands.py tests/test_level.py tests/test_network.py \
+    tests/test_equalise.py tests/test_audiofilter.py tests/test_declip.py
 "$python" -m fuzz "$cases" --seed 3

@@ -21,6 +21,7 @@ import pytest
 import soundfile
 from html_page import ODD_NAME
 from hypothesis import settings
+from vq_shapes import N_TRAIN, shapes_of
 
 from codec2_eq import messages
 from codec2_eq.audio.stream import read_audio
@@ -230,6 +231,12 @@ def small_tasks(monkeypatch):
 def quantise() -> Quantise:
     """The quantiser of 700C."""
     return quantise_700c()
+
+
+@pytest.fixture(scope="module")
+def training() -> np.ndarray:
+    """Vectors that codebooks are trained on."""
+    return shapes_of(np.random.default_rng(20), N_TRAIN)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The commands `vq train` and `vq quantise`."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import require_package
@@ -9,6 +13,7 @@ from codec2_eq import vq
 from codec2_eq.cli import main
 from codec2_eq.codec2 import library as libcodec2
 from codec2_eq.extraction import extract_file
+from codec2_eq.vectors import VectorReader, VectorWriter
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +21,12 @@ def vectors(tmp_path_factory, sample_files):
     path = tmp_path_factory.mktemp("vectors") / "a.f32"
     np.concatenate([extract_file(p).vectors for p in sample_files]).astype("<f4").tofile(path)
     return path
+
+
+@pytest.fixture
+def vectors_file(tmp_path, training) -> str:
+    training[:300].astype("<f4").tofile(tmp_path / "in.f32")
+    return str(tmp_path / "in.f32")
 
 
 def test_vq_quantise_gives_vectors_indexes_and_the_distortion(vectors, tmp_path, capsys):
@@ -133,3 +144,161 @@ def test_bad_codebooks_are_one_line(vectors, tmp_path, capsys, name, data, messa
     assert message in told
     assert told.count("\n") == 1
     assert not (tmp_path / "q.f32").exists()
+
+
+def test_survivors_beyond_the_entries(vectors_file, tmp_path, capsys):
+    for words in (
+        ["quantise", vectors_file, "-o", str(tmp_path / "o.f32")],
+        ["train", vectors_file, "-o", str(tmp_path / "cb"), "--sizes", "16,512"],
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["vq", *words, "--survivors", "107374183"])
+        assert "--survivors 107374183: the stages have at most 512 " in capsys.readouterr().err
+
+
+def test_codebooks_of_few_entries_need_no_option(vectors_file, tmp_path):
+    np.zeros((1, 20), np.float32).tofile(tmp_path / "one.f32")
+    words = ["--codebook", str(tmp_path / "one.f32"), "-o", str(tmp_path / "o.f32")]
+    assert main(["vq", "quantise", vectors_file, *words]) == 0
+
+
+@pytest.mark.parametrize("huge", [2e6, 1e18, -3e38])
+@pytest.mark.parametrize(
+    "task",
+    [
+        ["train", "--sizes", "16,16"],
+        ["train", "--sizes", "16,16", "--survivors", "5"],
+        ["quantise"],
+    ],
+)
+def test_huge_vectors_are_refused_and_nothing_is_written(tmp_path, training, capsys, task, huge):
+    vectors = np.tile(training[:500], (20, 1))
+    vectors[7000, 3] = huge  # not in the first block of the quantiser
+    vectors.astype("<f4").tofile(tmp_path / "in.f32")
+    out = str(tmp_path / ("out" if task[0] == "train" else "out.f32"))
+    assert main(["vq", *task, str(tmp_path / "in.f32"), "-o", out]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1
+    assert "in.f32: row 7000 (counted from 0) has values beyond 1,000,000 dB; " in err[0]
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
+def test_doubles_that_float32_cannot_hold_are_refused_in_one_line(tmp_path, training, capsys):
+    vectors = np.tile(training.astype(float), (2, 1))
+    vectors[6000] *= 1e60  # beyond the block that is read when the file is opened
+    np.save(tmp_path / "in.npy", vectors)
+    words = ["vq", "train", str(tmp_path / "in.npy"), "-o", str(tmp_path / "cb"), "--sizes", "8"]
+    assert main(words) == 1
+    assert "in.npy: row 6000 (counted from 0) is not finite" in capsys.readouterr().err
+
+
+def test_indexes_go_to_stdout(vectors_file, tmp_path, capsysbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["vq", "quantise", vectors_file, "-o", "out.f32", "--indexes"]
+    assert main([*words, "-"]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "out.f32"]
+    assert main([*words, "i.npy", "-f"]) == 0
+    assert [list(map(int, line.split())) for line in lines] == np.load("i.npy").tolist()
+
+
+def test_indexes_are_shown_on_a_terminal(capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with vq.IndexWriter("-") as writer:
+        writer.write(np.array([[1, 2]], np.int32))
+    assert capsysbinary.readouterr().out == b"1 2\n"
+
+
+@pytest.mark.parametrize(
+    "output, indexes, message",
+    [
+        ("-", "-", "are both stdout"),
+        ("-", "/dev/stdout", "are both stdout"),
+        ("a.f32", "./a.f32", "are both a.f32"),
+    ],
+)
+def test_vectors_and_indexes_need_two_places(
+    vectors_file, tmp_path, capsys, monkeypatch, output, indexes, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "quantise", vectors_file, "-o", output, "--indexes", indexes])
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
+@pytest.mark.parametrize(
+    "csv, message",
+    [("-", "-o and --csv are both stdout"), ("./i.txt", "--indexes and --csv are both i.txt")],
+)
+def test_figures_need_a_place_of_their_own(
+    vectors_file, tmp_path, capsys, monkeypatch, csv, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "quantise", vectors_file, "--indexes", "i.txt", "--csv", csv])
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.f32"]
+
+
+def test_quantised_vectors_keep_what_the_file_tells(training, tmp_path):
+    with VectorWriter(tmp_path / "in.npz", model="700c", frame_ms=20) as writer:
+        writer.write(training[:50])
+    assert main(["vq", "quantise", str(tmp_path / "in.npz"), "-o", str(tmp_path / "o.npz")]) == 0
+    with VectorReader(tmp_path / "o.npz") as reader:
+        assert (reader.model, reader.frame_ms, len(reader.read())) == ("700c", 20, 50)
+
+
+@pytest.mark.parametrize(
+    "prefix, message",
+    [
+        ("nowhere/cb", "nowhere/cb1.f32: its folder does not exist"),
+        ("old", "old2.f32: exists already"),
+    ],
+)
+def test_outputs_are_refused_before_the_training(
+    vectors_file, tmp_path, capsys, monkeypatch, prefix, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old2.f32").write_bytes(b"kept")
+    assert main(["vq", "train", vectors_file, "-o", prefix, "--sizes", "4,4"]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "iteration" not in err
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "old2.f32"]
+    assert main(["vq", "train", vectors_file, "-o", "old", "--sizes", "4,4", "-f"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["in.f32", "old1.f32", "old2.f32"]
+
+
+def test_a_seed_is_not_negative(vectors_file, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["vq", "train", vectors_file, "-o", "cb", "--seed", "-1"])
+    assert "--seed: -1: at least 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["train", "quantise"])
+def test_help_needs_ascii_alone(task):
+    done = subprocess.run(
+        [sys.executable, "-m", "codec2_eq", "vq", task, "--help"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--survivors" in done.stdout
+
+
+def test_the_last_band_is_said_as_it_was_given(vectors_file, capsys):
+    assert (
+        main(["vq", "quantise", vectors_file, "-o", os.devnull, "--format", "f32", "--en", "20"])
+        == 1
+    )
+    assert "bands 0 to 20: expected a range within 0 to 19" in capsys.readouterr().err
+
+
+def test_training_tells_of_a_cut_npy(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros((10_000, 20), np.float32))
+    os.truncate(tmp_path / "a.npy", 500_000)
+    words = ["vq", "train", str(tmp_path / "a.npy"), "-o", str(tmp_path / "b"), "--sizes", "4"]
+    assert main(words) == 1
+    assert "a.npy: ends before its array does" in capsys.readouterr().err
